@@ -1,0 +1,241 @@
+r"""Monte Carlo under localized noise: vote counts, streamed on the device.
+
+One sample is one standard draw, which all groups share, each at its own level. The model is
+evaluated once per (sample, group), and output n keeps only what its own group g(n) saw: the
+*stitched* prediction. Samples are mapped over a chunk, chunks accumulate in a compiled loop, and
+chunks are spread over devices, so memory does not grow with the number of samples.
+"""
+
+import math
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh
+from jax.sharding import PartitionSpec as P
+from jax.typing import ArrayLike
+
+from lrs_jax.noise import SmoothingDistribution
+
+Apply = Callable[[Any, jax.Array], jax.Array]
+"""(params, x) -> logits [..., K] for one input x; N is the product of the leading axes."""
+
+
+def vote_counts(
+  key: jax.Array,
+  apply: Apply,
+  params: Any,
+  x: ArrayLike,
+  noise: SmoothingDistribution,
+  groups: ArrayLike,
+  num_samples: int,
+  *,
+  num_classes: int,
+  first_sample: int = 0,
+  chunk_size: int | None = None,
+  mesh: Mesh | None = None,
+) -> jax.Array:
+  r"""Counts how often each output votes for each class under its group's noise.
+
+  :math:`\mathrm{counts}_{n,k} = \sum_{i < S} [\arg\max f_n(z_i^{g(n)}) = k]`, where sample i draws
+  its noise from `fold_in(key, i)`: the noise is the same for any chunk size and number of devices.
+  Everything but `apply`, the shapes and the options is an argument of the compiled loop, so one
+  compilation serves all keys, inputs, parameters, noise levels and numbers of samples of a job.
+
+  Args:
+    key: typed key, `jax.random.key(seed)`. Selection and estimation need two independent ones.
+    apply: pure function (params, x) -> logits [..., K] of one input.
+    params: pytree of arrays, passed to `apply`.
+    x: one input, of a floating-point type.
+    noise: smoothing distribution with G groups, on the scale of `x`.
+    groups: int [N], the group of every output, in the order of the flattened logits.
+    num_samples: S >= 0.
+    num_classes: K.
+    first_sample: counts the S samples from this one on, so that a long job can be done in pieces
+      whose counts add up.
+    chunk_size: samples per device that are evaluated at once; by default chosen from x's size.
+    mesh: one-dimensional device mesh to spread the samples over; all devices if None.
+
+  Returns:
+    int32 [N, K], on the device; every row sums to S.
+
+  Raises:
+    ValueError: shapes, types or sizes that do not fit together.
+
+  Example:
+    >>> from lrs_jax import noise
+    >>> apply = lambda params, x: jnp.stack([x, -x], axis=-1)
+    >>> gaussian = noise.gaussian([[0.1, 0.1]], cells=[0, 1])
+    >>> x = np.asarray([1.0, -1.0], np.float32)
+    >>> vote_counts(
+    ...   jax.random.key(0), apply, None, x, gaussian, groups=[0, 0], num_samples=10, num_classes=2
+    ... )
+    Array([[10,  0],
+           [ 0, 10]], dtype=int32)
+
+  References:
+    Schuchardt et al. 2023 (arXiv 2210.16140), section 4 and appendix D.
+  """
+  x, groups = jnp.asarray(x), np.asarray(groups)
+  if not jnp.issubdtype(x.dtype, jnp.floating):
+    raise ValueError(f"`x` must be floating-point, but its type is {x.dtype}; convert it first.")
+  if x.shape != noise.cells.shape:
+    raise ValueError(f"`noise.cells` has shape {noise.cells.shape}, but `x` has {x.shape}.")
+  num_groups = noise.scale.shape[0]
+  if groups.size and (groups.min() < 0 or groups.max() >= num_groups):
+    raise ValueError(
+      f"`groups` must lie in [0, G) with G = {num_groups} groups in `noise`, "
+      f"but they range from {groups.min()} to {groups.max()}."
+    )
+  if num_samples < 0 or first_sample < 0:
+    raise ValueError(
+      "`num_samples` and `first_sample` must be at least 0, "
+      f"but they are {num_samples} and {first_sample}."
+    )
+  logits = jax.eval_shape(apply, params, jax.ShapeDtypeStruct(x.shape, x.dtype))
+  if logits.shape[-1] != num_classes:
+    raise ValueError(
+      f"`num_classes` is {num_classes}, but `apply` returns logits of shape {logits.shape}, "
+      f"whose last axis has {logits.shape[-1]} classes."
+    )
+  num_outputs = math.prod(logits.shape[:-1])
+  if groups.shape != (num_outputs,):
+    raise ValueError(
+      f"`groups` must have shape [N] = ({num_outputs},) for logits of shape {logits.shape}, "
+      f"but its shape is {groups.shape}."
+    )
+  if mesh is None:
+    mesh = jax.make_mesh((jax.device_count(),), ("samples",))
+  if chunk_size is None:
+    chunk_size = default_chunk_size(x.size)
+  sample_range = jnp.asarray((first_sample, first_sample + num_samples), jnp.int32)
+  levels = jnp.asarray(noise.scale, x.dtype), jnp.asarray(noise.cells)
+  return _vote_counts(
+    sample_range,
+    (key, params, x, levels, jnp.asarray(groups, jnp.int32)),
+    apply=apply,
+    draw=noise.draw,
+    perturb=noise.perturb,
+    num_classes=num_classes,
+    chunk_size=chunk_size,
+    mesh=mesh,
+  )
+
+
+def default_chunk_size(size: int) -> int:
+  """Power of two that puts about 2^18 coordinates of inputs of this size into a chunk (host)."""
+  return 1 << max(0, min(256, 2**18 // max(size, 1)).bit_length() - 1)
+
+
+@partial(jax.jit, static_argnames=("apply", "draw", "perturb", "num_classes", "chunk_size", "mesh"))
+def _vote_counts(
+  sample_range: jax.Array,
+  args: tuple,
+  *,
+  apply: Apply,
+  draw: Callable,
+  perturb: Callable,
+  num_classes: int,
+  chunk_size: int,
+  mesh: Mesh,
+) -> jax.Array:
+  def predict(logits: jax.Array) -> jax.Array:
+    return jax.lax.argmax(logits, logits.ndim - 1, jnp.int32).reshape(-1)
+
+  def add_votes(counts: jax.Array, sample_ids: jax.Array, valid: jax.Array, args: tuple) -> jax.Array:
+    predictions = stitched(sample_ids, *args, apply=apply, read=predict, draw=draw, perturb=perturb)
+    votes = jax.nn.one_hot(predictions, num_classes, dtype=jnp.int32)
+    return counts + jnp.where(valid[:, None, None], votes, 0).sum(axis=0)
+
+  groups = args[-1]
+  init = jnp.zeros((groups.size, num_classes), jnp.int32)
+  return sum_over_samples(add_votes, init, sample_range, args, chunk_size=chunk_size, mesh=mesh)
+
+
+def stitched(
+  sample_ids: jax.Array,
+  key: jax.Array,
+  params: Any,
+  x: jax.Array,
+  levels: tuple[jax.Array, jax.Array],
+  groups: jax.Array,
+  *,
+  apply: Apply,
+  read: Callable[[jax.Array], jax.Array],
+  draw: Callable,
+  perturb: Callable,
+) -> jax.Array:
+  """What every output saw of its own group's noise, for a chunk of samples (device).
+
+  Args:
+    sample_ids: int32 [S]; sample i draws from `fold_in(key, i)`.
+    key: typed key.
+    params: pytree, passed to `apply`.
+    x: one input.
+    levels: scale [G, C] and cells, as in a smoothing distribution.
+    groups: int32 [N].
+    apply: (params, x) -> logits of one input.
+    read: logits of one input -> one int32 per output, [N]: the predicted class, or a score.
+    draw: (key, x) -> standard draw.
+    perturb: (x, standard draw, level) -> noisy x.
+
+  Returns:
+    int32 [S, N].
+  """
+  scale, cells = levels
+  keys = jax.vmap(jax.random.fold_in, in_axes=(None, 0))(key, sample_ids)
+  standard = jax.vmap(draw, in_axes=(0, None))(keys, x)
+
+  def add_group(group: jax.Array, values: jax.Array) -> jax.Array:
+    level = scale[group][cells]
+    noisy = jax.vmap(perturb, in_axes=(None, 0, None))(x, standard, level)
+    seen = jax.vmap(lambda z: read(apply(params, z)))(noisy)
+    return jnp.where(groups == group, seen, values)
+
+  init = jnp.zeros((sample_ids.size, groups.size), jnp.int32)
+  return jax.lax.fori_loop(0, scale.shape[0], add_group, init)
+
+
+def sum_over_samples(
+  add: Callable[[Any, jax.Array, jax.Array, Any], Any],
+  init: Any,
+  sample_range: jax.Array,
+  args: Any,
+  *,
+  chunk_size: int,
+  mesh: Mesh,
+) -> Any:
+  """Accumulates a statistic over samples, chunk by chunk on every device: the one device mapping.
+
+  Args:
+    add: (total, sample_ids [chunk], valid [chunk], args) -> total; leaves out samples not valid.
+    init: pytree of integer arrays, the total of no samples.
+    sample_range: int32 [2], first sample and one past the last.
+    args: pytree, replicated on every device and passed to `add`.
+    chunk_size: samples per call of `add`.
+    mesh: one-dimensional mesh; device d takes the chunks d, d + devices, ...
+
+  Returns:
+    The sum of the devices' totals, replicated.
+  """
+  axis = mesh.axis_names[0]
+
+  def on_device(sample_range: jax.Array, args: Any) -> Any:
+    first, end = sample_range[0], sample_range[1]
+    device = jax.lax.axis_index(axis)
+
+    def add_chunk(i: jax.Array, total: Any) -> Any:
+      chunk = i * mesh.size + device
+      sample_ids = first + chunk * chunk_size + jnp.arange(chunk_size, dtype=jnp.int32)
+      return add(total, sample_ids, sample_ids < end, args)
+
+    rounds = -((first - end) // (chunk_size * mesh.size))
+    return jax.lax.psum(jax.lax.fori_loop(0, rounds, add_chunk, init), axis)
+
+  # Each device holds a total of its own until psum; vma tracking would want the zeros marked so.
+  return jax.shard_map(on_device, mesh=mesh, in_specs=(P(), P()), out_specs=P(), check_vma=False)(
+    sample_range, args
+  )
