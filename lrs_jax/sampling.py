@@ -145,7 +145,9 @@ def _vote_counts(
   def predict(logits: jax.Array) -> jax.Array:
     return jax.lax.argmax(logits, logits.ndim - 1, jnp.int32).reshape(-1)
 
-  def add_votes(counts: jax.Array, sample_ids: jax.Array, valid: jax.Array, args: tuple) -> jax.Array:
+  def add_votes(
+    counts: jax.Array, sample_ids: jax.Array, valid: jax.Array, args: tuple
+  ) -> jax.Array:
     predictions = stitched(sample_ids, *args, apply=apply, read=predict, draw=draw, perturb=perturb)
     votes = jax.nn.one_hot(predictions, num_classes, dtype=jnp.int32)
     return counts + jnp.where(valid[:, None, None], votes, 0).sum(axis=0)
