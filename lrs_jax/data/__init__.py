@@ -1,0 +1,1 @@
+"""Data sets: scenes (embedded), CamVid, citation graphs."""
