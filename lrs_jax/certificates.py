@@ -5,7 +5,7 @@ from typing import NamedTuple
 import numpy as np
 from jax.typing import ArrayLike
 
-from lrs_jax.confidence import clopper_pearson_lower
+from lrs_jax.confidence import bonferroni, clopper_pearson_lower
 from lrs_jax.noise import SmoothingDistribution
 
 
@@ -45,9 +45,24 @@ def from_votes(
 
   Returns:
     `BaseCertificates`.
+
+  Raises:
+    ValueError: shapes that do not fit together.
+
+  Example:
+    >>> from lrs_jax import noise
+    >>> gaussian = noise.gaussian([[0.5]], cells=[0])
+    >>> votes = [[100, 0], [2, 98], [55, 45]]
+    >>> from_votes(gaussian, [0, 0, 0], votes, votes, alpha=0.01).eta  # two keys in earnest
+    array([2.54158655, 1.73298707, 0.        ])
   """
-  selection_counts, counts = np.asarray(selection_counts), np.asarray(counts)
+  groups, selection_counts, counts = map(np.asarray, (groups, selection_counts, counts))
+  if selection_counts.shape != counts.shape or groups.shape != counts.shape[:1]:
+    raise ValueError(
+      "`selection_counts` and `counts` must have one shape [N, K] and `groups` [N], but theirs are "
+      f"{selection_counts.shape}, {counts.shape} and {groups.shape}."
+    )
   labels = selection_counts.argmax(axis=1)
   successes = np.take_along_axis(counts, labels[:, None], axis=1)[:, 0]
-  q_lower = clopper_pearson_lower(successes, counts.sum(axis=1), alpha / max(labels.size, 1))
-  return BaseCertificates(noise.weights, np.asarray(groups), noise.eta(q_lower), labels, q_lower)
+  q_lower = clopper_pearson_lower(successes, counts.sum(axis=1), bonferroni(alpha, labels.size))
+  return BaseCertificates(noise.weights, groups, noise.eta(q_lower), labels, q_lower)

@@ -18,7 +18,7 @@ from jax.sharding import Mesh
 from jax.sharding import PartitionSpec as P
 from jax.typing import ArrayLike
 
-from lrs_jax.noise import SmoothingDistribution
+from lrs_jax.noise import SmoothingDistribution, level_at
 
 Apply = Callable[[Any, jax.Array], jax.Array]
 """(params, x) -> logits [..., K] for one input x; N is the product of the leading axes."""
@@ -82,9 +82,14 @@ def vote_counts(
   x, groups = jnp.asarray(x), np.asarray(groups)
   if not jnp.issubdtype(x.dtype, jnp.floating):
     raise ValueError(f"`x` must be floating-point, but its type is {x.dtype}; convert it first.")
-  if x.shape != noise.cells.shape:
-    raise ValueError(f"`noise.cells` has shape {noise.cells.shape}, but `x` has {x.shape}.")
-  num_groups = noise.scale.shape[0]
+  if len(x.shape) != noise.cells.ndim or any(
+    cells not in (size, 1) for cells, size in zip(noise.cells.shape, x.shape, strict=True)
+  ):
+    raise ValueError(
+      f"`noise.cells` must have the axes of `x`, {x.shape}, each of the same size or 1, "
+      f"but its shape is {noise.cells.shape}."
+    )
+  num_groups = noise.weights.shape[1]
   if groups.size and (groups.min() < 0 or groups.max() >= num_groups):
     raise ValueError(
       f"`groups` must lie in [0, G) with G = {num_groups} groups in `noise`, "
@@ -112,7 +117,7 @@ def vote_counts(
   if chunk_size is None:
     chunk_size = default_chunk_size(x.size)
   sample_range = jnp.asarray((first_sample, first_sample + num_samples), jnp.int32)
-  levels = jnp.asarray(noise.scale, x.dtype), jnp.asarray(noise.cells)
+  levels = jax.tree.map(jnp.asarray, noise.levels), jnp.asarray(noise.cells)
   return _vote_counts(
     sample_range,
     (key, params, x, levels, jnp.asarray(groups, jnp.int32)),
@@ -162,7 +167,7 @@ def stitched(
   key: jax.Array,
   params: Any,
   x: jax.Array,
-  levels: tuple[jax.Array, jax.Array],
+  levels: tuple[Any, jax.Array],
   groups: jax.Array,
   *,
   apply: Apply,
@@ -177,28 +182,29 @@ def stitched(
     key: typed key.
     params: pytree, passed to `apply`.
     x: one input.
-    levels: scale [G, C] and cells, as in a smoothing distribution.
+    levels: levels [G, C] and cells, as in a smoothing distribution.
     groups: int32 [N].
     apply: (params, x) -> logits of one input.
     read: logits of one input -> one int32 per output, [N]: the predicted class, or a score.
-    draw: (key, x) -> standard draw.
+    draw: (key, x, cells) -> standard draw.
     perturb: (x, standard draw, level) -> noisy x.
 
   Returns:
     int32 [S, N].
   """
-  scale, cells = levels
+  levels, cells = levels
+  num_groups = jax.tree.leaves(levels)[0].shape[0]
   keys = jax.vmap(jax.random.fold_in, in_axes=(None, 0))(key, sample_ids)
-  standard = jax.vmap(draw, in_axes=(0, None))(keys, x)
+  standard = jax.vmap(draw, in_axes=(0, None, None))(keys, x, cells)
 
   def add_group(group: jax.Array, values: jax.Array) -> jax.Array:
-    level = scale[group][cells]
+    level = level_at(levels, cells, group)
     noisy = jax.vmap(perturb, in_axes=(None, 0, None))(x, standard, level)
     seen = jax.vmap(lambda z: read(apply(params, z)))(noisy)
     return jnp.where(groups == group, seen, values)
 
   init = jnp.zeros((sample_ids.size, groups.size), jnp.int32)
-  return jax.lax.fori_loop(0, scale.shape[0], add_group, init)
+  return jax.lax.fori_loop(0, num_groups, add_group, init)
 
 
 def sum_over_samples(

@@ -1,0 +1,108 @@
+r"""Standard draws whose tails are those of the stated distribution (device).
+
+A certificate holds for the distribution that was sampled, so the distance between the stated noise
+and its float32 draw is an error of the certificate. Everything here is made of 32-bit words from
+`jax.random.bits`, so that the granularity is known, and is float32 whatever the input's type.
+"""
+
+import math
+
+import jax
+import jax.numpy as jnp
+
+
+def normal(key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
+  r"""Standard normal draws by Box & Muller's transform, from three 32-bit words a pair.
+
+  :math:`(z_1, z_2) = \sqrt{-2 \ln u}\,(\cos \varphi, \sin \varphi)` with u uniform on a 64-bit grid
+  (see `_unit`) and the angle folded into an octant: three bits choose signs and order, 29 the angle
+  inside.
+
+  Args:
+    key: typed key.
+    shape: of the draws.
+
+  Returns:
+    float32.
+
+  References:
+    Box & Muller 1958, Annals of Mathematical Statistics 29(2).
+  """
+  size = math.prod(shape)
+  high, low, turn = jax.random.bits(key, (3, (size + 1) // 2), jnp.uint32)
+  radius = jnp.sqrt(-2 * jnp.log(_unit(high, low)))
+  angle = ((turn >> 3).astype(jnp.float32) + 0.5) * (math.pi / 4 * 2.0**-29)
+  first, second = radius * jnp.cos(angle), radius * jnp.sin(angle)
+  swap = (turn & 4) != 0
+  first, second = jnp.where(swap, second, first), jnp.where(swap, first, second)
+  pair = _signed(first, turn & 1), _signed(second, turn & 2)
+  return jnp.concatenate(pair)[:size].reshape(shape)
+
+
+def laplace(key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
+  r"""Standard Laplace draws, :math:`\pm(-\ln u)`, from two 32-bit words each.
+
+  Args:
+    key: typed key.
+    shape: of the draws.
+
+  Returns:
+    float32.
+  """
+  high, low = jax.random.bits(key, (2, *shape), jnp.uint32)
+  return _signed(-jnp.log(_unit(high, low >> 1 << 1)), low & 1)
+
+
+def uniform(key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
+  r"""Draws from the 2^24 odd multiples of 2^-24 in (-1, 1), all equally likely.
+
+  Symmetric about 0, and each value is the middle of the interval of length 2^-23 it stands for.
+
+  Args:
+    key: typed key.
+    shape: of the draws.
+
+  Returns:
+    float32.
+  """
+  words = jax.random.bits(key, shape, jnp.uint32) >> 8
+  return ((words << 1).astype(jnp.int32) - (2**24 - 1)).astype(jnp.float32) * 2.0**-24
+
+
+def bits(key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
+  """Uniform 32-bit words, to be compared with a threshold: see `below`.
+
+  Args:
+    key: typed key.
+    shape: of the draws.
+
+  Returns:
+    uint32.
+  """
+  return jax.random.bits(key, shape, jnp.uint32)
+
+
+def below(words: jax.Array, threshold: jax.Array) -> jax.Array:
+  """Bernoulli draws of probability threshold / 2^32 exactly; the largest threshold means always.
+
+  Args:
+    words: uint32, uniform.
+    threshold: uint32, broadcasts with `words`.
+
+  Returns:
+    bool.
+  """
+  return (words < threshold) | (threshold == jnp.uint32(ALWAYS))
+
+
+ALWAYS = 2**32 - 1
+"""The threshold of probability 1, which 32 bits could not tell from 1 - 2^-32."""
+
+
+def _unit(high: jax.Array, low: jax.Array) -> jax.Array:
+  """(2^32 high + low + 1/2) / 2^64 to float32's relative precision: in [2^-65, 1]."""
+  return high.astype(jnp.float32) * 2.0**-32 + (low.astype(jnp.float32) + 0.5) * 2.0**-64
+
+
+def _signed(magnitude: jax.Array, negative: jax.Array) -> jax.Array:
+  return jnp.where(negative != 0, -magnitude, magnitude)
