@@ -6,7 +6,7 @@ import os
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import flax.traverse_util
 import jax
@@ -16,6 +16,7 @@ from lrs_jax import locality, noise, partition, storage, training
 from lrs_jax.data import camvid, scenes
 from lrs_jax.data.images import LabelledImages
 from lrs_jax.models.unet import UNet
+from lrs_jax.sampling import Apply
 
 
 class ImageJob(NamedTuple):
@@ -121,7 +122,7 @@ def localized_noise(
 def isotropic_noise(job: ImageJob) -> noise.SmoothingDistribution:
   """The baseline's: the same pipeline on a 1x1 grid."""
   std = job.std_min if job.isotropic_std is None else job.isotropic_std
-  return noise.gaussian([[std]], np.zeros((*job.size, 3), np.int32))
+  return noise.gaussian(np.array([[std]]), np.zeros((*job.size, 3), np.int32))
 
 
 def output_groups(job: ImageJob) -> np.ndarray:
@@ -132,6 +133,11 @@ def output_groups(job: ImageJob) -> np.ndarray:
 def network(job: ImageJob, num_classes: int) -> UNet:
   """The job's architecture."""
   return UNet(num_classes=num_classes, width=job.width, depth=job.depth)
+
+
+def apply_function(job: ImageJob, num_classes: int) -> Apply:
+  """The job's network as the sampling loop wants it, BatchNorm fixed: (variables, x) -> logits."""
+  return cast(Apply, network(job, num_classes).apply)
 
 
 def model_path(job: ImageJob, out: Path) -> Path:

@@ -71,7 +71,7 @@ def certify_images(job: ImageJob, out: Path, model: Path | None = None) -> dict[
       f"at least {needed} samples are needed."
     )
   training_seconds, variables, digest = obtain_model(job, out, model)
-  network = jobs.network(job, len(test.classes))
+  apply = jobs.apply_function(job, len(test.classes))
   localized = Smoothed(
     "certificate",
     jobs.localized_noise(job),
@@ -97,16 +97,14 @@ def certify_images(job: ImageJob, out: Path, model: Path | None = None) -> dict[
         record = _already_done(path, meta, smoothed, radii)
         if record is None:
           record, times = _certify_one(
-            jax.random.fold_in(jax.random.fold_in(key, i), j), job, network.apply, variables,
+            jax.random.fold_in(jax.random.fold_in(key, i), j), job, apply, variables,
             test.images[i], test.labels[i], smoothed, radii, meta, times, progress,
           )  # fmt: skip
           records.save(path, record)
         else:
           progress.update(job.samples + job.selection_samples)
         results[smoothed.name].append(record)
-  clean = np.asarray(
-    jax.jit(jax.vmap(lambda x: network.apply(variables, x).argmax(axis=-1)))(test.images)
-  )
+  clean = np.asarray(jax.jit(jax.vmap(lambda x: apply(variables, x).argmax(axis=-1)))(test.images))
   summary = {
     **meta,
     "device": describe_devices(),
@@ -293,7 +291,7 @@ def table(summary: Mapping[str, Any]) -> str:
   """What a summary says, for a terminal: quality, and certified accuracy at five budgets."""
   radii = np.asarray(summary["radii"])
   reported = _reported_methods(summary)
-  longest = max(np.max(np.nonzero(curve)[0], initial=0) for _, curve, _ in reported)
+  longest = max(np.max(np.flatnonzero(curve), initial=0) for _, curve, _ in reported)
   shown = np.unique(np.linspace(0, longest, 6).round().astype(int))[1:]
   columns = [f"{'certified accuracy at radius':<34}"] + [f"{radii[i]:>7.3g}" for i in shown]
   lines = ["".join(columns) + "     ACR"]

@@ -4,6 +4,7 @@ import json
 import os
 import tempfile
 import zipfile
+import zlib
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -34,7 +35,7 @@ def save_arrays(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
   for name, array in arrays.items():
     if np.asarray(array).dtype.hasobject:
       raise ValueError(f"array {name!r} holds Python objects, which other readers cannot load.")
-  write_whole(path, lambda partial: np.savez_compressed(partial, **arrays))
+  write_whole(path, lambda partial: np.savez_compressed(partial, **arrays))  # type: ignore[arg-type]
 
 
 def load_arrays(path: Path) -> dict[str, np.ndarray]:
@@ -44,16 +45,23 @@ def load_arrays(path: Path) -> dict[str, np.ndarray]:
     ValueError: a missing or damaged file, or one that holds pickled objects.
   """
   try:
-    with np.load(path, allow_pickle=False) as archive:
+    with path.open("rb") as file:
+      archive = np.load(file, allow_pickle=False)
+      if isinstance(archive, np.ndarray):
+        raise ValueError("it holds one array, not an archive of arrays")
       return {name: archive[name] for name in archive.files}
-  except (OSError, ValueError, EOFError, zipfile.BadZipFile, zipfile.zlib.error) as error:
+  except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
     raise ValueError(f"cannot read {path}: {error}") from error
 
 
 def save_json(path: Path, value: Any) -> None:
   """Stores a value as indented JSON; NaN becomes null."""
   text = json.dumps(_without_nan(value), indent=2, allow_nan=False) + "\n"
-  write_whole(path, lambda partial: partial.write_text(text))
+
+  def write(partial: Path) -> None:
+    partial.write_text(text)
+
+  write_whole(path, write)
 
 
 def json_array(value: Any) -> np.ndarray:

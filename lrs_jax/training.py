@@ -12,7 +12,7 @@ import optax
 from jax.typing import ArrayLike
 from tqdm import tqdm
 
-from lrs_jax.noise import SmoothingDistribution
+from lrs_jax.noise import SmoothingDistribution, level_at
 
 Augment = Callable[[jax.Array, jax.Array, jax.Array], tuple[jax.Array, jax.Array]]
 """(key, image [H, W, channels], labels [H, W]) -> both again, changed at random alike (device)."""
@@ -82,7 +82,7 @@ def train(
   )
   variables = jax.jit(model.init)(key_init, images[0])
   state = TrainingState(variables, optimizer.init(variables["params"]), jnp.asarray(0, jnp.int32))
-  data = images, labels, jnp.asarray(noise.scale, jnp.float32), jnp.asarray(noise.cells)
+  data = images, labels, jax.tree.map(jnp.asarray, noise.levels), jnp.asarray(noise.cells)
   step = jax.jit(
     partial(_step, model, optimizer, augment, noise.draw, noise.perturb, batch_size),
     donate_argnums=0,
@@ -108,16 +108,17 @@ def _step(
   batch_size: int,
   state: TrainingState,
   key: jax.Array,
-  data: tuple[jax.Array, jax.Array, jax.Array, jax.Array],
+  data: tuple[jax.Array, jax.Array, Any, jax.Array],
 ) -> tuple[TrainingState, jax.Array]:
-  images, labels, scale, cells = data
+  images, labels, levels, cells = data
+  num_groups = jax.tree.leaves(levels)[0].shape[0]
 
   def example(key: jax.Array) -> tuple[jax.Array, jax.Array]:
     key_image, key_augment, key_group, key_noise = jax.random.split(key, 4)
     i = jax.random.randint(key_image, (), 0, images.shape[0])
-    group = jax.random.randint(key_group, (), 0, scale.shape[0])
+    group = jax.random.randint(key_group, (), 0, num_groups)
     x, y = augment(key_augment, images[i], labels[i])
-    return perturb(x, draw(key_noise, x), scale[group][cells]), y
+    return perturb(x, draw(key_noise, x, cells), level_at(levels, cells, group)), y
 
   def loss_and_statistics(params: Any, variables: Any, x: jax.Array, y: jax.Array) -> Any:
     logits, updates = model.apply(

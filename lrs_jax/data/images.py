@@ -34,8 +34,7 @@ def read_pair(
     ValueError: an unreadable file, or an image and a label map of different sizes.
   """
   try:
-    image, label = Image.open(image_path).convert("RGB"), Image.open(label_path)
-    label.load()
+    image, label = Image.open(image_path).convert("RGB"), Image.open(label_path).copy()
   except (OSError, UnidentifiedImageError) as error:
     raise ValueError(f"cannot read the image {image_path} with its labels: {error}") from error
   if image.size != label.size or label.mode not in ("L", "P"):
