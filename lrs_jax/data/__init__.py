@@ -1,1 +1,1 @@
-"""Data sets: loaders that never unpickle."""
+"""Data sets: scenes (embedded), CamVid, citation graphs."""

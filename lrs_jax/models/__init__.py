@@ -1,1 +1,1 @@
-"""Models in Flax: pure functions of their parameters and one input."""
+"""Networks, in Flax Linen."""

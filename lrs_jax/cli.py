@@ -1,0 +1,213 @@
+"""The `lrs-jax` command."""
+
+import argparse
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from lrs_jax import jobs
+
+Run = Callable[[argparse.Namespace], int]
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+  """Runs the command line; returns the exit status: 0, 1 on bad input, 130 on Ctrl-C."""
+  options = _parser().parse_args(arguments)
+  try:
+    return options.run(options)
+  except (ValueError, OSError) as error:
+    print(f"lrs-jax: error: {error}", file=sys.stderr)
+    return 1
+  except KeyboardInterrupt:
+    print("lrs-jax: interrupted; what was finished is kept.", file=sys.stderr)
+    return 130
+
+
+def _parser() -> argparse.ArgumentParser:
+  parser = argparse.ArgumentParser(
+    prog="lrs-jax",
+    description="Proves how many predictions of a multi-output model no single perturbation of its "
+    "input can change, by localized randomized smoothing (arXiv 2210.16140).",
+  )
+  commands = parser.add_subparsers(dest="command", required=True)
+  certify = commands.add_parser("certify", help="train or load a network, sample, certify, draw")
+  train = commands.add_parser("train", help="only train the network that `certify` would use")
+  for command, run in ((certify, _certify), (train, _train)):
+    data = command.add_subparsers(dest="data", required=True, metavar="DATA")
+    for name, text in (
+      ("scenes", "handwritten digits on textured canvases: embedded, no download"),
+      ("camvid", "street scenes; --data-dir holds camvid/{train,val,test}{,annot}"),
+    ):
+      _add_image_options(
+        data.add_parser(name, help=text, formatter_class=argparse.ArgumentDefaultsHelpFormatter),
+        jobs.DEFAULTS[name],
+        run,
+      )
+  verify = commands.add_parser(
+    "verify", help="re-check stored certificates from their counts, without trusting a solver"
+  )
+  verify.add_argument("paths", nargs="+", type=Path, metavar="PATH", help=".npz file, or a folder")
+  verify.add_argument("--exact", action="store_true", help="in rational arithmetic (slow)")
+  verify.set_defaults(run=_verify)
+  return parser
+
+
+def _add_image_options(parser: argparse.ArgumentParser, default: jobs.ImageJob, run: Run) -> None:
+  add = parser.add_argument_group("where things are").add_argument
+  add("--data-dir", metavar="DIR", help="folder of the data; else LRS_JAX_DATA in the environment")
+  add("--out", type=Path, default=Path("lrs-out") / default.data, help="folder for the results")
+  add(
+    "--model",
+    type=Path,
+    metavar="PATH",
+    help="file of the network, trained there if absent; by default OUT/models, named by what "
+    "decides it",
+  )
+  add = parser.add_argument_group("images").add_argument
+  add("--size", type=_pair, default=default.size, metavar="HxW", help="pixels, images are resized")
+  add("--images", type=int, default=default.images, help="test images to certify")
+  add = parser.add_argument_group(
+    "noise", "Standard deviations are on the input's own scale, which is [0, 1]."
+  ).add_argument
+  add("--grid", type=_pair, default=default.grid, metavar="RxQ", help="cells, rows by columns")
+  add("--std-min", type=float, default=default.std_min, help="noise in a group's own cell")
+  add("--std-max", type=float, default=default.std_max, help="noise in the farthest cell")
+  add(
+    "--interpolation",
+    choices=("std", "variance"),
+    default=default.interpolation,
+    help="what grows linearly with the Chebyshev distance between cells",
+  )
+  add(
+    "--reach",
+    choices=("grid", "border"),
+    default=default.reach,
+    help="where std-max is reached: at the largest distance in the grid, or at every group's "
+    "farthest cell",
+  )
+  add(
+    "--hide-beyond",
+    type=float,
+    default=default.hide_beyond,
+    metavar="CELLS",
+    help="hide cells farther away than this from the group (strictly local)",
+  )
+  add(
+    "--isotropic-std",
+    type=float,
+    default=default.isotropic_std,
+    help="noise of the isotropic baseline; None takes std-min",
+  )
+  add = parser.add_argument_group("network and training").add_argument
+  add("--width", type=int, default=default.width, help="channels at full resolution")
+  add("--depth", type=int, default=default.depth, help="poolings")
+  add("--steps", type=int, default=default.steps, help="gradient steps")
+  add("--batch-size", type=int, default=default.batch_size, help="images per step")
+  add("--learning-rate", type=float, default=default.learning_rate, help="peak of the schedule")
+  add("--seed", type=int, default=default.seed, help="of training and of sampling")
+  add = parser.add_argument_group("certificate").add_argument
+  add(
+    "--alpha",
+    type=float,
+    default=default.alpha,
+    help="probability that anything certified for an image is wrong, all pixels and budgets "
+    "together",
+  )
+  add("--samples", type=int, default=default.samples, help="votes per pixel that bound its class")
+  add(
+    "--selection-samples",
+    type=int,
+    default=default.selection_samples,
+    help="further votes per pixel that choose its class",
+  )
+  add(
+    "--budgets",
+    type=_numbers,
+    default=default.budgets,
+    metavar="E,E,...",
+    help="l2 radii of the perturbation of the whole image; None: 41 from 0 to where nothing can "
+    "be certified",
+  )
+  add(
+    "--method",
+    choices=("naive", "lp", "envelope", "milp"),
+    default=default.method,
+    help="how base certificates are combined; naive, lp (the paper's) and envelope are always "
+    "reported",
+  )
+  add("--bins", type=int, default=default.bins, help="thresholds per group in lp; None: all")
+  add("--time-limit", type=float, default=default.time_limit, help="seconds per budget")
+  add(
+    "--precision",
+    choices=("float32", "tensorfloat32", "bfloat16"),
+    default=default.precision,
+    help="of products and convolutions on accelerators, recorded in the result",
+  )
+  parser.set_defaults(run=run, data=default.data)
+
+
+def _job(options: argparse.Namespace) -> jobs.ImageJob:
+  return jobs.ImageJob(**{name: getattr(options, name) for name in jobs.ImageJob._fields})
+
+
+def _certify(options: argparse.Namespace) -> int:
+  from lrs_jax import runs
+
+  summary = runs.certify_images(_job(options), options.out, options.model)
+  print(runs.table(summary))
+  print(f"\nresults in {options.out}: summary.json, curves.png, noise.png, and a folder per image")
+  return 0
+
+
+def _train(options: argparse.Namespace) -> int:
+  from lrs_jax import runs
+
+  job = _job(options)
+  jobs.check(job)
+  seconds, _, digest = runs.obtain_model(job, options.out, options.model)
+  path = options.model or jobs.model_path(job, options.out)
+  done = f"trained in {seconds:.0f} s" if seconds else "was trained before"
+  print(f"{path}: {done}; SHA-256 of its arrays {digest}")
+  return 0
+
+
+def _verify(options: argparse.Namespace) -> int:
+  from lrs_jax import records
+
+  paths = []
+  for path in options.paths:
+    found = sorted(path.rglob("*.npz")) if path.is_dir() else [path]
+    found = [file for file in found if file.parent.name != "models"]
+    if not found:
+      raise ValueError(f"no certificates under {path}.")
+    paths += found
+  failures = 0
+  for path in paths:
+    try:
+      record = records.load(path)
+      records.verify(record, exact=options.exact)
+      print(f"{path}: proven, {len(record.radii)} budgets, {', '.join(record.certified)}")
+    except ValueError as error:
+      failures += 1
+      print(f"{path}: REFUSED: {error}", file=sys.stderr)
+  return 1 if failures else 0
+
+
+def _pair(text: str) -> tuple[int, int]:
+  first, _, second = text.lower().partition("x")
+  if not (first.isdigit() and second.isdigit()):
+    raise argparse.ArgumentTypeError(f"expected two numbers such as 64x96, not {text!r}")
+  return int(first), int(second)
+
+
+def _numbers(text: str) -> tuple[float, ...]:
+  try:
+    return tuple(float(part) for part in text.split(","))
+  except ValueError:
+    raise argparse.ArgumentTypeError(
+      f"expected numbers with commas between them, such as 0,0.25,0.5, not {text!r}"
+    ) from None
+
+
+if __name__ == "__main__":
+  sys.exit(main())

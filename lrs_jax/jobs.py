@@ -1,0 +1,202 @@
+"""What an image job is: its configuration, and the data, noise and network that follow from it."""
+
+import hashlib
+import json
+import os
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple, cast
+
+import flax.traverse_util
+import jax
+import numpy as np
+
+from lrs_jax import locality, noise, partition, storage, training
+from lrs_jax.data import camvid, scenes
+from lrs_jax.data.images import LabelledImages
+from lrs_jax.models.unet import UNet
+from lrs_jax.sampling import Apply
+
+
+class ImageJob(NamedTuple):
+  """Configuration of a whole job on images; `lrs-jax certify scenes --help` explains the fields."""
+
+  data: str = "scenes"
+  data_dir: str | None = None
+  size: tuple[int, int] = (48, 64)
+  images: int = 4
+  grid: tuple[int, int] = (2, 3)
+  std_min: float = 0.15
+  std_max: float = 0.6
+  interpolation: str = "std"
+  reach: str = "grid"
+  hide_beyond: float | None = None
+  isotropic_std: float | None = None
+  width: int = 8
+  depth: int = 3
+  steps: int = 800
+  batch_size: int = 16
+  learning_rate: float = 5e-3
+  seed: int = 0
+  alpha: float = 0.01
+  samples: int = 1000
+  selection_samples: int = 100
+  budgets: tuple[float, ...] | None = None
+  method: str = "envelope"
+  bins: int | None = None
+  time_limit: float | None = None
+  precision: str = "float32"
+
+
+DEFAULTS = {
+  "scenes": ImageJob(),
+  "camvid": ImageJob(
+    data="camvid", size=(64, 96), images=8, grid=(3, 5), std_min=0.2, std_max=1.0, width=16,
+    steps=2500, learning_rate=3e-3,
+  ),
+}  # fmt: skip
+"""Every image data set with its job's defaults."""
+
+_NETWORK = (
+  *("data", "size", "width", "depth", "grid", "std_min", "std_max", "interpolation", "reach"),
+  *("hide_beyond", "steps", "batch_size", "learning_rate", "seed"),
+)
+"""Fields that decide what is trained."""
+
+
+def check(job: ImageJob) -> None:
+  """Raises a ValueError that names the first field of a job that cannot be right."""
+  for name in ("images", "width", "depth", "steps", "batch_size", "samples", "selection_samples"):
+    if getattr(job, name) < 1:
+      raise ValueError(f"{flag(name)} must be at least 1, but it is {getattr(job, name)}.")
+  if not 0 < job.alpha < 1:
+    raise ValueError(f"--alpha must lie strictly between 0 and 1, but it is {job.alpha}.")
+  for epsilon in job.budgets or ():
+    if not 0 <= epsilon < np.inf:
+      raise ValueError(f"--budgets must be finite and at least 0, but one of them is {epsilon}.")
+  if not 0 < job.std_min <= job.std_max < np.inf:
+    raise ValueError(
+      "--std-min and --std-max must satisfy 0 < std-min <= std-max, "
+      f"but they are {job.std_min} and {job.std_max}."
+    )
+  if job.isotropic_std is not None and not 0 < job.isotropic_std < np.inf:
+    raise ValueError(f"--isotropic-std must be positive, but it is {job.isotropic_std}.")
+  if not job.learning_rate > 0:
+    raise ValueError(f"--learning-rate must be positive, but it is {job.learning_rate}.")
+  (height, width), (rows, columns) = job.size, job.grid
+  if not (1 <= rows <= height and 1 <= columns <= width):
+    raise ValueError(
+      f"--grid must lie between 1x1 and --size {height}x{width}, but it is {rows}x{columns}."
+    )
+
+
+def flag(field: str) -> str:
+  """The command line's name of a field."""
+  return "--" + field.replace("_", "-")
+
+
+def load_images(job: ImageJob, split: str, count: int | None) -> LabelledImages:
+  """The images of one split; `count` None means all of it (1,000 scenes)."""
+  if job.data == "scenes":
+    return scenes.load(split, job.size, 1000 if count is None else count, job.seed)
+  data_dir = job.data_dir or os.environ.get("LRS_JAX_DATA")
+  if data_dir is None:
+    raise ValueError(f"{job.data} needs --data-dir DIR, or LRS_JAX_DATA in the environment.")
+  return camvid.load(data_dir, split, job.size, count)
+
+
+def localized_noise(
+  job: ImageJob, grid: tuple[int, int] | None = None
+) -> noise.SmoothingDistribution:
+  """The job's smoothing distribution: little noise in a group's own cell, more with distance."""
+  distances = locality.chebyshev_distances(job.grid)
+  fraction = {"grid": locality.fraction_of_grid, "border": locality.fraction_of_border}[job.reach]
+  interpolate = {"std": locality.interpolate_std, "variance": locality.interpolate_variance}
+  scale = interpolate[job.interpolation](fraction(distances), job.std_min, job.std_max)
+  if job.hide_beyond is not None:
+    scale = locality.hide_beyond(scale, distances, job.hide_beyond)
+  return noise.gaussian(scale, partition.pixel_cells(output_groups(job), channels=3))
+
+
+def isotropic_noise(job: ImageJob) -> noise.SmoothingDistribution:
+  """The baseline's: the same pipeline on a 1x1 grid."""
+  std = job.std_min if job.isotropic_std is None else job.isotropic_std
+  return noise.gaussian(np.array([[std]]), np.zeros((*job.size, 3), np.int32))
+
+
+def output_groups(job: ImageJob) -> np.ndarray:
+  """The group of every pixel, int32 [H, W]: its cell."""
+  return partition.image_grid(job.size, job.grid)
+
+
+def network(job: ImageJob, num_classes: int) -> UNet:
+  """The job's architecture."""
+  return UNet(num_classes=num_classes, width=job.width, depth=job.depth)
+
+
+def apply_function(job: ImageJob, num_classes: int) -> Apply:
+  """The job's network as the sampling loop wants it, BatchNorm fixed: (variables, x) -> logits."""
+  return cast(Apply, network(job, num_classes).apply)
+
+
+def model_path(job: ImageJob, out: Path) -> Path:
+  """Where the job's network lies unless the user says otherwise: named by what decides it."""
+  text = json.dumps([getattr(job, name) for name in _NETWORK])
+  return out / "models" / f"unet-{hashlib.sha256(text.encode()).hexdigest()[:12]}.npz"
+
+
+def train(job: ImageJob, path: Path) -> float:
+  """Trains the job's network and stores it; returns the seconds that this took."""
+  start = time.perf_counter()
+  data = load_images(job, "train", None)
+  augment = training.keep if job.data == "scenes" else training.mirror
+  variables, losses = training.train(
+    jax.random.key(job.seed),
+    network(job, len(data.classes)),
+    data.images,
+    data.labels,
+    localized_noise(job),
+    num_steps=job.steps,
+    batch_size=job.batch_size,
+    learning_rate=job.learning_rate,
+    augment=augment,
+  )
+  arrays = flax.traverse_util.flatten_dict(jax.device_get(variables), sep="/")
+  meta = {"network": _network_fields(job), "classes": data.classes, "loss": losses.tolist()}
+  storage.save_arrays(path, {**arrays, "meta": storage.json_array(meta)})
+  return time.perf_counter() - start
+
+
+def load_model(job: ImageJob, path: Path) -> tuple[Any, str]:
+  """Loads a stored network.
+
+  Returns:
+    The variables for `network(job).apply`, and a digest of them.
+
+  Raises:
+    ValueError: a file that is no network, or one trained by another configuration.
+  """
+  arrays = storage.load_arrays(path)
+  if "meta" not in arrays:
+    raise ValueError(f"{path} is not a network stored by lrs-jax train: it has no array `meta`.")
+  trained = storage.from_json_array(arrays.pop("meta"))["network"]
+  for name, value in _network_fields(job).items():
+    if trained.get(name) != value and name != "seed":
+      raise ValueError(
+        f"{path} was trained with {flag(name)} {_show(trained.get(name))}, but this job has "
+        f"{_show(value)}: give the same, or another --model."
+      )
+  digest = hashlib.sha256()
+  for name in sorted(arrays):
+    digest.update(name.encode() + arrays[name].tobytes())
+  return flax.traverse_util.unflatten_dict(arrays, sep="/"), digest.hexdigest()
+
+
+def _network_fields(job: ImageJob) -> Mapping[str, Any]:
+  """What decides the network, as it comes back from JSON."""
+  return json.loads(json.dumps({name: getattr(job, name) for name in _NETWORK}))
+
+
+def _show(value: Any) -> str:
+  return "x".join(map(str, value)) if isinstance(value, list | tuple) else str(value)

@@ -1,0 +1,145 @@
+"""Figures: certified accuracy against budget, noise scales, and a certified image.
+
+Colors are those of Okabe & Ito, which people with color blindness can tell apart; every curve has a
+line style of its own as well.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+import matplotlib.colors
+import matplotlib.patches
+import numpy as np
+from matplotlib.figure import Figure
+from matplotlib.patches import Patch
+
+_COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#F0E442")
+_STYLES = ("-", "--", "-.", ":", (0, (3, 1, 1, 1, 1, 1)), (0, (5, 1)))
+
+
+class ImageView(NamedTuple):
+  """What `image_figure` shows of one image."""
+
+  name: str
+  image: np.ndarray  # [H, W, 3] in [0, 1]
+  truth: np.ndarray  # int [H, W]; outside [0, K) is void
+  prediction: np.ndarray  # int [H, W]; -1 abstains
+  radius: np.ndarray  # [H, W], up to which the pixel is certified on its own
+  noisy: Sequence[np.ndarray]  # samples [H, W, 3], one per group in `noisy_groups`
+  noisy_groups: Sequence[int]
+  groups: np.ndarray  # int [H, W]
+  classes: Sequence[str]
+
+
+def curves_figure(
+  radii: np.ndarray, curves: Mapping[str, np.ndarray], *, xlabel: str, ylabel: str, title: str
+) -> Figure:
+  """Draws falling curves, such as certified accuracy, against the adversary's budget.
+
+  Args:
+    radii: [B], or one value per budget.
+    curves: label -> fraction in [0, 1], [B].
+    xlabel: the budget and its unit.
+    ylabel: what is certified.
+    title: one line.
+
+  Returns:
+    A Matplotlib figure; `figure.savefig(path)` writes it.
+  """
+  figure = Figure(figsize=(6.4, 4.2), layout="constrained")
+  axes = figure.subplots()
+  for i, (label, fraction) in enumerate(curves.items()):
+    axes.plot(
+      radii,
+      fraction,
+      color=_COLORS[i % len(_COLORS)],
+      linestyle=_STYLES[i % len(_STYLES)],
+      linewidth=2,
+      label=label,
+    )
+  axes.set(xlabel=xlabel, ylabel=ylabel, title=title, xlim=(0, max(radii, default=1) or 1))
+  axes.set_ylim(0, 1)
+  axes.grid(alpha=0.3)
+  axes.legend()
+  return figure
+
+
+def noise_figure(scale: np.ndarray, grid_shape: tuple[int, int]) -> Figure:
+  """Draws the noise scale over the image, one small map per group, where the group lies.
+
+  Args:
+    scale: [G, C], in the units of the input; inf (hidden) is hatched.
+    grid_shape: (R, Q) with G = C = R Q.
+
+  Returns:
+    A Matplotlib figure.
+  """
+  rows, columns = grid_shape
+  figure = Figure(figsize=(1.5 * columns + 1.6, 1.2 * rows + 1.0), layout="constrained")
+  panels = figure.subplots(rows, columns, squeeze=False)
+  visible = scale[np.isfinite(scale)]
+  norm = matplotlib.colors.Normalize(0, visible.max(initial=1e-9))
+  for group, axes in enumerate(panels.flat):
+    levels = scale[group].reshape(grid_shape)
+    image = axes.imshow(np.ma.masked_invalid(levels), cmap="cividis", norm=norm)
+    axes.patch.set(hatch="///", edgecolor="0.6", facecolor="white")
+    axes.set(xticks=[], yticks=[])
+    axes.set_title(f"group {group}", fontsize=8)
+    row, column = divmod(group, columns)
+    axes.add_patch(_outline(column - 0.5, row - 0.5, 1, 1))
+  figure.colorbar(image, ax=panels, label="noise std, on the input's [0, 1] scale")
+  figure.suptitle("What every group (red) adds to every cell", fontsize=10)
+  return figure
+
+
+def image_figure(view: ImageView) -> Figure:
+  """Draws an image, its labels, the smoothed prediction, single-pixel radii and noisy samples."""
+  figure = Figure(figsize=(13, 5.2), layout="constrained")
+  panels = figure.subplots(2, 4)
+  names = [*view.classes, "abstains / void"]
+  palette = matplotlib.colors.ListedColormap(_palette(len(view.classes)))
+  gray = len(view.classes)
+  truth = np.where((view.truth >= 0) & (view.truth < gray), view.truth, gray)
+  prediction = np.where(view.prediction >= 0, view.prediction, gray)
+  panels[0, 0].imshow(view.image)
+  panels[0, 0].set_title("input")
+  for axes, values, title in (
+    (panels[0, 1], truth, "labels"),
+    (
+      panels[0, 2],
+      prediction,
+      f"smoothed prediction, {np.mean(prediction == gray):.1%} abstain",
+    ),
+  ):
+    axes.imshow(values, cmap=palette, vmin=-0.5, vmax=gray + 0.5, interpolation="nearest")
+    axes.set_title(title)
+  radius = panels[0, 3].imshow(np.ma.masked_equal(view.radius, 0), cmap="viridis", vmin=0)
+  panels[0, 3].patch.set_facecolor("#999999")
+  panels[0, 3].set_title("radius certified for the pixel alone")
+  figure.colorbar(radius, ax=panels[0, 3], label=r"$\ell_2$ radius on the [0, 1] scale")
+  for axes in panels[1]:
+    axes.set_visible(False)
+  for axes, group, noisy in zip(panels[1], view.noisy_groups, view.noisy, strict=False):
+    axes.set_visible(True)
+    axes.imshow(np.clip(noisy, 0, 1))
+    inside = np.argwhere(view.groups == group)
+    (top, left), (bottom, right) = inside.min(axis=0), inside.max(axis=0) + 1
+    axes.add_patch(_outline(left - 0.5, top - 0.5, right - left, bottom - top))
+    axes.set_title(f"a noisy sample for group {group} (red)")
+  for axes in panels.flat:
+    axes.set(xticks=[], yticks=[])
+  shown = sorted(set(truth.flat) | set(prediction.flat))
+  handles = [Patch(facecolor=palette(i), label=names[i]) for i in shown]
+  figure.legend(handles=handles, loc="outside right center", fontsize=8)
+  figure.suptitle(view.name)
+  return figure
+
+
+def _outline(x: float, y: float, width: float, height: float) -> Patch:
+  return matplotlib.patches.Rectangle((x, y), width, height, fill=False, color="red", linewidth=1.5)
+
+
+def _palette(num_classes: int) -> list[str]:
+  """Distinct colors for the classes and gray for void and abstention."""
+  colors = [*_COLORS, "#882255", "#44AA99", "#DDCC77", "#332288", "#AA4499", "#117733"]
+  return [colors[i % len(colors)] for i in range(num_classes)] + ["#999999"]

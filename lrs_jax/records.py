@@ -1,0 +1,236 @@
+"""A certified input on disk: all from the counts to the witnesses, and its re-check (host)."""
+
+import hashlib
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from lrs_jax import certificates, collective, noise, storage
+
+
+class Record(NamedTuple):
+  """One input, certified under one smoothing distribution, with all that a re-check needs.
+
+  `certified` maps names to collective certificates: "all/METHOD" has every output as a target,
+  "correct/METHOD" those whose prediction is the label.
+  """
+
+  family: str  # factory in `lrs_jax.noise`
+  scales: np.ndarray  # float64 [., G, C], the factory's arguments before `cells`
+  cells: np.ndarray  # int32, shaped like the input
+  selection_counts: np.ndarray  # int32 [N, K], chose the predictions
+  counts: np.ndarray  # int32 [N, K], bound their probabilities
+  alpha: float  # joint error probability of the base certificates
+  truth: np.ndarray  # int32 [N], labels; outside [0, K) is void
+  base: certificates.BaseCertificates
+  radii: np.ndarray  # float64 [B], epsilon
+  budgets: np.ndarray  # float64 [B], epsilon^p rounded up, in the units of the weights
+  certified: Mapping[str, collective.CollectiveCertificate]
+  meta: Mapping[str, Any]  # configuration, model digest, versions
+
+
+def make_record(
+  smoothing: noise.SmoothingDistribution,
+  groups: np.ndarray,
+  selection_counts: np.ndarray,
+  counts: np.ndarray,
+  alpha: float,
+  truth: np.ndarray,
+  radii: np.ndarray,
+  options: Mapping[str, Mapping[str, Any]],
+  meta: Mapping[str, Any],
+) -> Record:
+  """Certifies what was counted, by every method, for all outputs and for the correct ones.
+
+  Args:
+    smoothing: the distribution that both sets of counts were drawn from.
+    groups: int [N].
+    selection_counts: int [N, K].
+    counts: int [N, K].
+    alpha: joint error probability.
+    truth: int [N].
+    radii: float64 [B], rising.
+    options: method -> keywords for `collective.certify`.
+    meta: kept with the record.
+
+  Returns:
+    A `Record`.
+  """
+  base = certificates.from_votes(smoothing, groups, selection_counts, counts, alpha=alpha)
+  budgets = budgets_from_radii(radii, smoothing.p)
+  sets = {"all": None, "correct": base.labels == truth}
+  certified = {
+    f"{name}/{method}": collective.certify(
+      base.weights, base.groups, base.eta, budgets, method=method, targets=targets, **keywords
+    )
+    for name, targets in sets.items()
+    for method, keywords in options.items()
+  }
+  scales = smoothing.scale if isinstance(smoothing.scale, tuple) else (smoothing.scale,)
+  return Record(
+    smoothing.family,
+    np.stack(scales),
+    smoothing.cells,
+    np.asarray(selection_counts),
+    np.asarray(counts),
+    alpha,
+    np.asarray(truth),
+    base,
+    np.asarray(radii, np.float64),
+    budgets,
+    certified,
+    meta,
+  )
+
+
+def budgets_from_radii(radii: np.ndarray, p: int) -> np.ndarray:
+  r"""Budgets :math:`\varepsilon^p`, rounded up (host).
+
+  Example:
+    >>> bool(budgets_from_radii(np.array([0.1]), 2)[0] >= 0.1**2)
+    True
+  """
+  radii = np.asarray(radii, np.float64)
+  return radii if p == 1 else np.where(radii > 0, np.nextafter(radii**p, np.inf), 0.0)
+
+
+def predictions(record: Record) -> np.ndarray:
+  """The smoothed model's predictions, -1 where it abstains: int [N]."""
+  return np.where(record.base.eta > 0, record.base.labels, -1)
+
+
+def save(path: Path, record: Record) -> None:
+  """Stores a record as an .npz whose arrays any reader of NumPy's format can load."""
+  arrays: dict[str, np.ndarray] = {
+    name: np.asarray(getattr(record, name))
+    for name in Record._fields
+    if name not in ("base", "certified", "meta")
+  }
+  arrays |= record.base._asdict()
+  arrays["meta"] = storage.json_array(record.meta)
+  for name, certificate in record.certified.items():
+    arrays |= {f"{name}/{key}": part for key, part in collective.to_arrays(certificate).items()}
+  storage.save_arrays(path, {**arrays, "digest": np.asarray(_digest(arrays))})
+
+
+def load(path: Path) -> Record:
+  """Reads a record; `verify` tells whether it can be believed.
+
+  Raises:
+    ValueError: a missing or damaged file, or one that is no record.
+  """
+  arrays = storage.load_arrays(path)
+  try:
+    if str(arrays.pop("digest")) != _digest(arrays):
+      raise ValueError(f"{path} was changed after it was written: its digest does not fit.")
+    base = certificates.BaseCertificates(
+      *(arrays[name] for name in certificates.BaseCertificates._fields)
+    )
+    names = sorted({name.rpartition("/")[0] for name in arrays if "/" in name})
+    certified = {
+      name: collective.from_arrays(
+        {key.rpartition("/")[2]: arrays[key] for key in arrays if key.rpartition("/")[0] == name}
+      )
+      for name in names
+    }
+    fields = {
+      name: arrays[name]
+      for name in Record._fields
+      if name not in ("base", "certified", "meta", "family", "alpha")
+    }
+    return Record(
+      family=str(arrays["family"]),
+      alpha=float(arrays["alpha"]),
+      base=base,
+      certified=certified,
+      meta=storage.from_json_array(arrays["meta"]),
+      **fields,
+    )
+  except KeyError as error:
+    raise ValueError(f"{path} is not a certificate of lrs-jax: array {error} is missing.") from None
+
+
+def verify(record: Record, *, exact: bool = False) -> None:
+  """Re-checks a record: counts -> predictions and q -> eta -> budgets -> targets -> witnesses.
+
+  Everything but the counts, the noise and alpha is computed again or proven again; nothing that a
+  solver said is trusted.
+
+  Args:
+    record: from `load`.
+    exact: the witnesses in rational arithmetic.
+
+  Raises:
+    ValueError: naming what does not follow from what.
+  """
+  factory = getattr(noise, record.family, None) if record.family.isidentifier() else None
+  if factory is None:
+    raise ValueError(f"`family` {record.family!r} is no smoothing distribution of lrs_jax.noise.")
+  if record.selection_counts.min(initial=0) < 0 or record.counts.min(initial=0) < 0:
+    raise ValueError("`selection_counts` and `counts` must not be negative.")
+  for name in ("selection_counts", "counts"):
+    totals = getattr(record, name).sum(axis=1)
+    if totals.size and totals.min() != totals.max():
+      raise ValueError(f"the rows of `{name}` must have one sum, the number of samples.")
+  if not 0 < record.alpha < 1:
+    raise ValueError(f"`alpha` must lie in (0, 1), but it is {record.alpha}.")
+  smoothing = factory(*record.scales, record.cells)
+  base = certificates.from_votes(
+    smoothing, record.base.groups, record.selection_counts, record.counts, alpha=record.alpha
+  )
+  for name, stored in record.base._asdict().items():
+    if not _same(stored, getattr(base, name)):
+      raise ValueError(f"`{name}` does not follow from the counts, the noise and alpha.")
+  if not _same(record.budgets, budgets_from_radii(record.radii, smoothing.p)):
+    raise ValueError("`budgets` does not follow from the radii.")
+  for name, certificate in record.certified.items():
+    targets = {
+      "all": np.ones(record.truth.shape, bool),
+      "correct": record.base.labels == record.truth,
+    }.get(name.partition("/")[0])
+    if targets is None or not np.array_equal(certificate.targets, targets):
+      raise ValueError(f"the targets of {name!r} are not those that its name says.")
+    if not np.array_equal(certificate.budgets.reshape(-1), record.budgets):
+      raise ValueError(f"the budgets of {name!r} are not the record's.")
+    try:
+      collective.verify(
+        record.base.weights, record.base.groups, record.base.eta, certificate, exact=exact
+      )
+    except ValueError as error:
+      raise ValueError(f"{name}: {error}") from None
+
+
+def _digest(arrays: Mapping[str, np.ndarray]) -> str:
+  """SHA-256 of names, types, shapes and bytes: shows damage; what is proven `verify` shows."""
+  digest = hashlib.sha256()
+  for name in sorted(arrays):
+    array = np.ascontiguousarray(arrays[name])
+    digest.update(f"{name} {array.dtype} {array.shape}".encode() + array.tobytes())
+  return digest.hexdigest()
+
+
+def _same(stored: np.ndarray, again: np.ndarray) -> bool:
+  """Equal; for floats up to what SciPy's versions may differ by, far below the margins of eta."""
+  if stored.shape != again.shape:
+    return False
+  if stored.dtype.kind == "f":
+    return bool(np.allclose(stored, again, rtol=1e-9, atol=0.0))
+  return bool(np.array_equal(stored, again))
+
+
+def nothing_certifiable(num_outputs: int, num_samples: int, alpha: float) -> int | None:
+  r"""The samples needed before any output can be certified, if there are too few; else None.
+
+  Even if all S votes agree, :math:`q = (\alpha / N)^{1/S} > 1/2` needs
+  :math:`S > \log_2(N / \alpha)`.
+
+  Example:
+    >>> nothing_certifiable(num_outputs=6144, num_samples=10, alpha=0.01)
+    20
+    >>> nothing_certifiable(num_outputs=6144, num_samples=20, alpha=0.01)
+  """
+  needed = math.floor(math.log2(max(num_outputs, 1) / alpha)) + 1
+  return needed if num_samples < needed else None

@@ -1,0 +1,398 @@
+"""Whole jobs on images: train, sample, certify, compare with isotropic smoothing, report (host)."""
+
+import json
+import math
+import platform
+import time
+from collections.abc import Callable, Mapping
+from functools import partial
+from importlib import metadata
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from matplotlib.figure import Figure
+from tqdm import tqdm
+
+from lrs_jax import certificates, jobs, metrics, noise, plots, records, sampling, storage
+from lrs_jax.data.images import LabelledImages
+from lrs_jax.jobs import ImageJob
+from lrs_jax.records import Record
+
+_COMPARED = ("envelope", "lp", "naive")
+"""Methods that every job reports beside the one it was asked for."""
+
+
+class Smoothed(NamedTuple):
+  """One way of smoothing a job's network."""
+
+  name: str  # of the files that hold its certificates
+  distribution: noise.SmoothingDistribution
+  groups: np.ndarray  # int32 [N]
+  methods: tuple[str, ...]
+
+
+class Times(NamedTuple):
+  """Seconds; sampling is without compilation."""
+
+  training: float
+  compilation: float
+  sampling: float
+  certificates: float
+
+
+def certify_images(job: ImageJob, out: Path, model: Path | None = None) -> dict[str, Any]:
+  """Runs a whole job and leaves its results under `out`.
+
+  Writes `summary.json`, `curves.png`, `noise.png` and, per image, `certificate.npz` (localized),
+  `isotropic.npz` (baseline) and `image.png`. An image that was already certified by the same job,
+  network and versions is not done again.
+
+  Args:
+    job: the configuration.
+    out: folder for the results.
+    model: file of the network, trained there if it does not exist; found under `out` if None.
+
+  Returns:
+    What `summary.json` holds.
+
+  Raises:
+    ValueError: configuration, data or files that cannot be used, before anything is written.
+  """
+  jobs.check(job)
+  test = jobs.load_images(job, "test", job.images)
+  num_outputs = math.prod(job.size)
+  needed = records.nothing_certifiable(num_outputs, job.samples, job.alpha)
+  if needed is not None:
+    raise ValueError(
+      f"--samples {job.samples} cannot certify any of {num_outputs} pixels at --alpha {job.alpha}: "
+      f"at least {needed} samples are needed."
+    )
+  training_seconds, variables, digest = obtain_model(job, out, model)
+  apply = jobs.apply_function(job, len(test.classes))
+  localized = Smoothed(
+    "certificate",
+    jobs.localized_noise(job),
+    jobs.output_groups(job).reshape(-1),
+    tuple(dict.fromkeys((job.method, *_COMPARED))),
+  )
+  isotropic = Smoothed(
+    "isotropic", jobs.isotropic_noise(job), np.zeros(num_outputs, np.int32), ("envelope",)
+  )
+  radii = job_radii(job, (localized, isotropic))
+  meta = {"job": _plain(job), "model": digest, "versions": versions()}
+  key = jax.random.key(job.seed)
+  results: dict[str, list[Record]] = {localized.name: [], isotropic.name: []}
+  times = Times(training_seconds, 0.0, 0.0, 0.0)
+  total = len(test.names) * len(results) * (job.samples + job.selection_samples)
+  with (
+    jax.default_matmul_precision(job.precision),
+    tqdm(total=total, desc="sampling", unit="sample", mininterval=0.5) as progress,
+  ):
+    for i, name in enumerate(test.names):
+      for j, smoothed in enumerate((localized, isotropic)):
+        path = out / name / f"{smoothed.name}.npz"
+        record = _already_done(path, meta, smoothed, radii)
+        if record is None:
+          record, times = _certify_one(
+            jax.random.fold_in(jax.random.fold_in(key, i), j), job, apply, variables,
+            test.images[i], test.labels[i], smoothed, radii, meta, times, progress,
+          )  # fmt: skip
+          records.save(path, record)
+        else:
+          progress.update(job.samples + job.selection_samples)
+        results[smoothed.name].append(record)
+  clean = np.asarray(jax.jit(jax.vmap(lambda x: apply(variables, x).argmax(axis=-1)))(test.images))
+  summary = {
+    **meta,
+    "device": describe_devices(),
+    "images": list(test.names),
+    "seconds": times._asdict(),
+    "base_model": _quality(test, clean.reshape(len(test.names), -1)),
+    "localized": _report(test, results["certificate"]),
+    "isotropic": _report(test, results["isotropic"]),
+    "radii": radii.tolist(),
+  }
+  storage.save_json(out / "summary.json", summary)
+  _draw(job, test, localized, results["certificate"], summary, out)
+  return summary
+
+
+def obtain_model(job: ImageJob, out: Path, path: Path | None) -> tuple[float, Any, str]:
+  """Loads the job's network, training it first if its file does not exist.
+
+  Returns:
+    Seconds of training, the variables, and their digest.
+  """
+  path = path or jobs.model_path(job, out)
+  seconds = 0.0 if path.exists() else jobs.train(job, path)
+  return seconds, *jobs.load_model(job, path)
+
+
+def job_radii(job: ImageJob, smoothings: tuple[Smoothed, ...]) -> np.ndarray:
+  r"""The radii at which a job certifies: its own, or 41 from 0 to where nothing can be certified.
+
+  No output's :math:`\eta` exceeds that of unanimous votes, :math:`\eta_1`. A budget spread over all
+  C cells alike, or spent on one cell c, makes every group perceive at least :math:`\eta_1` once
+
+  .. math:: \varepsilon^p \ge \eta_1 \min( \max_g C / \textstyle\sum_c W_{g,c},\;
+    \min_c \max_g 1 / W_{g,c} ) .
+
+  Returns:
+    float64 [B], rising.
+  """
+  if job.budgets is not None:
+    return np.unique(np.asarray(job.budgets, np.float64))
+  votes = np.asarray([[job.samples]])
+  alpha = job.alpha / math.prod(job.size)
+  farthest = 0.0
+  for smoothed in smoothings:
+    one = np.zeros(1, np.int32)
+    best = certificates.from_votes(smoothed.distribution, one, votes, votes, alpha=alpha)
+    weights = smoothed.distribution.weights[0]
+    with np.errstate(divide="ignore"):
+      spread, spent = 1 / weights.mean(axis=1).min(), 1 / weights.min(axis=0).max()
+    reach = (float(best.eta[0]) * min(spread, spent)) ** (1 / smoothed.distribution.p)
+    farthest = max(farthest, reach)
+  return np.linspace(0, float(f"{farthest * 1.005:.3g}"), 41)
+
+
+def _certify_one(
+  key: jax.Array,
+  job: ImageJob,
+  apply: sampling.Apply,
+  variables: Any,
+  image: np.ndarray,
+  labels: np.ndarray,
+  smoothed: Smoothed,
+  radii: np.ndarray,
+  meta: Mapping[str, Any],
+  times: Times,
+  progress: tqdm,
+) -> tuple[Record, Times]:
+  key_selection, key_estimation = jax.random.split(key)
+  num_classes = jax.eval_shape(apply, variables, image).shape[-1]
+  count = partial(
+    sampling.vote_counts,
+    apply=apply,
+    params=variables,
+    x=image,
+    noise=smoothed.distribution,
+    groups=smoothed.groups,
+    num_classes=num_classes,
+  )
+  start = time.perf_counter()
+  jax.block_until_ready(count(key_selection, num_samples=0))  # compiles; every piece reuses it
+  compiled = time.perf_counter()
+  selection_counts = _in_pieces(count, key_selection, job.selection_samples, progress)
+  counts = _in_pieces(count, key_estimation, job.samples, progress)
+  sampled = time.perf_counter()
+  options: dict[str, dict[str, Any]] = {
+    method: {"time_limit": job.time_limit} for method in smoothed.methods
+  }
+  if "lp" in options:
+    options["lp"]["bins"] = job.bins
+  truth = np.where(labels < num_classes, labels, num_classes).reshape(-1)
+  record = records.make_record(
+    smoothed.distribution,
+    smoothed.groups,
+    selection_counts,
+    counts,
+    job.alpha,
+    truth,
+    radii,
+    options,
+    meta,
+  )
+  done = time.perf_counter()
+  times = times._replace(
+    compilation=times.compilation + compiled - start,
+    sampling=times.sampling + sampled - compiled,
+    certificates=times.certificates + done - sampled,
+  )
+  return record, times
+
+
+def _in_pieces(
+  count: Callable[..., jax.Array], key: jax.Array, num_samples: int, progress: tqdm
+) -> np.ndarray:
+  """Counts in pieces of 256 samples a device, so that progress shows."""
+  piece = 256 * jax.device_count()
+  total: Any = 0
+  for first in range(0, num_samples, piece):
+    size = min(piece, num_samples - first)
+    total = jax.block_until_ready(count(key, num_samples=size, first_sample=first)) + total
+    progress.update(size)
+  return np.asarray(total)
+
+
+def _already_done(
+  path: Path, meta: Mapping[str, Any], smoothed: Smoothed, radii: np.ndarray
+) -> Record | None:
+  """The record of an earlier run of the same job, if it is there and can be believed."""
+  if not path.exists():
+    return None
+  try:
+    record = records.load(path)
+    records.verify(record)
+  except ValueError:
+    return None
+  distribution = smoothed.distribution
+  same = (
+    record.meta == meta
+    and record.family == distribution.family
+    and np.array_equal(record.scales[0], distribution.scale)
+    and np.array_equal(record.cells, distribution.cells)
+    and np.array_equal(record.radii, radii)
+  )
+  return record if same else None
+
+
+def _quality(data: LabelledImages, predictions: np.ndarray) -> dict[str, float]:
+  """Accuracy of predictions [M, N] on all images together; abstentions (-1) are wrong."""
+  num_classes = len(data.classes)
+  labels = data.labels.reshape(predictions.shape)
+  confusion = metrics.confusion_matrix(labels, predictions, num_classes)
+  return {
+    "pixel_accuracy": metrics.accuracy(confusion),
+    "mean_iou": metrics.mean_iou(confusion),
+    "abstention": float(np.mean(predictions < 0)) if predictions.size else math.nan,
+  }
+
+
+def _report(data: LabelledImages, done: list[Record]) -> dict[str, Any]:
+  """Means over images: quality, curves and average certifiable radius of every method.
+
+  `certified` counts all pixels whose prediction cannot change, over all pixels;
+  `certified_accuracy` those that are right as well, over the labelled ones.
+  """
+  predictions = np.stack([records.predictions(record) for record in done])
+  report: dict[str, Any] = _quality(data, predictions)
+  num_classes, radii = len(data.classes), done[0].radii
+  for name, targets in (("certified", "all"), ("certified_accuracy", "correct")):
+    report[name], report[f"{name}_radius"] = {}, {}
+    for method in sorted({key.partition("/")[2] for key in done[0].certified}):
+      fractions = [
+        metrics.certified_fraction(
+          record.certified[f"{targets}/{method}"].certified,
+          len(record.truth) if targets == "all" else int(np.sum(record.truth < num_classes)),
+        )
+        for record in done
+      ]
+      curve = np.mean(fractions, axis=0)
+      report[name][method] = curve.tolist()
+      report[f"{name}_radius"][method] = metrics.average_certifiable_radius(radii, curve)
+  return report
+
+
+def table(summary: Mapping[str, Any]) -> str:
+  """What a summary says, for a terminal: quality, and certified accuracy at five budgets."""
+  radii = np.asarray(summary["radii"])
+  reported = _reported_methods(summary)
+  longest = max(np.max(np.flatnonzero(curve), initial=0) for _, curve, _ in reported)
+  shown = np.unique(np.linspace(0, longest, 6).round().astype(int))[1:]
+  columns = [f"{'certified accuracy at radius':<34}"] + [f"{radii[i]:>7.3g}" for i in shown]
+  lines = ["".join(columns) + "     ACR"]
+  for label, curve, radius in reported:
+    values = "".join(f"{curve[i]:>7.3f}" for i in shown)
+    lines.append(f"{label:<34}{values} {radius:>7.4f}")
+  lines.append("")
+  for label, key in (
+    ("network without noise", "base_model"),
+    ("localized smoothing", "localized"),
+    ("isotropic smoothing", "isotropic"),
+  ):
+    quality = summary[key]
+    lines.append(
+      f"{label:<34} pixel accuracy {quality['pixel_accuracy']:.3f}   "
+      f"mIoU {quality['mean_iou']:.3f}   abstains {quality['abstention']:.3f}"
+    )
+  seconds = summary["seconds"]
+  lines += ["", "seconds: " + "   ".join(f"{name} {value:.1f}" for name, value in seconds.items())]
+  return "\n".join(lines)
+
+
+def _reported_methods(summary: Mapping[str, Any]) -> list[tuple[str, list[float], float]]:
+  """(label, curve of certified accuracy, its area) of every method, the strongest first."""
+  job, localized = summary["job"], summary["localized"]
+  names = {"lp": "paper's LP", "milp": "exact (MILP)"}
+  found = [
+    (f"localized, {names.get(method, method)}", curve, localized["certified_radius"][method])
+    for method, curve in localized["certified_accuracy"].items()
+  ]
+  found.sort(key=lambda item: -sum(item[1]))
+  isotropic = summary["isotropic"]
+  label = f"isotropic, std {job['isotropic_std'] or job['std_min']:g}"
+  curve = isotropic["certified_accuracy"]["envelope"]
+  return [*found, (label, curve, isotropic["certified_radius"]["envelope"])]
+
+
+def _draw(
+  job: ImageJob,
+  data: LabelledImages,
+  localized: Smoothed,
+  done: list[Record],
+  summary: Mapping[str, Any],
+  out: Path,
+) -> None:
+  radii = np.asarray(summary["radii"])
+  curves = plots.curves_figure(
+    radii,
+    {label: np.asarray(curve) for label, curve, _ in _reported_methods(summary)},
+    xlabel=r"$\ell_2$ budget $\varepsilon$ of one perturbation of the whole image, [0, 1] scale",
+    ylabel="certified accuracy (fraction of labelled pixels)",
+    title=f"{job.data}: {len(done)} images, {job.samples} samples, "
+    f"level {1 - job.alpha:g} per image",
+  )
+  _save_figure(out / "curves.png", curves)
+  distribution = localized.distribution
+  _save_figure(out / "noise.png", plots.noise_figure(distribution.scale, job.grid))
+  groups = localized.groups.reshape(job.size)
+  corners = tuple(dict.fromkeys(int(groups[i, j]) for i in (0, -1) for j in (0, -1)))
+  key = jax.random.key(job.seed)
+  dearest = distribution.weights[0].max(axis=1)[localized.groups]
+  for i, (name, record) in enumerate(zip(data.names, done, strict=True)):
+    view = plots.ImageView(
+      name=name,
+      image=data.images[i],
+      truth=data.labels[i],
+      prediction=records.predictions(record).reshape(job.size),
+      radius=((record.base.eta / dearest) ** (1 / distribution.p)).reshape(job.size),
+      noisy=[
+        np.asarray(noise.sample(key, distribution, jnp.asarray(data.images[i]), group))
+        for group in corners
+      ],
+      noisy_groups=corners,
+      groups=groups,
+      classes=data.classes,
+    )
+    _save_figure(out / name / "image.png", plots.image_figure(view))
+
+
+def _save_figure(path: Path, figure: Figure) -> None:
+  storage.write_whole(path, lambda partial: figure.savefig(partial, dpi=130))
+
+
+def versions() -> dict[str, str]:
+  """Versions of Python and of what computes."""
+  packages = ("lrs_jax", "jax", "jaxlib", "flax", "numpy", "scipy", "highspy")
+  found = {"python": platform.python_version()}
+  for package in packages:
+    try:
+      found[package] = metadata.version(package)
+    except metadata.PackageNotFoundError:
+      found[package] = "not installed"
+  return found
+
+
+def describe_devices() -> str:
+  """The devices that samples are spread over, such as "1 x cpu"."""
+  devices = jax.devices()
+  return f"{len(devices)} x {devices[0].device_kind}"
+
+
+def _plain(job: ImageJob) -> dict[str, Any]:
+  """A job as it comes back from JSON, without the paths of a machine."""
+  return json.loads(json.dumps(job._replace(data_dir=None)._asdict()))

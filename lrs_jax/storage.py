@@ -1,0 +1,87 @@
+"""Files: arrays and JSON, written whole or not at all (host)."""
+
+import json
+import os
+import tempfile
+import zipfile
+import zlib
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+
+def write_whole(path: Path, write: Callable[[Path], None]) -> None:
+  """Lets `write` fill a temporary file beside `path`, then renames it: whole, or not there.
+
+  Args:
+    path: the file to make; its folder is made too.
+    write: writes to the path that it is given, which has the same suffix.
+  """
+  path.parent.mkdir(parents=True, exist_ok=True)
+  handle, name = tempfile.mkstemp(dir=path.parent, prefix=".partial-", suffix=path.suffix)
+  os.close(handle)
+  try:
+    write(Path(name))
+    os.replace(name, path)
+  except BaseException:
+    os.unlink(name)
+    raise
+
+
+def save_arrays(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
+  """Stores arrays as a compressed .npz; none of them needs pickling to be read again."""
+  for name, array in arrays.items():
+    if np.asarray(array).dtype.hasobject:
+      raise ValueError(f"array {name!r} holds Python objects, which other readers cannot load.")
+  write_whole(path, lambda partial: np.savez_compressed(partial, **arrays))  # type: ignore[arg-type]
+
+
+def load_arrays(path: Path) -> dict[str, np.ndarray]:
+  """Reads all arrays of an .npz.
+
+  Raises:
+    ValueError: a missing or damaged file, or one that holds pickled objects.
+  """
+  try:
+    with path.open("rb") as file:
+      archive = np.load(file, allow_pickle=False)
+      if isinstance(archive, np.ndarray):
+        raise ValueError("it holds one array, not an archive of arrays")
+      return {name: archive[name] for name in archive.files}
+  except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+    raise ValueError(f"cannot read {path}: {error}") from error
+
+
+def save_json(path: Path, value: Any) -> None:
+  """Stores a value as indented JSON; NaN becomes null."""
+  text = json.dumps(_without_nan(value), indent=2, allow_nan=False) + "\n"
+
+  def write(partial: Path) -> None:
+    partial.write_text(text)
+
+  write_whole(path, write)
+
+
+def json_array(value: Any) -> np.ndarray:
+  """A value as JSON in a zero-dimensional string array, to lie among arrays.
+
+  Example:
+    >>> from_json_array(json_array({"alpha": 0.01}))
+    {'alpha': 0.01}
+  """
+  return np.asarray(json.dumps(value))
+
+
+def from_json_array(array: np.ndarray) -> Any:
+  """What `json_array` was given."""
+  return json.loads(str(array))
+
+
+def _without_nan(value: Any) -> Any:
+  if isinstance(value, Mapping):
+    return {key: _without_nan(item) for key, item in value.items()}
+  if isinstance(value, list | tuple):
+    return [_without_nan(item) for item in value]
+  return None if isinstance(value, float) and not np.isfinite(value) else value

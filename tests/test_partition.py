@@ -1,0 +1,40 @@
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lrs_jax import partition
+
+
+@given(
+  st.integers(1, 40).flatmap(lambda h: st.tuples(st.just(h), st.integers(1, h))),
+  st.integers(1, 40).flatmap(lambda w: st.tuples(st.just(w), st.integers(1, w))),
+)
+def test_cells_are_rectangles_of_nearly_equal_size(rows, columns):
+  (height, r), (width, q) = rows, columns
+  grid = partition.image_grid((height, width), (r, q))
+  assert grid.dtype == np.int32
+  assert set(grid.flat) == set(range(r * q))
+  for cell in range(r * q):
+    inside = np.argwhere(grid == cell)
+    extent = np.ptp(inside, axis=0) + 1
+    assert extent.prod() == len(inside)  # a rectangle without holes
+    assert extent[0] in (height // r, -(-height // r))
+    assert extent[1] in (width // q, -(-width // q))
+
+
+def test_cells_are_numbered_row_by_row():
+  grid = partition.image_grid((2, 2), (2, 2))
+  np.testing.assert_array_equal(grid, [[0, 1], [2, 3]])
+
+
+@pytest.mark.parametrize("shape", [(0, 1), (1, 0), (5, 1), (1, 7)])
+def test_a_grid_finer_than_the_image_is_refused(shape):
+  with pytest.raises(ValueError, match=rf"4x6 pixels, but it is {shape[0]}x{shape[1]}"):
+    partition.image_grid((4, 6), shape)
+
+
+def test_all_channels_of_a_pixel_share_its_cell():
+  cells = partition.pixel_cells(partition.image_grid((4, 6), (2, 3)), channels=3)
+  assert cells.shape == (4, 6, 3)
+  assert (cells == cells[..., :1]).all()
