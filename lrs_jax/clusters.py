@@ -37,11 +37,7 @@ def spectral_clusters(adjacency: sparse.csr_array, num_clusters: int, *, seed: i
     von Luxburg 2007 (arXiv 0711.0189); Schuchardt et al. 2023 (arXiv 2210.16140), section 7.
   """
   num_nodes = adjacency.shape[0]
-  if not 1 <= num_clusters <= num_nodes:
-    raise ValueError(
-      f"`num_clusters` must lie between 1 and the number of nodes, {num_nodes}, "
-      f"but it is {num_clusters}."
-    )
+  _check_number(num_clusters, num_nodes)
   if num_clusters == 1:
     return np.zeros(num_nodes, np.int32)
   if num_clusters == num_nodes:
@@ -49,16 +45,35 @@ def spectral_clusters(adjacency: sparse.csr_array, num_clusters: int, *, seed: i
   matrix = sparse.csr_matrix(adjacency)
   matrix.indices, matrix.indptr = matrix.indices.astype(np.int32), matrix.indptr.astype(np.int32)
   method = SpectralClustering(num_clusters, affinity="precomputed", random_state=seed)
-  labels = method.fit_predict(matrix)
-  sizes = np.bincount(labels, minlength=num_clusters)
-  if sizes.min() == 0:
-    raise ValueError(
-      f"`num_clusters` is {num_clusters}, but spectral clustering found only "
-      f"{(sizes > 0).sum()} distinct clusters; ask for fewer."
-    )
-  renumbered = np.empty(num_clusters, np.int32)
-  renumbered[np.argsort(-sizes, kind="stable")] = np.arange(num_clusters)
-  return renumbered[labels]
+  return _by_size(method.fit_predict(matrix), num_clusters)
+
+
+def metis_clusters(adjacency: sparse.csr_array, num_clusters: int, *, seed: int) -> np.ndarray:
+  """Clusters of nearly equal size with few edges between them, by METIS.
+
+  Args:
+    adjacency: [N, N], symmetric, 0 or 1.
+    num_clusters: C, in [1, N].
+    seed: of METIS.
+
+  Returns:
+    int32 [N], the cluster of every node, numbered from the largest to the smallest.
+
+  Raises:
+    ValueError: more clusters than nodes, or none, or PyMetis is not installed.
+
+  References:
+    Karypis & Kumar 1998, SIAM Journal on Scientific Computing 20(1).
+  """
+  _check_number(num_clusters, adjacency.shape[0])
+  try:
+    import pymetis
+  except ImportError:
+    raise ValueError("METIS needs the package pymetis: `pip install pymetis`.") from None
+  graph = pymetis.CSRAdjacency(adjacency.indptr.tolist(), adjacency.indices.tolist())
+  options = pymetis.Options(seed=seed)
+  _, labels = pymetis.part_graph(num_clusters, graph, options=options)
+  return _by_size(np.asarray(labels), num_clusters)
 
 
 def cluster_affinity(
@@ -147,3 +162,23 @@ def levels_by_rank(ranks: ArrayLike, low: float, high: float) -> np.ndarray:
     if not 0 <= value < 1:
       raise ValueError(f"`{name}` must be a flip probability in [0, 1), but it is {value}.")
   return low + (high - low) * (ranks / max(ranks.shape[1] - 1, 1))
+
+
+def _check_number(num_clusters: int, num_nodes: int) -> None:
+  if not 1 <= num_clusters <= num_nodes:
+    raise ValueError(
+      f"`num_clusters` must lie between 1 and the number of nodes, {num_nodes}, "
+      f"but it is {num_clusters}."
+    )
+
+
+def _by_size(labels: np.ndarray, num_clusters: int) -> np.ndarray:
+  sizes = np.bincount(labels, minlength=num_clusters)
+  if sizes.min() == 0:
+    raise ValueError(
+      f"`num_clusters` is {num_clusters}, but only {(sizes > 0).sum()} distinct clusters were "
+      "found; ask for fewer."
+    )
+  renumbered = np.empty(num_clusters, np.int32)
+  renumbered[np.argsort(-sizes, kind="stable")] = np.arange(num_clusters)
+  return renumbered[labels]
