@@ -1,0 +1,105 @@
+"""HiGHS, at arm's length: models go in as arrays, and what comes out is never trusted (host).
+
+The only file that imports highspy. A solve reports how it ended and whatever values there are; the
+caller evaluates them. No exception of the solver passes this file.
+"""
+
+from typing import Any, NamedTuple
+
+import highspy
+import numpy as np
+
+
+class Model(NamedTuple):
+  """Minimize cost @ x subject to row_lower <= A x <= row_upper, lower <= x <= upper."""
+
+  cost: np.ndarray  # [n]
+  lower: np.ndarray  # [n]
+  upper: np.ndarray  # [n]
+  row_lower: np.ndarray  # [m]
+  row_upper: np.ndarray  # [m]
+  starts: np.ndarray  # int [n + 1], column j holds the entries starts[j]:starts[j + 1]
+  rows: np.ndarray  # int, the row of every entry
+  values: np.ndarray  # the value of every entry
+  integer: np.ndarray | None = None  # bool [n]
+
+
+class Solution(NamedTuple):
+  """What a solve left behind; every array may be garbage unless checked."""
+
+  status: str  # "optimal", "infeasible", "time limit" or why it failed
+  primal: np.ndarray | None = None  # [n]
+  dual: np.ndarray | None = None  # [m]: cost - A' dual are the reduced costs
+
+
+_STATUS = {
+  highspy.HighsModelStatus.kOptimal: "optimal",
+  highspy.HighsModelStatus.kInfeasible: "infeasible",
+  highspy.HighsModelStatus.kTimeLimit: "time limit",
+}
+
+
+def new_solver() -> Any:
+  """A silent, single-threaded solver, to be passed to `solve` again and again."""
+  solver = highspy.Highs()
+  for option, value in {"output_flag": False, "threads": 1, "random_seed": 0}.items():
+    solver.setOptionValue(option, value)
+  return solver
+
+
+def solve(
+  solver: Any,
+  model: Model,
+  *,
+  time_limit: float | None = None,
+  presolve: bool = False,
+  gap: float = 0.0,
+  start: np.ndarray | None = None,
+) -> Solution:
+  """Solves an LP (by simplex) or a MILP (`model.integer`).
+
+  Args:
+    solver: from `new_solver`.
+    model: what to solve.
+    time_limit: seconds.
+    presolve: worth it for large models.
+    gap: relative gap at which a MILP may stop.
+    start: a feasible point of a MILP to start from.
+  """
+  try:
+    return _solve(solver, model, np.inf if time_limit is None else time_limit, presolve, gap, start)
+  except Exception as error:  # whatever the solver does, it must not take the certificate along
+    return Solution(f"{type(error).__name__}: {error}")
+
+
+def _solve(
+  solver: Any, model: Model, time_limit: float, presolve: bool, gap: float, start: np.ndarray | None
+) -> Solution:
+  lp = highspy.HighsLp()
+  lp.num_col_, lp.num_row_ = model.cost.size, model.row_lower.size
+  lp.col_cost_, lp.col_lower_, lp.col_upper_ = model.cost, model.lower, model.upper
+  lp.row_lower_, lp.row_upper_ = model.row_lower, model.row_upper
+  lp.a_matrix_.format_ = highspy.MatrixFormat.kColwise
+  lp.a_matrix_.start_ = model.starts
+  lp.a_matrix_.index_ = model.rows
+  lp.a_matrix_.value_ = model.values
+  if model.integer is not None:
+    kinds = (highspy.HighsVarType.kContinuous, highspy.HighsVarType.kInteger)
+    lp.integrality_ = [kinds[int(i)] for i in model.integer]
+  solver.setOptionValue("presolve", "on" if presolve else "off")
+  solver.setOptionValue("time_limit", solver.getRunTime() + time_limit)  # its clock runs on
+  solver.setOptionValue("mip_rel_gap", float(gap))
+  if solver.passModel(lp) == highspy.HighsStatus.kError:
+    return Solution("model refused")
+  if start is not None:
+    point = highspy.HighsSolution()
+    point.col_value = start
+    solver.setSolution(point)
+  solver.run()
+  status = solver.getModelStatus()
+  solution = solver.getSolution()
+  return Solution(
+    _STATUS.get(status, solver.modelStatusToString(status)),
+    np.asarray(solution.col_value, np.float64) if solution.value_valid else None,
+    np.asarray(solution.row_dual, np.float64) if solution.dual_valid else None,
+  )

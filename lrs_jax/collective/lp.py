@@ -1,0 +1,140 @@
+r"""The paper's LP over outputs, the published method and baseline (host).
+
+.. math:: \max_{b, t} \sum_n t_n \quad \text{s.t.} \quad \eta_n t_n \le s_{g(n)},\ 0 \le t_n \le 1
+
+has one variable per output that can be attacked at all, :math:`\eta_n \le S_{g(n)}` (without that
+it can be looser than the naive certificate). Given s, its optimum is :math:`\sum_g L_g(s_g)` with
+:math:`L_g(s) = \sum_n \min(1, s / \eta_n) \ge N_g(s)`, a concave function, so that the multipliers
+of the rows of s prove its value in the way of `lrs_jax.collective.witness`, with L in the place of
+N.
+
+References: Schuchardt et al. 2023 (arXiv 2210.16140), section 4 and appendix on its relaxation.
+"""
+
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from lrs_jax.collective import highs
+from lrs_jax.collective.envelope import Relaxation
+from lrs_jax.collective.problem import EPS, Problem, Region, knapsack
+
+
+class Attackable(NamedTuple):
+  """Thresholds of one group that are at most its reach, rounded down to the bins."""
+
+  eta: np.ndarray  # float64 [k], positive, increasing
+  times: np.ndarray  # float64 [k], how many targets have each of them
+
+
+def attackable(problem: Problem, region: Region, bins: int | None) -> list[Attackable]:
+  """What can be attacked in every group, in at most `bins` bins of equally many targets.
+
+  Every threshold is rounded down to the smallest of its bin, which only weakens the certificate.
+  """
+  result = []
+  for eta, counts, reach in zip(problem.thresholds, problem.counts, region.reach, strict=True):
+    last = int(eta.searchsorted(reach, "right"))
+    eta, counts = eta[:last], counts[: last + 1]
+    if bins is not None and last > bins:
+      edges = np.linspace(0, counts[-1], bins, endpoint=False)
+      firsts = np.unique(counts[1:].searchsorted(edges, "right"))
+      eta, counts = eta[firsts], np.append(counts[firsts], counts[-1])
+    result.append(Attackable(eta, np.diff(counts)))
+  return result
+
+
+def relax_outputs(
+  solver: Any,
+  groups: list[Attackable],
+  region: Region,
+  *,
+  merge: bool = False,
+  time_limit: float | None = None,
+) -> Relaxation:
+  """Solves the LP over outputs; the rows are one per variable t, and one per group for s.
+
+  Args:
+    solver: from `highs.new_solver`.
+    groups: from `attackable`.
+    region: the attacks.
+    merge: one variable per distinct threshold (of the bins) instead of one per output.
+    time_limit: seconds.
+  """
+  num_kinds, num_groups, num_cells = region.weights.shape
+  lost = np.isinf(region.reach)
+  reach = np.where(lost | (region.reach == 0), 1.0, region.reach)
+  size = np.where(np.isfinite(region.upper) & (region.upper > 0), region.upper, 1.0)
+  budget = np.where(np.isfinite(region.budget) & (region.budget > 0), region.budget, 1.0)
+  # A group whose reach is inf falls as a whole and gets no variable.
+  alive = [
+    Attackable(g.eta[:0], g.times[:0]) if gone else g for g, gone in zip(groups, lost, strict=True)
+  ]
+  times = [np.ones(g.eta.size, int) if merge else g.times.astype(int) for g in alive]
+  eta = np.concatenate(
+    [np.repeat(g.eta / r, n) for g, r, n in zip(alive, reach, times, strict=True)]
+  )
+  gain = np.concatenate([g.times for g in alive]) if merge else np.ones(eta.size)
+  group = np.repeat(np.arange(num_groups), [n.sum() for n in times])
+  n, num_attack = eta.size, num_kinds * num_cells
+  # Columns: t [n], s [G], b [A C]. Rows: eta t - s <= 0 [n], s - W b <= 0 [G], budgets [A].
+  order = np.argsort(group, kind="stable")
+  of_s = [np.append(order[group[order] == g], n + g) for g in range(num_groups)]
+  attack = (-region.weights * size[:, None] / reach[:, None]).transpose(0, 2, 1)
+  columns = np.concatenate([attack, (size / budget[:, None])[..., None]], axis=2)
+  rows = np.empty(columns.shape, np.int64)
+  rows[..., :-1] = n + np.arange(num_groups)
+  rows[..., -1] = n + num_groups + np.arange(num_kinds)[:, None]
+  lengths = np.concatenate(
+    [np.ones(n, int), [r.size for r in of_s], np.full(num_attack, num_groups + 1)]
+  )
+  model = highs.Model(
+    cost=np.concatenate([-gain, np.zeros(num_groups + num_attack)]),
+    lower=np.concatenate([np.zeros(n + num_groups), (region.lower / size).ravel()]),
+    upper=np.concatenate(
+      [
+        np.ones(n),
+        np.full(num_groups, np.inf),
+        np.where(region.upper > 0, np.where(np.isfinite(region.upper), 1.0, np.inf), 0.0).ravel(),
+      ]
+    ),
+    row_lower=np.full(n + num_groups + num_kinds, -np.inf),
+    row_upper=np.concatenate(
+      [np.zeros(n + num_groups), np.where(region.budget == budget, 1.0, np.inf)]
+    ),
+    starts=np.append(0, np.cumsum(lengths)),
+    rows=np.concatenate([np.arange(n), *of_s, rows.ravel()]),
+    values=np.concatenate(
+      [eta, *[np.append(np.full(r.size - 1, -1.0), 1.0) for r in of_s], columns.ravel()]
+    ),
+  )
+  solution = highs.solve(solver, model, time_limit=time_limit, presolve=True)
+  multipliers = np.zeros(num_groups)
+  if solution.dual is not None and solution.dual.shape == model.row_lower.shape:
+    multipliers = np.maximum(-solution.dual[n : n + num_groups] / reach, 0.0)
+    multipliers[~np.isfinite(multipliers) | lost] = 0.0
+  return Relaxation(solution.status, multipliers, None)
+
+
+def bound_outputs(groups: list[Attackable], region: Region, multipliers: np.ndarray) -> float:
+  r"""The value that multipliers prove for the LP over outputs, rounded up.
+
+  :math:`\sum_g \max_k (L_g(\eta_{(k)}) - \lambda_g \eta_{(k)})` and the knapsack. All sums are of
+  non-negative terms: L has a relative error below (K + 4) EPS for K thresholds.
+  """
+  total = 0.0
+  multipliers = np.where(np.isinf(region.reach), 0.0, multipliers)
+  nearer = np.nextafter(np.nextafter(multipliers, 0), 0)
+  with np.errstate(over="ignore", invalid="ignore"):
+    for (eta, count), price in zip(groups, nearer, strict=True):
+      if price == 0:
+        total += count.sum()
+      elif eta.size:
+        rest = np.append(np.cumsum((count / eta)[:0:-1])[::-1], 0.0)  # sum over larger thresholds
+        reached = (np.cumsum(count) + rest * eta) * (1 + EPS * (eta.size + 4))
+        total += max(0.0, (reached - price * eta).max())
+    values = np.einsum("g,agc->ac", multipliers, region.weights)
+    values *= 1 + EPS * (multipliers.size + 3)
+    prices = knapsack(values, region.lower, region.upper, region.budget).sum()
+    total = (total + prices) * (1 + EPS * (multipliers.size + len(prices.shape) + 8))
+  return float(total) if np.isfinite(total) else np.inf

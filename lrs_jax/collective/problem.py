@@ -1,0 +1,293 @@
+"""The collective problem: what an adversary may do, and what falls when it does (host).
+
+An adversary chooses b[a, c] >= 0 with sum_c b[a, c] <= B_a (and b <= caps), group g perceives
+s_g = sum_a sum_c W[a, g, c] b[a, c], and output n falls iff s_{groups[n]} >= eta[n].
+"""
+
+import hashlib
+from typing import NamedTuple
+
+import numpy as np
+from jax.typing import ArrayLike
+
+EPS = 2.0**-52  # twice the unit roundoff: fl(x op y) lies within (1 +- EPS / 2) of the truth
+
+
+class Problem(NamedTuple):
+  """Thresholds of the targets, sorted once, and the budgets at which to certify."""
+
+  weights: np.ndarray  # float64 [A, G, C]
+  thresholds: tuple[np.ndarray, ...]  # per group: distinct eta > 0 of its targets, increasing
+  counts: tuple[np.ndarray, ...]  # per group: counts[k] targets have one of the k smallest eta
+  budgets: np.ndarray  # float64 [B, A]
+  caps: np.ndarray  # float64 [A, C], inf where there is none
+  integral: bool  # b is integral
+
+  @property
+  def num_targets(self) -> int:
+    """Targets that do not abstain."""
+    return int(sum(counts[-1] for counts in self.counts))
+
+
+class Region(NamedTuple):
+  """The attacks b of one budget inside a box, and how far they reach."""
+
+  weights: np.ndarray  # float64 [A, G, C]: 0 where b is 0, and in groups whose reach is inf
+  lower: np.ndarray  # float64 [A, C]
+  upper: np.ndarray  # float64 [A, C]
+  budget: np.ndarray  # float64 [A]
+  reach: np.ndarray  # float64 [G]: S_g >= max_b s_g, rounded up; -inf if the region is empty
+
+
+def make_problem(
+  weights: ArrayLike,
+  groups: ArrayLike,
+  eta: ArrayLike,
+  budgets: ArrayLike,
+  targets: ArrayLike | None,
+  caps: ArrayLike | None,
+  integral: bool,
+) -> tuple[Problem, np.ndarray, np.ndarray | None, str]:
+  """Checks the arguments of `certify`, sorts the thresholds.
+
+  Returns:
+    The problem, the targets bool [N], the caps [A, C] or None, and the digest of the inputs.
+
+  Raises:
+    ValueError: naming the argument, what was received and what would be right.
+  """
+  weights, groups, eta = check_inputs(weights, groups, eta)
+  num_kinds, num_groups, num_cells = weights.shape
+  budgets = _check_budgets(budgets, num_kinds)
+  targets = _check_targets(targets, eta.size)
+  if caps is not None:
+    caps = _check_caps(caps, num_kinds, num_cells)
+  if not isinstance(integral, bool | np.bool_):
+    raise ValueError(f"`integral` must be True or False, but it is {integral!r}.")
+  fixed = Problem(
+    weights,
+    *_sort(groups, eta, targets, num_groups),
+    np.floor(budgets) if integral else budgets,
+    _usable_caps(caps, (num_kinds, num_cells), integral),
+    bool(integral),
+  )
+  return (_tighten(fixed) if integral else fixed), targets, caps, digest(weights, groups, eta)
+
+
+def check_inputs(
+  weights: ArrayLike, groups: ArrayLike, eta: ArrayLike
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+  """Weights as float64 [A, G, C], groups as int64 [N] and eta as float64 [N], or `ValueError`."""
+  weights, groups, eta = _floats("weights", weights), np.asarray(groups), _floats("eta", eta)
+  if weights.ndim == 2:
+    weights = weights[None]
+  if weights.ndim != 3:
+    raise ValueError(
+      f"`weights` must have shape [G, C] or [A, G, C], but its shape is {weights.shape}."
+    )
+  if not (weights >= 0).all():
+    raise ValueError(f"`weights` must be >= 0, but {_first(weights, ~(weights >= 0))}.")
+  if eta.ndim != 1:
+    raise ValueError(f"`eta` must have shape [N], but its shape is {eta.shape}.")
+  if np.isnan(eta).any():
+    raise ValueError(f"`eta` must be numbers, but {_first(eta, np.isnan(eta))}.")
+  if groups.shape != eta.shape:
+    raise ValueError(
+      f"`groups` must have the shape [N] of `eta`, {eta.shape}, but its shape is {groups.shape}."
+    )
+  if groups.size and not np.issubdtype(groups.dtype, np.integer):
+    raise ValueError(f"`groups` must be integers, but its dtype is {groups.dtype}.")
+  outside = (groups < 0) | (groups >= weights.shape[1])
+  if outside.any():
+    raise ValueError(
+      f"`groups` must lie in [0, G) with G = {weights.shape[1]} groups in `weights`, "
+      f"but {_first(groups, outside)}."
+    )
+  return weights, groups.astype(np.int64), eta
+
+
+def digest(weights: np.ndarray, groups: np.ndarray, eta: np.ndarray) -> str:
+  """SHA-256 of what `check_inputs` returns: shapes and values, in that order."""
+  hasher = hashlib.sha256(repr((weights.shape, groups.shape)).encode())
+  for array in (weights, groups, eta):
+    hasher.update(np.ascontiguousarray(array + 0).data)  # -0.0 + 0 = 0.0
+  return hasher.hexdigest()
+
+
+def make_region(
+  problem: Problem, budget: np.ndarray, lower: np.ndarray, upper: np.ndarray
+) -> Region:
+  """The region lower <= b <= upper, sum_c b[a, c] <= budget[a].
+
+  A cell whose b is 0 is dropped first, so that an infinite weight counts only where it can be
+  used; there s_g has no bound: its reach is inf, and every target of the group may fall.
+  """
+  spare = budget - lower.sum(axis=1)
+  if (spare < 0).any() or (lower > upper).any():
+    empty = np.full(problem.weights.shape[1], -np.inf)
+    return Region(problem.weights, lower, upper, budget, empty)
+  upper = np.minimum(upper, lower + spare[:, None])
+  weights = np.where(upper[:, None] > 0, problem.weights, 0.0)
+  reach = knapsack(weights, lower[:, None], upper[:, None], budget[:, None]).sum(axis=0)
+  reach *= 1 + EPS * len(budget)  # the sum over kinds
+  return Region(
+    np.where(np.isinf(reach)[:, None], 0.0, weights),
+    lower,
+    upper,
+    budget,
+    np.where(reach, reach, 0),
+  )
+
+
+def whole_region(problem: Problem, index: int) -> Region:
+  """All attacks of budget `index`."""
+  budget = problem.budgets[index]
+  return make_region(problem, budget, np.zeros_like(problem.caps), problem.caps)
+
+
+def knapsack(
+  values: np.ndarray, lower: np.ndarray, upper: np.ndarray, budget: np.ndarray
+) -> np.ndarray:
+  r"""Upper bound on the fractional knapsack, rounded up, over the last axis.
+
+  :math:`\max \sum_c v_c b_c` over :math:`l \le b \le u,\ \sum_c b_c \le B` is at most, for any
+  price :math:`\mu \ge 0` of the budget (and equal to it at the best one, where the budget runs out
+  when cells are bought from the dearest down),
+
+  .. math:: \sum_c v_c l_c + \mu (B - \sum_c l_c) + \sum_c (u_c - l_c) \max(v_c - \mu, 0) .
+
+  All but the first sum are sums of non-negative terms, whose relative error is below
+  (C + 4) EPS; the first is 0 except in a box of integers. 0 inf = 0 throughout.
+
+  Args:
+    values: [..., C], finite or inf.
+    lower: [..., C], finite.
+    upper: [..., C].
+    budget: [...].
+  """
+  if not values.shape[-1]:
+    return np.zeros(np.broadcast_shapes(values.shape[:-1], budget.shape))
+  spare = budget - lower.sum(axis=-1)
+  if (upper - lower >= spare[..., None]).all():  # no cap binds: all of it on the dearest cell
+    price = np.maximum(values.max(axis=-1), 0.0)
+    bound = _times(price, spare)
+  else:
+    values, room = np.broadcast_arrays(values, upper - lower)
+    order = np.argsort(-values, axis=-1)
+    bought = np.cumsum(np.take_along_axis(room, order, axis=-1), axis=-1)
+    last = (bought < spare[..., None]).sum(axis=-1)[..., None]
+    descending = np.take_along_axis(values, order, axis=-1)
+    price = np.take_along_axis(descending, np.minimum(last, values.shape[-1] - 1), axis=-1)
+    price = np.where(last < values.shape[-1], np.maximum(price, 0.0), 0.0)
+    with np.errstate(invalid="ignore"):  # inf - inf, where values == price and nothing is gained
+      gain = np.where(values > price, values - price, 0.0)
+    bound = _times(price[..., 0], spare) + _times(room, gain).sum(axis=-1)
+  margin = EPS * (values.shape[-1] + 4)
+  if lower.any():
+    fixed = _times(values, lower)
+    bound = bound + fixed.sum(axis=-1) + margin * np.abs(fixed).sum(axis=-1)
+    return bound + margin * np.abs(bound)
+  return bound * (1 + margin)
+
+
+def _times(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+  with np.errstate(invalid="ignore"):
+    return np.where((x == 0) | (y == 0), 0.0, x * y)
+
+
+def _sort(
+  groups: np.ndarray, eta: np.ndarray, targets: np.ndarray, num_groups: int
+) -> tuple[tuple[np.ndarray, ...], tuple[np.ndarray, ...]]:
+  alive = targets & (eta > 0)
+  groups, eta = groups[alive], eta[alive]
+  small = groups.astype(np.uint16) if num_groups < 2**16 else groups  # sorted by radix
+  eta = eta[np.argsort(small, kind="stable")]
+  thresholds, counts = [], []
+  ends = np.cumsum(np.bincount(groups, minlength=num_groups))
+  for start, end in zip(np.append(0, ends), ends, strict=False):
+    ordered = np.sort(eta[start:end])
+    last = np.flatnonzero(np.append(ordered[1:] != ordered[:-1], True)[: ordered.size])
+    thresholds.append(ordered[last])
+    counts.append(np.append(0.0, last + 1.0))
+  return tuple(thresholds), tuple(counts)
+
+
+def _tighten(problem: Problem) -> Problem:
+  """Integral attacks: a weight need not exceed the group's largest threshold.
+
+  One unit of a cell of weight W >= max eta attacks the whole group, and so does W = max eta. An
+  infinite weight attacks outputs of eta = inf as well: both become a number M that finite weights
+  cannot reach together (were they to, by overflow, the certificate would only be weaker).
+  """
+  weights, thresholds = problem.weights.copy(), []
+  most = np.minimum(problem.budgets.max(axis=0, initial=0.0), problem.caps.sum(axis=1))
+  for g, eta in enumerate(problem.thresholds):
+    finite = eta[np.isfinite(eta)]
+    top = finite[-1] if finite.size else 1.0
+    infinite = np.isinf(weights[:, g])
+    weights[:, g] = np.minimum(weights[:, g], top)
+    if finite.size < eta.size and infinite.any():
+      others = np.where(infinite, 0.0, weights[:, g]).max(axis=1, initial=0.0)
+      top = 2 * max(top, _times(most, others).sum())
+      weights[:, g][infinite] = top
+      eta = np.append(finite, top)
+    thresholds.append(eta)
+  return problem._replace(weights=weights, thresholds=tuple(thresholds))
+
+
+def _floats(name: str, value: ArrayLike) -> np.ndarray:
+  try:
+    return np.asarray(value, np.float64)
+  except (TypeError, ValueError) as error:
+    raise ValueError(f"`{name}` must be an array of numbers, but {error}.") from error
+
+
+def _check_budgets(budgets: ArrayLike, num_kinds: int) -> np.ndarray:
+  budgets = _floats("budgets", budgets)
+  if budgets.ndim == 1 and num_kinds == 1:
+    budgets = budgets[:, None]
+  if budgets.ndim != 2 or budgets.shape[1] != num_kinds:
+    raise ValueError(
+      f"`budgets` must have shape [B, A] (or [B] if A = 1) with A = {num_kinds} perturbation kinds "
+      f"in `weights`, but its shape is {budgets.shape}."
+    )
+  if not (budgets >= 0).all():
+    raise ValueError(f"`budgets` must be >= 0, but {_first(budgets, ~(budgets >= 0))}.")
+  return budgets
+
+
+def _check_targets(targets: ArrayLike | None, num_outputs: int) -> np.ndarray:
+  if targets is None:
+    return np.ones(num_outputs, bool)
+  targets = np.asarray(targets)
+  if targets.shape != (num_outputs,) or (targets.size and targets.dtype != bool):
+    raise ValueError(
+      f"`targets` must be bool of the shape [N] of `eta`, ({num_outputs},), but it is "
+      f"{targets.dtype} of shape {targets.shape}."
+    )
+  return targets.astype(bool)
+
+
+def _check_caps(caps: ArrayLike, num_kinds: int, num_cells: int) -> np.ndarray:
+  caps = _floats("caps", caps)
+  if caps.ndim == 1 and num_kinds == 1:
+    caps = caps[None]
+  if caps.shape != (num_kinds, num_cells):
+    raise ValueError(
+      f"`caps` must have shape [A, C] = {(num_kinds, num_cells)} (or [C] if A = 1), "
+      f"but its shape is {caps.shape}."
+    )
+  if not (caps >= 0).all():
+    raise ValueError(f"`caps` must be >= 0, but {_first(caps, ~(caps >= 0))}.")
+  return caps
+
+
+def _usable_caps(caps: np.ndarray | None, shape: tuple[int, int], integral: bool) -> np.ndarray:
+  if caps is None:
+    return np.full(shape, np.inf)
+  return np.floor(caps) if integral else caps
+
+
+def _first(array: np.ndarray, where: np.ndarray) -> str:
+  index = tuple(int(i) for i in np.argwhere(where)[0])
+  return f"at index {index if len(index) > 1 else index[0]} it is {array[index]}"

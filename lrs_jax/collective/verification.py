@@ -1,0 +1,154 @@
+"""Checks a stored certificate from its inputs alone: no solver is asked (host)."""
+
+import math
+from fractions import Fraction
+
+import numpy as np
+from jax.typing import ArrayLike
+
+from lrs_jax.collective import attacks
+from lrs_jax.collective.certificate import CollectiveCertificate, seal
+from lrs_jax.collective.problem import Problem, make_problem
+from lrs_jax.collective.witness import Witness, evaluate, evaluate_exactly
+
+
+def verify(
+  weights: ArrayLike,
+  groups: ArrayLike,
+  eta: ArrayLike,
+  certificate: CollectiveCertificate,
+  *,
+  exact: bool = False,
+) -> None:
+  r"""Proves a certificate again from its inputs, or raises.
+
+  Recomputed are the digest of the inputs and, per budget, the bound that the witness proves, which
+  must not exceed `attackable`; `certified` = targets with :math:`\eta > 0` minus
+  :math:`\lfloor` `attackable` :math:`\rfloor`; the attack, which must fit the budget, the caps and
+  integrality, and must reach the threshold of every output it claims, in rational arithmetic; the
+  gap; and the seal.
+
+  Args:
+    weights: [G, C] or [A, G, C], as given to `certify`.
+    groups: int [N].
+    eta: [N].
+    certificate: from `certify` or `from_arrays`.
+    exact: evaluate the witness in rational arithmetic. Otherwise in float64, rounded up, and
+      exactly only where that does not suffice (another machine may sum in another order).
+
+  Raises:
+    ValueError: with the index of the first budget at fault, its value and what is wrong.
+
+  Example:
+    >>> from lrs_jax import collective
+    >>> certificate = collective.certify([[4.0]], [0, 0], [1.0, 9.0], [0.5])
+    >>> collective.verify([[4.0]], [0, 0], [1.0, 9.0], certificate, exact=True)
+    >>> collective.verify([[4.0]], [0, 0], [1.0, 9.0], certificate._replace(certified=[2]))
+    Traceback (most recent call last):
+    ...
+    ValueError: Budget 0, [0.5]: `certified` is 2, but 2 targets - floor(1.0) is 1.
+  """
+  problem, _, _, digest = make_problem(
+    weights,
+    groups,
+    eta,
+    certificate.budgets,
+    certificate.targets,
+    certificate.caps,
+    certificate.integral,
+  )
+  if digest != certificate.digest:
+    raise ValueError(
+      "`weights`, `groups` and `eta` are not the inputs of this certificate: their digest is "
+      f"{digest}, but it stores {certificate.digest}."
+    )
+  certificate = _check_shapes(certificate, problem)
+  seals = seal(certificate)
+  for i, budget in enumerate(certificate.budgets):
+    try:
+      _verify_budget(problem, certificate, np.asarray(groups), np.asarray(eta), i, exact)
+      if seals[i] != certificate.seals[i]:
+        raise ValueError("its seal is broken: some stored number was changed")
+    except ValueError as error:
+      raise ValueError(f"Budget {i}, {budget.tolist()}: {error}.") from None
+
+
+def _verify_budget(
+  problem: Problem,
+  certificate: CollectiveCertificate,
+  groups: np.ndarray,
+  eta: np.ndarray,
+  i: int,
+  exact: bool,
+) -> None:
+  attackable, certified = float(certificate.attackable[i]), int(certificate.certified[i])
+  if not 0 <= attackable < math.inf:
+    raise ValueError(f"`attackable` is {attackable}, but it must be finite and >= 0")
+  if certified != problem.num_targets - math.floor(attackable):
+    raise ValueError(
+      f"`certified` is {certified}, but {problem.num_targets} targets - floor({attackable}) is "
+      f"{problem.num_targets - math.floor(attackable)}"
+    )
+  proven: float | Fraction = math.inf if exact else evaluate(problem, certificate.witness, i)
+  if proven > attackable:
+    proven = evaluate_exactly(problem, certificate.witness, i)
+  if proven > attackable:
+    raise ValueError(f"`attackable` is {attackable}, but the witness proves only {float(proven)}")
+  if certificate.attack is None:
+    if not np.isnan(certificate.gap[i]):
+      raise ValueError(f"`gap` is {certificate.gap[i]}, but there is no attack to measure it by")
+    return
+  b, attacked, count = (field[i] for field in certificate.attack)
+  fallen = attacks.fallen_exactly(problem, i, b)
+  falls = certificate.targets & (eta > 0) & attacks.outputs(problem, fallen, groups, eta)
+  if not (falls == attacked).all() or count != attacked.sum():
+    raise ValueError(
+      f"the attack makes {int(falls.sum())} targets fall, but {int(attacked.sum())} are marked and "
+      f"`attack.num_attacked` is {count}, or others are marked"
+    )
+  gap = attacks.gap(attackable, int(count), problem.num_targets)
+  if certificate.gap[i] != gap:
+    raise ValueError(f"`gap` is {certificate.gap[i]}, but it should be {gap}")
+
+
+def _check_shapes(certificate: CollectiveCertificate, problem: Problem) -> CollectiveCertificate:
+  """The certificate with every field an array of the shape it must have, or `ValueError`."""
+  num_budgets, num_groups = len(problem.budgets), problem.weights.shape[1]
+  budgets = np.asarray(certificate.budgets, np.float64).reshape(problem.budgets.shape)
+  targets = np.asarray(certificate.targets)
+  certificate = certificate._replace(budgets=budgets, targets=targets)
+  for name in ("certified", "attackable", "gap", "status", "solve_time", "seals"):
+    array = np.asarray(getattr(certificate, name))
+    if array.shape != (num_budgets,):
+      raise ValueError(f"`{name}` must have shape [B] = ({num_budgets},), not {array.shape}.")
+    if name == "certified" and array.dtype.kind != "i":
+      raise ValueError(f"`certified` must be integers, but its dtype is {array.dtype}.")
+    certificate = certificate._replace(**{name: array})  # type: ignore[arg-type]
+  witness = Witness(*map(np.asarray, certificate.witness))
+  starts, variables = witness.starts, witness.variables
+  if (
+    starts.shape != (num_budgets + 1,)
+    or starts.dtype.kind != "i"
+    or starts[0] != 0
+    or starts[-1] != variables.size
+    or (np.diff(starts) < 1).any()
+    or variables.ndim != 1
+    or variables.dtype.kind != "i"
+    or witness.values.shape != variables.shape
+    or witness.multipliers.shape != ((variables < 0).sum(), num_groups)
+    or (variables < -1).any()
+  ):
+    raise ValueError("`witness` is malformed: its arrays do not describe a tree for every budget.")
+  attack = certificate.attack
+  if attack is not None:
+    attack = type(attack)(*map(np.asarray, attack))
+    for name, shape in {
+      "b": (num_budgets, *problem.caps.shape),
+      "attacked": (num_budgets, targets.size),
+      "num_attacked": (num_budgets,),
+    }.items():
+      if getattr(attack, name).shape != shape:
+        raise ValueError(
+          f"`attack.{name}` must have shape {shape}, not {getattr(attack, name).shape}."
+        )
+  return certificate._replace(witness=witness, attack=attack)
