@@ -14,7 +14,12 @@ NOISE = noise.gaussian([[0.01, 0.02]], np.repeat([[0] * 8, [1] * 8], 4, axis=0)[
 def train(labels=LABELS, **options):
   model = UNet(num_classes=2, width=4, depth=1)
   return model, *training.train(
-    jax.random.key(0), model, IMAGES, labels, NOISE, **{"num_steps": 60, "learning_rate": 0.03, **options}
+    jax.random.key(0),
+    model,
+    IMAGES,
+    labels,
+    NOISE,
+    **{"num_steps": 60, "learning_rate": 0.03, **options},
   )
 
 
