@@ -149,6 +149,7 @@ def model_path(job: ImageJob, out: Path) -> Path:
 def train(job: ImageJob, path: Path) -> float:
   """Trains the job's network and stores it; returns the seconds that this took."""
   start = time.perf_counter()
+  path.parent.mkdir(parents=True, exist_ok=True)  # better refused now than after training
   data = load_images(job, "train", None)
   augment = training.keep if job.data == "scenes" else training.mirror
   variables, losses = training.train(

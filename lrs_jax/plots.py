@@ -102,7 +102,7 @@ def image_figure(view: ImageView) -> Figure:
   truth = np.where((view.truth >= 0) & (view.truth < gray), view.truth, gray)
   prediction = np.where(view.prediction >= 0, view.prediction, gray)
   panels[0, 0].imshow(view.image)
-  panels[0, 0].set_title("input")
+  panels[0, 0].set_title("input", fontsize=10)
   for axes, values, title in (
     (panels[0, 1], truth, "labels"),
     (
@@ -112,10 +112,10 @@ def image_figure(view: ImageView) -> Figure:
     ),
   ):
     axes.imshow(values, cmap=palette, vmin=-0.5, vmax=gray + 0.5, interpolation="nearest")
-    axes.set_title(title)
+    axes.set_title(title, fontsize=10)
   radius = panels[0, 3].imshow(np.ma.masked_equal(view.radius, 0), cmap="viridis", vmin=0)
   panels[0, 3].patch.set_facecolor("#999999")
-  panels[0, 3].set_title("radius certified for the pixel alone")
+  panels[0, 3].set_title("radius of every pixel on its own", fontsize=10)
   figure.colorbar(radius, ax=panels[0, 3], label=r"$\ell_2$ radius on the [0, 1] scale")
   for axes in panels[1]:
     axes.set_visible(False)
@@ -125,7 +125,7 @@ def image_figure(view: ImageView) -> Figure:
     inside = np.argwhere(view.groups == group)
     (top, left), (bottom, right) = inside.min(axis=0), inside.max(axis=0) + 1
     axes.add_patch(_outline(left - 0.5, top - 0.5, right - left, bottom - top))
-    axes.set_title(f"a noisy sample for group {group} (red)")
+    axes.set_title(f"noisy sample of group {group} (red)", fontsize=10)
   for axes in panels.flat:
     axes.set(xticks=[], yticks=[])
   shown = sorted(set(truth.flat) | set(prediction.flat))

@@ -10,6 +10,11 @@ import numpy as np
 
 from lrs_jax import certificates, collective, noise, storage
 
+_FAMILIES = {
+  family.__name__: family
+  for family in (noise.gaussian, noise.uniform, noise.laplace, noise.ablation, noise.flips)
+}
+
 
 class Record(NamedTuple):
   """One input, certified under one smoothing distribution, with all that a re-check needs.
@@ -166,9 +171,10 @@ def verify(record: Record, *, exact: bool = False) -> None:
   Raises:
     ValueError: naming what does not follow from what.
   """
-  factory = getattr(noise, record.family, None) if record.family.isidentifier() else None
-  if factory is None:
-    raise ValueError(f"`family` {record.family!r} is no smoothing distribution of lrs_jax.noise.")
+  if record.family not in _FAMILIES:
+    raise ValueError(
+      f"`family` must be one of {', '.join(_FAMILIES)}, but it is {record.family!r}."
+    )
   if record.selection_counts.min(initial=0) < 0 or record.counts.min(initial=0) < 0:
     raise ValueError("`selection_counts` and `counts` must not be negative.")
   for name in ("selection_counts", "counts"):
@@ -177,7 +183,7 @@ def verify(record: Record, *, exact: bool = False) -> None:
       raise ValueError(f"the rows of `{name}` must have one sum, the number of samples.")
   if not 0 < record.alpha < 1:
     raise ValueError(f"`alpha` must lie in (0, 1), but it is {record.alpha}.")
-  smoothing = factory(*record.scales, record.cells)
+  smoothing = _FAMILIES[record.family](*record.scales, record.cells)
   base = certificates.from_votes(
     smoothing, record.base.groups, record.selection_counts, record.counts, alpha=record.alpha
   )

@@ -71,6 +71,7 @@ def certify_images(job: ImageJob, out: Path, model: Path | None = None) -> dict[
       f"at least {needed} samples are needed."
     )
   training_seconds, variables, digest = obtain_model(job, out, model)
+  out.mkdir(parents=True, exist_ok=True)  # better refused now than after sampling
   apply = jobs.apply_function(job, len(test.classes))
   localized = Smoothed(
     "certificate",
@@ -294,7 +295,7 @@ def table(summary: Mapping[str, Any]) -> str:
   longest = max(np.max(np.flatnonzero(curve), initial=0) for _, curve, _ in reported)
   shown = np.unique(np.linspace(0, longest, 6).round().astype(int))[1:]
   columns = [f"{'certified accuracy at radius':<34}"] + [f"{radii[i]:>7.3g}" for i in shown]
-  lines = ["".join(columns) + "     ACR"]
+  lines = ["".join(columns) + "     ACR (all pixels)"]
   for label, curve, radius in reported:
     values = "".join(f"{curve[i]:>7.3f}" for i in shown)
     lines.append(f"{label:<34}{values} {radius:>7.4f}")

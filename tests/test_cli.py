@@ -1,0 +1,169 @@
+"""The command line as a user runs it, on a job of toy size."""
+
+import json
+import re
+
+import numpy as np
+import pytest
+
+from lrs_jax import jobs, records
+from lrs_jax.cli import main
+from tests.test_data import make_camvid
+
+TOY = (
+  *("--size", "16x24", "--grid", "2x2", "--width", "2", "--depth", "1", "--steps", "3"),
+  *("--batch-size", "2", "--samples", "40", "--selection-samples", "10"),
+)
+SCENES = ("certify", "scenes", *TOY, "--images", "2")
+
+
+@pytest.fixture(scope="module")
+def toy(tmp_path_factory):
+  out = tmp_path_factory.mktemp("toy")
+  assert main([*SCENES, "--out", str(out)]) == 0
+  return out
+
+
+def test_results_are_where_the_readme_says(toy):
+  names = sorted(str(path.relative_to(toy)) for path in toy.rglob("*") if path.is_file())
+  model = jobs.model_path(jobs.ImageJob(
+    size=(16, 24), grid=(2, 2), width=2, depth=1, steps=3, batch_size=2
+  ), toy)  # fmt: skip
+  expected = [str(model.relative_to(toy)), "curves.png", "noise.png", "summary.json"]
+  for image in ("scene-000", "scene-001"):
+    expected += [f"{image}/{file}" for file in ("certificate.npz", "image.png", "isotropic.npz")]
+  assert names == sorted(expected)
+  for path in toy.rglob("*.png"):
+    assert path.read_bytes().startswith(b"\x89PNG")
+
+
+def test_the_summary_says_what_was_done(toy):
+  summary = json.loads((toy / "summary.json").read_text())
+  assert summary["job"]["samples"] == 40
+  assert set(summary["seconds"]) == {"training", "compilation", "sampling", "certificates"}
+  assert summary["versions"]["jax"]
+  curve = summary["localized"]["certified_accuracy"]
+  assert set(curve) == {"envelope", "lp", "naive"}
+  assert len(curve["envelope"]) == len(summary["radii"]) == 41
+  envelope, lp, naive = (np.array(curve[method]) for method in ("envelope", "lp", "naive"))
+  assert (envelope >= lp).all()
+  assert (envelope >= naive).all()
+  assert (np.diff(envelope) <= 0).all()
+  assert envelope[-1] == 0
+  assert summary["isotropic"]["certified"]["envelope"][-1] == 0
+
+
+def test_curves_are_those_of_the_certificates(toy):
+  summary = json.loads((toy / "summary.json").read_text())
+  done = [records.load(toy / name / "certificate.npz") for name in summary["images"]]
+  fraction = np.mean([r.certified["all/envelope"].certified / 384 for r in done], axis=0)
+  np.testing.assert_array_equal(summary["localized"]["certified"]["envelope"], fraction)
+
+
+def test_verify_accepts_the_folder_and_refuses_a_changed_number(toy, tmp_path, capsys):
+  assert main(["verify", str(toy)]) == 0
+  assert capsys.readouterr().out.count("proven") == 4
+  record = records.load(toy / "scene-000" / "certificate.npz")
+  certificate = record.certified["all/envelope"]
+  changed = certificate._replace(certified=certificate.certified + 1)
+  records.save(
+    tmp_path / "changed.npz",
+    record._replace(certified={**record.certified, "all/envelope": changed}),
+  )
+  assert main(["verify", str(tmp_path)]) == 1
+  assert "REFUSED: all/envelope" in capsys.readouterr().err
+  assert main(["verify", str(tmp_path / "nothing.npz")]) == 1
+  (tmp_path / "empty").mkdir()
+  assert main(["verify", str(tmp_path / "empty")]) == 1
+  assert "no certificates under" in capsys.readouterr().err
+
+
+def test_the_second_run_does_nothing_again(toy, capsys):
+  files = {path: path.stat().st_mtime_ns for path in toy.rglob("*.npz")}
+  assert main([*SCENES, "--out", str(toy)]) == 0
+  assert {path: path.stat().st_mtime_ns for path in toy.rglob("*.npz")} == files
+  assert "localized, envelope" in capsys.readouterr().out
+
+
+def test_another_job_does_not_take_the_first_ones_certificates(toy, tmp_path):
+  model = next((toy / "models").iterdir())
+  out = tmp_path / "out"
+  arguments = [*SCENES, "--images", "1", "--model", str(model), "--out", str(out)]
+  assert main(arguments) == 0
+  first = records.load(out / "scene-000" / "certificate.npz")
+  assert main([*arguments, "--alpha", "0.1", "--budgets", "0,0.05", "--method", "naive"]) == 0
+  second = records.load(out / "scene-000" / "certificate.npz")
+  assert (first.alpha, second.alpha) == (0.01, 0.1)
+  np.testing.assert_array_equal(first.counts, second.counts)  # the same key and network
+  np.testing.assert_array_equal(second.radii, [0, 0.05])
+  assert not (out / "models").exists()
+
+
+def test_camvid_trains_and_certifies(tmp_path, capsys, monkeypatch):
+  make_camvid(tmp_path / "camvid", size=(24, 16))
+  monkeypatch.setenv("LRS_JAX_DATA", str(tmp_path))
+  out = tmp_path / "out"
+  arguments = ["camvid", *TOY, "--images", "1", "--out", str(out)]
+  assert main(["train", *arguments]) == 0
+  assert "trained in" in capsys.readouterr().out
+  assert main(["certify", *arguments, "--std-max", "1.0", "--hide-beyond", "1"]) == 0
+  assert (out / "000" / "certificate.npz").exists()
+
+
+@pytest.mark.parametrize(
+  ("arguments", "message"),
+  [
+    (("scenes", "--samples", "5"), "--samples 5 cannot certify any of 384 pixels .* at least 16"),
+    (("scenes", "--grid", "17x2"), "--grid must lie between 1x1 and --size 16x24"),
+    (("scenes", "--std-min", "0"), "0 < std-min <= std-max, but they are 0.0 and 0.6"),
+    (("scenes", "--std-min", "0.7"), "0 < std-min <= std-max, but they are 0.7 and 0.6"),
+    (("scenes", "--isotropic-std", "-1"), "--isotropic-std must be positive"),
+    (("scenes", "--alpha", "1"), "--alpha must lie strictly between 0 and 1"),
+    (("scenes", "--alpha", "nan"), "--alpha must lie strictly between 0 and 1"),
+    (("scenes", "--budgets", "0,-1"), "--budgets must be finite and at least 0"),
+    (("scenes", "--budgets", "0,inf"), "--budgets must be finite and at least 0"),
+    (("scenes", "--images", "0"), "--images must be at least 1"),
+    (("camvid", "--data-dir", "nowhere"), "no folder nowhere"),
+    (("camvid",), "needs --data-dir DIR"),
+  ],
+)
+def test_bad_input_is_one_line_and_leaves_nothing(
+  arguments, message, tmp_path, capsys, monkeypatch
+):
+  monkeypatch.delenv("LRS_JAX_DATA", raising=False)
+  data, *rest = arguments
+  out = tmp_path / "out"
+  assert main(["certify", data, *TOY, *rest, "--out", str(out)]) == 1
+  error = capsys.readouterr().err
+  assert error.count("\n") == 1
+  assert re.search(message, error)
+  assert not out.exists()
+
+
+def test_a_model_of_another_configuration_is_refused(toy, tmp_path, capsys):
+  model = next((toy / "models").iterdir())
+  out = tmp_path / "out"
+  for change, message in (
+    (("--width", "3"), "was trained with --width 2, but this job has 3"),
+    (("--std-max", "0.5"), "was trained with --std-max 0.6, but this job has 0.5"),
+  ):
+    assert main([*SCENES, *change, "--model", str(model), "--out", str(out)]) == 1
+    assert message in capsys.readouterr().err
+  assert main([*SCENES, "--model", str(toy / "summary.json"), "--out", str(out)]) == 1
+  assert "cannot read" in capsys.readouterr().err
+  assert not out.exists()
+
+
+@pytest.mark.parametrize("text", ["64", "ax3", "64x", "64x-3"])
+def test_sizes_that_are_none(text, capsys):
+  with pytest.raises(SystemExit):
+    main(["certify", "scenes", "--size", text])
+  assert "expected two numbers such as 64x96" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("command", [(), ("certify",), ("certify", "camvid"), ("verify",)])
+def test_help_teaches(command, capsys):
+  with pytest.raises(SystemExit) as stopped:
+    main([*command, "--help"])
+  assert stopped.value.code == 0
+  assert "usage: lrs-jax" in capsys.readouterr().out
