@@ -125,7 +125,9 @@ def isotropic_flips(job: GraphJob, data: GraphInput) -> SmoothingDistribution:
   """The baseline's flips, the same everywhere: by default those of a group's own cluster."""
   plus = job.theta_plus[0] if job.isotropic_theta_plus is None else job.isotropic_theta_plus
   minus = job.theta_minus[0] if job.isotropic_theta_minus is None else job.isotropic_theta_minus
-  return noise.flips([[plus]], [[minus]], np.zeros((data.clusters.size, 1), np.int32))
+  return noise.flips(
+    np.array([[plus]]), np.array([[minus]]), np.zeros((data.clusters.size, 1), np.int32)
+  )
 
 
 def obtain_model(
@@ -181,9 +183,7 @@ def obtain_model(
   return seconds, variables, digest.hexdigest()
 
 
-def model_path(
-  job: GraphJob, flips: SmoothingDistribution, data: GraphInput, out: Path
-) -> Path:
+def model_path(job: GraphJob, flips: SmoothingDistribution, data: GraphInput, out: Path) -> Path:
   """Where a job's network lies unless the user says otherwise: named by what decides it."""
   fields = [str(getattr(job, name)) for name in _NETWORK]
   digest = hashlib.sha256(json.dumps(fields).encode())

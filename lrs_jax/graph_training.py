@@ -1,7 +1,7 @@
 """Training a graph network under the flips that will be certified: Optax, with early stopping."""
 
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import flax.linen as nn
 import jax
@@ -99,7 +99,7 @@ def train(
     if done - best[1] >= patience:
       break
   progress.close()
-  return kept, GraphHistory(*map(np.asarray, zip(*history, strict=True)), best=best[2])
+  return kept, GraphHistory(*np.asarray(history).T, best=best[2])
 
 
 def head_of(model: nn.Module) -> Any:
@@ -107,7 +107,7 @@ def head_of(model: nn.Module) -> Any:
 
   def head(params: Any, product: jax.Array) -> jax.Array:
     variables, edges = params
-    return model.apply(variables, product, edges, method="head")
+    return cast(jax.Array, model.apply(variables, product, edges, method="head"))
 
   return head
 
@@ -134,7 +134,8 @@ def _steps(
 
     def head(params: Any, product: jax.Array) -> jax.Array:
       rngs = {"dropout": key_dropout}
-      return model.apply(params, product, edges, train=True, rngs=rngs, method="head")
+      logits = model.apply(params, product, edges, train=True, rngs=rngs, method="head")
+      return cast(jax.Array, logits)
 
     kernel = variables["params"]["first_kernel"]
     logits, _ = stitched_logits(key_flips, head, variables, kernel, arrays, groups, sizes=sizes)
