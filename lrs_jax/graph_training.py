@@ -99,7 +99,8 @@ def train(
     if done - best[1] >= patience:
       break
   progress.close()
-  return kept, GraphHistory(*np.asarray(history).T, best=best[2])
+  steps, losses, accuracies = np.asarray(history).T
+  return kept, GraphHistory(steps.astype(np.int64), losses, accuracies, best[2])
 
 
 def head_of(model: nn.Module) -> Any:
