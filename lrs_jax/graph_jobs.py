@@ -111,6 +111,11 @@ def load(job: GraphJob) -> GraphInput:
   return GraphInput(name, graph, split, found, gnn.normalized_edges(graph.adjacency), model)
 
 
+def smoothings(job: GraphJob, data: GraphInput) -> dict[str, SmoothingDistribution]:
+  """The flips that a job compares, by the name of the file that holds their certificates."""
+  return {"certificate": localized_flips(job, data), "isotropic": isotropic_flips(job, data)}
+
+
 def localized_flips(job: GraphJob, data: GraphInput) -> SmoothingDistribution:
   """Flips of the attributes of every cluster, by its rank in the eyes of every other cluster."""
   ranks = clusters.affinity_ranks(clusters.cluster_affinity(data.graph.adjacency, data.clusters))

@@ -64,12 +64,8 @@ def certify_graph(job: GraphJob, out: Path, model: Path | None = None) -> dict[s
   data = graph_jobs.load(job)
   for note in data.graph.notes:
     tqdm.write(f"{data.name}: {note}")
-  flips = {
-    "certificate": graph_jobs.localized_flips(job, data),
-    "isotropic": graph_jobs.isotropic_flips(job, data),
-  }
   reports, records = {}, {}
-  for i, (name, distribution) in enumerate(flips.items()):
+  for i, (name, distribution) in enumerate(graph_jobs.smoothings(job, data).items()):
     key = jax.random.fold_in(jax.random.key(job.seed), i)
     with jax.default_matmul_precision(job.precision):
       record, seconds, clean = smooth(key, job, data, distribution, out, name, model)

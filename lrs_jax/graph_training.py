@@ -1,6 +1,6 @@
 """Training a graph network under the flips that will be certified: Optax, with early stopping."""
 
-from functools import partial
+from functools import cache, partial
 from typing import Any, NamedTuple, cast
 
 import flax.linen as nn
@@ -76,8 +76,8 @@ def train(
   key_init, key_steps, key_validation = jax.random.split(key, 3)
   shape = jax.ShapeDtypeStruct((plan.sizes.nodes, plan.sizes.attributes), jnp.float32)
   variables = jax.jit(model.lazy_init)({"params": key_init}, shape, edges)
-  optimizer = optax.adam(learning_rate)
-  state = optimizer.init(variables)
+  state = optax.adam(learning_rate).init(variables)
+  rates = jnp.asarray(learning_rate, jnp.float32), jnp.asarray(l2, jnp.float32)
   data = edges, plan.arrays, jnp.asarray(groups, jnp.int32), jnp.asarray(labels, jnp.int32)
   options = {"model": model, "sizes": plan.sizes}
   train_nodes, validation_nodes = jnp.asarray(split.train), jnp.asarray(split.validation)
@@ -86,8 +86,8 @@ def train(
   for done in progress:
     first = jnp.asarray(done - evaluate_every, jnp.int32)
     variables, state = _steps(
-      key_steps, first, variables, state, data, train_nodes, jnp.asarray(l2, jnp.float32),
-      num_steps=evaluate_every, optimizer=optimizer, **options,
+      key_steps, first, variables, state, data, train_nodes, rates,
+      num_steps=evaluate_every, **options,
     )  # fmt: skip
     loss, accuracy = map(
       float, _validate(key_validation, variables, data, validation_nodes, **options)
@@ -103,8 +103,12 @@ def train(
   return kept, GraphHistory(steps.astype(np.int64), losses, accuracies, best[2])
 
 
+@cache
 def head_of(model: nn.Module) -> Any:
-  """The model after its first kernel, as `sparse_flips` wants it: ((variables, edges), product)."""
+  """The model after its first kernel, as `sparse_flips` wants it: ((variables, edges), product).
+
+  The same function for equal models, so that what is compiled for one serves the other.
+  """
 
   def head(params: Any, product: jax.Array) -> jax.Array:
     variables, edges = params
@@ -113,7 +117,7 @@ def head_of(model: nn.Module) -> Any:
   return head
 
 
-@partial(jax.jit, static_argnames=("num_steps", "optimizer", "model", "sizes"))
+@partial(jax.jit, static_argnames=("num_steps", "model", "sizes"))
 def _steps(
   key: jax.Array,
   first: jax.Array,
@@ -121,14 +125,15 @@ def _steps(
   state: Any,
   data: tuple[Edges, FlipArrays, jax.Array, jax.Array],
   nodes: jax.Array,
-  l2: jax.Array,
+  rates: tuple[jax.Array, jax.Array],
   *,
   num_steps: int,
-  optimizer: optax.GradientTransformation,
   model: nn.Module,
   sizes: FlipSizes,
 ) -> tuple[Any, Any]:
   edges, arrays, groups, labels = data
+  learning_rate, l2 = rates
+  optimizer = optax.adam(learning_rate)
 
   def loss(variables: Any, key: jax.Array) -> jax.Array:
     key_flips, key_dropout = jax.random.split(key)
@@ -146,7 +151,8 @@ def _steps(
   def step(i: jax.Array, carry: tuple[Any, Any]) -> tuple[Any, Any]:
     variables, state = carry
     grad = jax.grad(loss)(variables, jax.random.fold_in(key, first + i))
-    updates, state = optimizer.update(grad, state, variables)
+    with jax.numpy_dtype_promotion("standard"):  # Optax raises a float to an integer step count
+      updates, state = optimizer.update(grad, state, variables)
     return optax.apply_updates(variables, updates), state
 
   return jax.lax.fori_loop(0, num_steps, step, (variables, state))

@@ -183,11 +183,16 @@ class APPNP(nn.Module):
     """Attributes times `first_kernel`, [N, ..., H] -> logits [N, ..., K]."""
     hidden = nn.relu(_plus(product, self.first_bias))
     logits = self.second(self.drop(hidden, deterministic=not train))
-    spread = logits
-    for _ in range(self.hops):
-      weights = self.drop(edges.weights, deterministic=not train)
-      spread = (1 - self.teleport) * propagate(spread, edges, weights) + self.teleport * logits
-    return spread
+    masks = self.drop(
+      jnp.ones((self.hops, *edges.weights.shape)) if train else jnp.ones((self.hops, 1)),
+      deterministic=not train,
+    )
+
+    def hop(spread: jax.Array, mask: jax.Array) -> tuple[jax.Array, None]:
+      further = propagate(spread, edges, edges.weights * mask)
+      return (1 - self.teleport) * further + self.teleport * logits, None
+
+    return jax.lax.scan(hop, logits, masks)[0]
 
 
 def make_model(name: str, num_attributes: int, num_classes: int) -> nn.Module:
