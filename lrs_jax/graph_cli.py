@@ -72,6 +72,13 @@ def add_options(parser: argparse.ArgumentParser, default: GraphJob) -> None:
     help="statistics that each node may choose from: votes, kl, bernstein",
   )
   add(
+    "--orders",
+    type=_orders,
+    default=default.orders,
+    metavar="ORDER,...",
+    help="Rényi orders whose base certificates are combined too; each budget takes the best",
+  )
+  add(
     "--budgets",
     type=_counts,
     default=default.budgets,
@@ -131,6 +138,13 @@ def _range(text: str) -> tuple[float, float]:
   if len(numbers) not in (1, 2):
     raise argparse.ArgumentTypeError(f"expected one number, or two as in 0.6,0.95, not {text!r}")
   return numbers[0], numbers[-1]
+
+
+def _orders(text: str) -> tuple[float, ...]:
+  try:
+    return tuple(float(part) for part in text.split(",") if part)
+  except ValueError:
+    raise argparse.ArgumentTypeError(f"expected numbers such as 1,2,1000, not {text!r}") from None
 
 
 def _counts(text: str) -> tuple[int, int]:

@@ -41,6 +41,7 @@ class GraphJob(NamedTuple):
   samples: int = 10_000
   selection_samples: int = 1000
   scores: tuple[str, ...] = ("votes", "kl", "bernstein")
+  orders: tuple[float, ...] = (0.6, 1.0, 1.5, 2.0, 4.0, 1000.0)
   budgets: tuple[int, int] = (50, 50)
   method: str = "envelope"
   bins: int | None = None
@@ -86,6 +87,8 @@ def check(job: GraphJob) -> None:
     theta = getattr(job, name)
     if theta is not None and not 0 <= theta < 1:
       raise ValueError(f"{_flag(name)} must lie in [0, 1), but it is {theta}.")
+  if not all(0 < order < np.inf for order in job.orders):
+    raise ValueError(f"--orders must be greater than 0 and finite, but they are {job.orders}.")
   if min(job.budgets) < 0:
     raise ValueError(f"--budgets must be at least 0, but they are {job.budgets}.")
   if not job.learning_rate > 0:

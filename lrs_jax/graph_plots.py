@@ -12,6 +12,7 @@ from lrs_jax import plots, storage
 _NAMES = {
   "envelope": "envelope",
   "lp": "paper's LP",
+  "orders": "envelope, all orders",
   "naive": "naive",
   "milp": "exact (MILP)",
   "region": "exact region certificate (ICML 2020)",
@@ -62,7 +63,7 @@ def surface_figure(surface: np.ndarray, title: str) -> Figure:
   axes = figure.subplots()
   image = axes.imshow(surface, origin="lower", aspect="auto", cmap="cividis", vmin=0)
   axes.set(xlabel="attribute deletions", ylabel="attribute additions", title=title)
-  figure.colorbar(image, ax=axes, label="certified accuracy, localized (envelope)")
+  figure.colorbar(image, ax=axes, label="certified accuracy, localized (envelope, all orders)")
   return figure
 
 

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from lrs_jax import certificates, collective, noise, storage
+from lrs_jax import certificates, collective, draws, noise, renyi, storage
 from lrs_jax.certificates import BaseCertificates
 from lrs_jax.scores import ScoreSums
 from lrs_jax.sparse_flips import ClassSums
@@ -19,7 +19,9 @@ class GraphRecord(NamedTuple):
   """One graph, certified under one smoothing distribution, with all that a re-check needs.
 
   `certified` maps names to collective certificates over budgets (additions, deletions): "all/..."
-  has every test node as a target, "correct/..." those whose prediction is the label.
+  has every test node as a target, "correct/..." those whose prediction is the label. A name that
+  ends in "@ORDER" combines the base certificates of that Rényi order (`lrs_jax.renyi`) rather than
+  `base`; both follow from the same bounds and hold together.
   """
 
   theta_plus: np.ndarray  # float64 [G, C]
@@ -93,6 +95,17 @@ def targets_of(record: GraphRecord, name: str) -> np.ndarray:
   return sets[part]
 
 
+def weights_and_eta(record: GraphRecord, name: str) -> tuple[np.ndarray, np.ndarray]:
+  """The base certificates that a certificate's name says: weights [2, G, C] and eta [N]."""
+  order = name.partition("@")[2]
+  if not order:
+    return record.base.weights, record.base.eta
+  flips = noise.flips(record.theta_plus, record.theta_minus, record.cells)
+  drawn = [np.where(level == draws.ALWAYS, 1.0, level / 2.0**32) for level in flips.levels]
+  weights = [renyi.flip_weights(*theta, float(order)) for theta in (flips.scale, drawn)]
+  return np.maximum(*weights), renyi.eta(record.base.q_lower, float(order))
+
+
 def certify(
   record: GraphRecord, name: str, budgets: np.ndarray, method: str, **options: Any
 ) -> GraphRecord:
@@ -100,7 +113,7 @@ def certify(
 
   Args:
     record: to be certified.
-    name: "all/..." or "correct/...".
+    name: "all/...", "correct/...", either with "@ORDER".
     budgets: [B, 2], additions and deletions.
     method: as in `collective.certify`.
     **options: more of its keywords.
@@ -109,8 +122,9 @@ def certify(
     The record with the certificate.
   """
   caps = flip_caps(record.num_ones, record.num_attributes, record.cells, record.theta_plus.shape[1])
+  weights, eta = weights_and_eta(record, name)
   certificate = collective.certify(
-    record.base.weights, record.groups, record.base.eta, budgets,
+    weights, record.groups, eta, budgets,
     method=method, targets=targets_of(record, name), caps=caps, integral=True, **options,
   )  # fmt: skip
   return record._replace(certified={**record.certified, name: certificate})
@@ -202,9 +216,8 @@ def verify(record: GraphRecord, *, exact: bool = False) -> None:
     if certificate.caps is None or (certificate.caps < caps).any():
       raise ValueError(f"the caps of {name!r} are lower than the zeros and ones of the graph.")
     try:
-      collective.verify(
-        record.base.weights, record.groups, record.base.eta, certificate, exact=exact
-      )
+      weights, eta = weights_and_eta(record, name)
+      collective.verify(weights, record.groups, eta, certificate, exact=exact)
     except ValueError as error:
       raise ValueError(f"{name}: {error}") from None
 

@@ -200,9 +200,10 @@ def test_impossible_jobs_are_named(toy, tmp_path, changes, message):
   assert not list(tmp_path.iterdir())
 
 
-def test_no_noise_is_legal_and_certifies_no_flip(toy, tmp_path):
+def test_no_noise_is_legal_and_certifies_no_flip(done, toy, tmp_path):
+  model = next((done[1] / "models").glob("*.npz"))
   job = toy_job(toy, theta_plus=(0.0, 0.0), theta_minus=(0.0, 0.0), budgets=(1, 1))
-  report = graph_runs.certify_graph(job, tmp_path)["localized"]
+  report = graph_runs.certify_graph(job, tmp_path, model)["localized"]
   assert report["smoothed_accuracy"] > 0.8
   assert report["surface"][0][0] == pytest.approx(report["smoothed_accuracy"])
   assert report["surface"][0][1] < 1
@@ -222,9 +223,10 @@ def test_training_learns_and_names_what_is_missing(toy):
   plan = sparse_flips.plan_flips(data.graph.attributes, flips)
   labels, split = data.graph.labels, data.split
   arguments = data.model, data.edges, plan, data.clusters, labels
-  _, history = graph_training.train(
-    jax.random.key(0), *arguments, split, num_classes=3, max_steps=60
-  )
+  with jax.default_matmul_precision(job.precision):  # as jobs do: compiled once for all
+    _, history = graph_training.train(
+      jax.random.key(0), *arguments, split, num_classes=3, max_steps=60
+    )
   assert history.validation_loss[history.best] == history.validation_loss.min() < np.log(3) / 2
   without = citation.Split(split.train[labels[split.train] != 1], split.validation, split.test)
   with pytest.raises(ValueError, match="no node of class 1"):
