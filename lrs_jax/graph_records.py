@@ -102,7 +102,7 @@ def weights_and_eta(record: GraphRecord, name: str) -> tuple[np.ndarray, np.ndar
     return record.base.weights, record.base.eta
   flips = noise.flips(record.theta_plus, record.theta_minus, record.cells)
   drawn = [np.where(level == draws.ALWAYS, 1.0, level / 2.0**32) for level in flips.levels]
-  weights = [renyi.flip_weights(*theta, float(order)) for theta in (flips.scale, drawn)]
+  weights = [renyi.flip_weights(plus, minus, float(order)) for plus, minus in (flips.scale, drawn)]
   return np.maximum(*weights), renyi.eta(record.base.q_lower, float(order))
 
 

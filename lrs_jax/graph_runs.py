@@ -1,5 +1,6 @@
 """Whole jobs on graphs: train, sample, certify, compare with isotropic smoothing (host)."""
 
+import hashlib
 import json
 import time
 from collections.abc import Mapping
@@ -137,7 +138,15 @@ def smooth(
     ("estimation", key_estimation, job.samples),
   ):
     checkpoint = out / data.name / f"{name}-{part}.partial.npz"
-    found, spent = _sample(part_key, total, arguments, checkpoint, {**meta, "part": part})
+    with tqdm(total=total, desc=f"{name}, {part}", unit="sample") as progress:
+      found, spent = _sample(
+        part_key,
+        total,
+        arguments,
+        checkpoint,
+        _fingerprint(part_key, digest, flips, data),
+        progress,
+      )
     sums.append(found)
     sampling += spent
   seconds = Seconds(training, compiled - start, sampling)
@@ -170,29 +179,43 @@ def _sample(
   num_samples: int,
   arguments: Mapping[str, Any],
   checkpoint: Path,
-  meta: Mapping[str, Any],
+  fingerprint: str,
+  progress: tqdm,
 ) -> tuple[ClassSums, float]:
   """Sums over the samples, and seconds, in pieces that are kept: an interrupted job goes on."""
   done, sums, seconds = 0, None, 0.0
   if checkpoint.exists():
     stored = storage.load_arrays(checkpoint)
-    same = storage.from_json_array(stored["meta"]) == json.loads(json.dumps(meta))
-    if same and int(stored["done"]) <= num_samples:
+    if str(stored["fingerprint"]) == fingerprint and int(stored["done"]) <= num_samples:
       done, seconds = int(stored["done"]), float(stored["seconds"])
       sums = ClassSums(*(stored[name] for name in ClassSums._fields))
   piece = _PIECE * jax.device_count()
-  with tqdm(total=num_samples, initial=done, desc=str(meta["part"]), unit="sample") as progress:
-    while done < num_samples or sums is None:
-      start, size = time.perf_counter(), min(piece, num_samples - done)
-      new = sparse_flips.class_sums(key, num_samples=size, first_sample=done, **arguments)
-      sums = new if sums is None else ClassSums(*map(np.add, sums, new))
-      done += size
-      seconds += time.perf_counter() - start
-      progress.update(size)
-      numbers = {"done": np.asarray(done), "seconds": np.asarray(seconds)}
-      state = {**sums._asdict(), **numbers, "meta": storage.json_array(meta)}
-      storage.save_arrays(checkpoint, state)
+  progress.update(done)
+  while done < num_samples or sums is None:
+    start, size = time.perf_counter(), min(piece, num_samples - done)
+    new = sparse_flips.class_sums(key, num_samples=size, first_sample=done, **arguments)
+    sums = new if sums is None else ClassSums(*map(np.add, sums, new))
+    done += size
+    seconds += time.perf_counter() - start
+    progress.update(size)
+    state = {"done": done, "seconds": seconds, "fingerprint": fingerprint}
+    arrays = {name: np.asarray(value) for name, value in state.items()}
+    storage.save_arrays(checkpoint, {**sums._asdict(), **arrays})
   return sums, seconds
+
+
+def _fingerprint(
+  key: jax.Array, model_digest: str, flips: SmoothingDistribution, data: GraphInput
+) -> str:
+  """Digest of all that decides a job's samples, so that only their like are added to them."""
+  digest = hashlib.sha256(f"{model_digest} {jax.default_backend()} {versions()['jax']}".encode())
+  graph = data.graph
+  for part in (
+    jax.random.key_data(key), *flips.scale, flips.cells, graph.attributes.indices,
+    graph.attributes.indptr, graph.adjacency.indices, graph.adjacency.indptr,
+  ):  # fmt: skip
+    digest.update(np.ascontiguousarray(part).tobytes())
+  return digest.hexdigest()
 
 
 def certify(job: GraphJob, record: GraphRecord, *, localized: bool) -> GraphRecord:
