@@ -27,8 +27,8 @@ def draw(summary: Mapping[str, Any], out: Path) -> None:
     figure = curves_figure(
       {"localized": summary["localized"], "isotropic": summary["isotropic"]}, kind, title
     )
-    _save(out / f"{kind}.png", figure)
-  _save(out / "heatmap.png", surface_figure(np.asarray(summary["localized"]["surface"]), title))
+    save(out / f"{kind}.png", figure)
+  save(out / "heatmap.png", surface_figure(np.asarray(summary["localized"]["surface"]), title))
 
 
 def curves_figure(reports: Mapping[str, Any], kind: str, title: str) -> Figure:
@@ -90,5 +90,6 @@ def pareto_figure(points: Mapping[str, Sequence[tuple[float, float]]], xlabel: s
   return figure
 
 
-def _save(path: Path, figure: Figure) -> None:
+def save(path: Path, figure: Figure) -> None:
+  """Writes a figure, whole or not at all."""
   storage.write_whole(path, lambda partial: figure.savefig(partial, dpi=130))

@@ -3,7 +3,7 @@
 import hashlib
 import json
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -318,6 +318,45 @@ def _curve(budgets: np.ndarray, fraction: np.ndarray, axis: int) -> dict[str, An
   number, curve = budgets[alone, axis][order], fraction[alone][order]
   area = metrics.average_certifiable_radius(number, curve)
   return {"budgets": number.astype(int).tolist(), "curve": curve.tolist(), "area": area}
+
+
+def compare(summaries: Sequence[Path], out: Path) -> str:
+  """Localized against isotropic smoothing over several finished jobs, such as noise levels.
+
+  Writes `pareto-additions.png` and `pareto-deletions.png`: smoothed accuracy against the area under
+  certified accuracy, by each smoothing's strongest method.
+
+  Args:
+    summaries: files `summary.json` of jobs on one graph.
+    out: folder for the figures.
+
+  Returns:
+    A table for a terminal.
+  """
+  lines = [f"{'smoothing':<44}{'accuracy':>9}{'additions':>10}{'deletions':>10}"]
+  points: dict[str, dict[str, list]] = {"additions": {}, "deletions": {}}
+  for path in summaries:
+    summary = json.loads(Path(path).read_text())
+    job = summary["job"]
+    for smoothing in ("localized", "isotropic"):
+      report = summary[smoothing]
+      areas = {
+        kind: max(method[kind]["area"] for method in report["certified_accuracy"].values())
+        for kind in points
+      }
+      accuracy = report["smoothed_accuracy"]
+      name = f"{smoothing}, {job['model_name']}"
+      name += f", {job['partition']}" if smoothing == "localized" else ""
+      for kind, area in areas.items():
+        points[kind].setdefault(name, []).append((area, accuracy))
+      minus = np.asarray(report["theta_minus"])
+      label = f"{name}, theta_minus {minus.min():g} to {minus.max():g}"
+      values = f"{accuracy:>9.3f}{areas['additions']:>10.3f}{areas['deletions']:>10.3f}"
+      lines.append(f"{label:<44}{values}")
+  for kind, found in points.items():
+    figure = graph_plots.pareto_figure(found, f"area under certified accuracy ({kind})")
+    graph_plots.save(out / f"pareto-{kind}.png", figure)
+  return "\n".join(lines)
 
 
 def table(summary: Mapping[str, Any]) -> str:

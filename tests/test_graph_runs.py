@@ -163,6 +163,15 @@ def test_interrupted_sampling_goes_on_with_the_same_samples(done, toy, monkeypat
     jax.tree.map(np.testing.assert_array_equal, getattr(resumed, part), getattr(straight, part))
 
 
+def test_several_jobs_are_compared(done, tmp_path):
+  summary, out = done
+  text = graph_runs.compare([out / "summary.json", out / "summary.json"], tmp_path)
+  assert len(text.splitlines()) == 5
+  best = max(m["deletions"]["area"] for m in summary["localized"]["certified_accuracy"].values())
+  assert f"{best:.3f}" in text
+  assert (tmp_path / "pareto-deletions.png").stat().st_size > 1000
+
+
 def test_command_line_describes_the_same_job(toy):
   parser = argparse.ArgumentParser()
   graph_cli.add_options(parser, graph_jobs.DEFAULTS["citeseer"])
