@@ -106,9 +106,7 @@ def load_images(job: ImageJob, split: str, count: int | None) -> LabelledImages:
   return camvid.load(data_dir, split, job.size, count)
 
 
-def localized_noise(
-  job: ImageJob, grid: tuple[int, int] | None = None
-) -> noise.SmoothingDistribution:
+def localized_noise(job: ImageJob) -> noise.SmoothingDistribution:
   """The job's smoothing distribution: little noise in a group's own cell, more with distance."""
   distances = locality.chebyshev_distances(job.grid)
   fraction = {"grid": locality.fraction_of_grid, "border": locality.fraction_of_border}[job.reach]
@@ -149,8 +147,8 @@ def model_path(job: ImageJob, out: Path) -> Path:
 def train(job: ImageJob, path: Path) -> float:
   """Trains the job's network and stores it; returns the seconds that this took."""
   start = time.perf_counter()
-  path.parent.mkdir(parents=True, exist_ok=True)  # better refused now than after training
   data = load_images(job, "train", None)
+  path.parent.mkdir(parents=True, exist_ok=True)  # better refused now than after training
   augment = training.keep if job.data == "scenes" else training.mirror
   variables, losses = training.train(
     jax.random.key(job.seed),
