@@ -2,7 +2,7 @@
 
 import hashlib
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -10,7 +10,7 @@ import numpy as np
 
 from lrs_jax import certificates, collective, noise, storage
 
-_FAMILIES = {
+_FAMILIES: Mapping[str, Callable[..., noise.SmoothingDistribution]] = {
   family.__name__: family
   for family in (noise.gaussian, noise.uniform, noise.laplace, noise.ablation, noise.flips)
 }
