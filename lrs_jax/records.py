@@ -92,14 +92,14 @@ def make_record(
 
 
 def budgets_from_radii(radii: np.ndarray, p: int) -> np.ndarray:
-  r"""Budgets :math:`\varepsilon^p`, rounded up (host).
+  r"""Budgets :math:`\varepsilon^p`, rounded up, or the counts themselves for p = 0 (host).
 
   Example:
     >>> bool(budgets_from_radii(np.array([0.1]), 2)[0] >= 0.1**2)
     True
   """
   radii = np.asarray(radii, np.float64)
-  return radii if p == 1 else np.where(radii > 0, np.nextafter(radii**p, np.inf), 0.0)
+  return radii if p <= 1 else np.where(radii > 0, np.nextafter(radii**p, np.inf), 0.0)
 
 
 def predictions(record: Record) -> np.ndarray:
