@@ -37,6 +37,7 @@ def vote_counts(
   first_sample: int = 0,
   chunk_size: int | None = None,
   mesh: Mesh | None = None,
+  prng: str = "threefry2x32",
 ) -> jax.Array:
   r"""Counts how often each output votes for each class under its group's noise.
 
@@ -58,6 +59,10 @@ def vote_counts(
       whose counts add up.
     chunk_size: samples per device that are evaluated at once; by default chosen from x's size.
     mesh: one-dimensional device mesh to spread the samples over; all devices if None.
+    prng: the PRNG implementation that the key must have. Only the default makes sample i the same
+      under any chunk size, device count and version: "rbg" and "unsafe_rbg" draw a whole chunk
+      from its first key, so its samples depend on the chunking, and their statistical quality under
+      `fold_in` is not established. Name another one here to accept that.
 
   Returns:
     int32 [N, K], on the device; every row sums to S.
@@ -79,7 +84,45 @@ def vote_counts(
   References:
     Schuchardt et al. 2023 (arXiv 2210.16140), section 4 and appendix D.
   """
+  logits_shape, sample_range, args, options = prepare(
+    key, apply, params, x, noise, groups, num_samples, first_sample, chunk_size, mesh, prng
+  )
+  if logits_shape[-1] != num_classes:
+    raise ValueError(
+      f"`num_classes` is {num_classes}, but `apply` returns logits of shape {logits_shape}, "
+      f"whose last axis has {logits_shape[-1]} classes."
+    )
+  return _vote_counts(sample_range, args, num_classes=num_classes, **options)
+
+
+def default_chunk_size(size: int) -> int:
+  """Power of two that puts about 2^18 coordinates of inputs of this size into a chunk (host)."""
+  return 1 << max(0, min(256, 2**18 // max(size, 1)).bit_length() - 1)
+
+
+def prepare(
+  key: jax.Array,
+  apply: Apply,
+  params: Any,
+  x: ArrayLike,
+  noise: SmoothingDistribution,
+  groups: ArrayLike,
+  num_samples: int,
+  first_sample: int,
+  chunk_size: int | None,
+  mesh: Mesh | None,
+  prng: str,
+) -> tuple[tuple[int, ...], jax.Array, tuple, dict[str, Any]]:
+  """Checks what was asked for: logits' shape, sample range, arrays and options of the loop (host).
+
+  See `vote_counts` for arguments and errors.
+  """
   x, groups = jnp.asarray(x), np.asarray(groups)
+  if jax.random.key_impl(key) != prng:
+    raise ValueError(
+      f"`key` must be a {prng} key, but it is a {jax.random.key_impl(key)} one: make it with "
+      f"`jax.random.key(seed, impl={prng!r})`, or name its implementation as `prng`."
+    )
   if not jnp.issubdtype(x.dtype, jnp.floating):
     raise ValueError(f"`x` must be floating-point, but its type is {x.dtype}; convert it first.")
   if len(x.shape) != noise.cells.ndim or any(
@@ -101,11 +144,6 @@ def vote_counts(
       f"but they are {num_samples} and {first_sample}."
     )
   logits = jax.eval_shape(apply, params, jax.ShapeDtypeStruct(x.shape, x.dtype))
-  if logits.shape[-1] != num_classes:
-    raise ValueError(
-      f"`num_classes` is {num_classes}, but `apply` returns logits of shape {logits.shape}, "
-      f"whose last axis has {logits.shape[-1]} classes."
-    )
   num_outputs = math.prod(logits.shape[:-1])
   if groups.shape != (num_outputs,):
     raise ValueError(
@@ -114,25 +152,17 @@ def vote_counts(
     )
   if mesh is None:
     mesh = jax.make_mesh((jax.device_count(),), ("samples",))
-  if chunk_size is None:
-    chunk_size = default_chunk_size(x.size)
   sample_range = jnp.asarray((first_sample, first_sample + num_samples), jnp.int32)
   levels = jax.tree.map(jnp.asarray, noise.levels), jnp.asarray(noise.cells)
-  return _vote_counts(
-    sample_range,
-    (key, params, x, levels, jnp.asarray(groups, jnp.int32)),
-    apply=apply,
-    draw=noise.draw,
-    perturb=noise.perturb,
-    num_classes=num_classes,
-    chunk_size=chunk_size,
-    mesh=mesh,
-  )
-
-
-def default_chunk_size(size: int) -> int:
-  """Power of two that puts about 2^18 coordinates of inputs of this size into a chunk (host)."""
-  return 1 << max(0, min(256, 2**18 // max(size, 1)).bit_length() - 1)
+  args = (key, params, x, levels, jnp.asarray(groups, jnp.int32))
+  options = {
+    "apply": apply,
+    "draw": noise.draw,
+    "perturb": noise.perturb,
+    "chunk_size": default_chunk_size(x.size) if chunk_size is None else chunk_size,
+    "mesh": mesh,
+  }
+  return logits.shape, sample_range, args, options
 
 
 @partial(jax.jit, static_argnames=("apply", "draw", "perturb", "num_classes", "chunk_size", "mesh"))
@@ -147,9 +177,6 @@ def _vote_counts(
   chunk_size: int,
   mesh: Mesh,
 ) -> jax.Array:
-  def predict(logits: jax.Array) -> jax.Array:
-    return jax.lax.argmax(logits, logits.ndim - 1, jnp.int32).reshape(-1)
-
   def add_votes(
     counts: jax.Array, sample_ids: jax.Array, valid: jax.Array, args: tuple
   ) -> jax.Array:
@@ -160,6 +187,11 @@ def _vote_counts(
   groups = args[-1]
   init = jnp.zeros((groups.size, num_classes), jnp.int32)
   return sum_over_samples(add_votes, init, sample_range, args, chunk_size=chunk_size, mesh=mesh)
+
+
+def predict(logits: jax.Array) -> jax.Array:
+  """The class of every output, int32 [N]: the first of its greatest logits (device)."""
+  return jax.lax.argmax(logits, logits.ndim - 1, jnp.int32).reshape(-1)
 
 
 def stitched(
