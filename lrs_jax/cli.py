@@ -1,6 +1,7 @@
 """The `lrs-jax` command."""
 
 import argparse
+import signal
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -13,14 +14,22 @@ Run = Callable[[argparse.Namespace], int]
 def main(arguments: Sequence[str] | None = None) -> int:
   """Runs the command line; returns the exit status: 0, 1 on bad input, 130 on Ctrl-C."""
   options = _parser().parse_args(arguments)
+  before = signal.signal(signal.SIGTERM, _stop)
   try:
     return options.run(options)
   except (ValueError, OSError) as error:
     print(f"lrs-jax: error: {error}", file=sys.stderr)
     return 1
   except KeyboardInterrupt:
-    print("lrs-jax: interrupted; what was finished is kept.", file=sys.stderr)
+    print("lrs-jax: interrupted; the same command goes on from here.", file=sys.stderr)
     return 130
+  finally:
+    signal.signal(signal.SIGTERM, before)
+
+
+def _stop(number: int, frame: object) -> None:
+  """SIGTERM ends a job as Ctrl-C does: what was counted is kept."""
+  raise KeyboardInterrupt
 
 
 def _parser() -> argparse.ArgumentParser:
