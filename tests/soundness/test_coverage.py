@@ -8,7 +8,7 @@ import pytest
 from lrs_jax.confidence import clopper_pearson_lower
 from tests.soundness import judge, ours
 
-REPETITIONS = 4000 if os.environ.get("LRS_JAX_THOROUGH") else 250
+REPETITIONS = 4000 if os.environ.get("LRS_JAX_THOROUGH") else 120
 ALPHA = 0.05
 DEPENDENCE = ("independent", "comonotone")
 VOTES = {"bonferroni": ours.votes, "weighted": ours.votes_weighted, "k_fwer": ours.votes_k_fwer}
