@@ -6,7 +6,7 @@ import os
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple
 
 import flax.traverse_util
 import jax
@@ -15,8 +15,9 @@ import numpy as np
 from lrs_jax import locality, noise, partition, storage, training
 from lrs_jax.data import camvid, scenes
 from lrs_jax.data.images import LabelledImages
+from lrs_jax.models import folded_unet
 from lrs_jax.models.unet import UNet
-from lrs_jax.sampling import Apply
+from lrs_jax.sampling import Windows
 
 
 class ImageJob(NamedTuple):
@@ -133,9 +134,10 @@ def network(job: ImageJob, num_classes: int) -> UNet:
   return UNet(num_classes=num_classes, width=job.width, depth=job.depth)
 
 
-def apply_function(job: ImageJob, num_classes: int) -> Apply:
-  """The job's network as the sampling loop wants it, BatchNorm fixed: (variables, x) -> logits."""
-  return cast(Apply, network(job, num_classes).apply)
+def network_windows(job: ImageJob, groups: np.ndarray) -> Windows:
+  """The windows in which the job's network, folded, is evaluated for groups [H, W]."""
+  starts, size = partition.windows(groups, alignment=1 << job.depth)
+  return Windows(folded_unet.window(size), starts, size)
 
 
 def model_path(job: ImageJob, out: Path) -> Path:
@@ -167,11 +169,11 @@ def train(job: ImageJob, path: Path) -> float:
   return time.perf_counter() - start
 
 
-def load_model(job: ImageJob, path: Path) -> tuple[Any, str]:
+def load_model(job: ImageJob, path: Path) -> tuple[folded_unet.Folded, str]:
   """Loads a stored network.
 
   Returns:
-    The variables for `network(job).apply`, and a digest of them.
+    The network with BatchNorm folded, for `folded_unet.apply`, and a digest of its variables.
 
   Raises:
     ValueError: a file that is no network, or one trained by another configuration.
@@ -189,7 +191,8 @@ def load_model(job: ImageJob, path: Path) -> tuple[Any, str]:
   digest = hashlib.sha256()
   for name in sorted(arrays):
     digest.update(name.encode() + arrays[name].tobytes())
-  return flax.traverse_util.unflatten_dict(arrays, sep="/"), digest.hexdigest()
+  variables = flax.traverse_util.unflatten_dict(arrays, sep="/")
+  return folded_unet.fold(variables), digest.hexdigest()
 
 
 def _network_fields(job: ImageJob) -> Mapping[str, Any]:

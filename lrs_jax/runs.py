@@ -19,6 +19,7 @@ from tqdm import tqdm
 from lrs_jax import certificates, jobs, metrics, noise, plots, records, sampling, storage
 from lrs_jax.data.images import LabelledImages
 from lrs_jax.jobs import ImageJob
+from lrs_jax.models import folded_unet
 from lrs_jax.records import Record
 
 _COMPARED = ("envelope", "lp", "naive")
@@ -32,6 +33,7 @@ class Smoothed(NamedTuple):
   distribution: noise.SmoothingDistribution
   groups: np.ndarray  # int32 [N]
   methods: tuple[str, ...]
+  windows: sampling.Windows | None
 
 
 class Times(NamedTuple):
@@ -70,17 +72,17 @@ def certify_images(job: ImageJob, out: Path, model: Path | None = None) -> dict[
       f"--samples {job.samples} cannot certify any of {num_outputs} pixels at --alpha {job.alpha}: "
       f"at least {needed} samples are needed."
     )
-  training_seconds, variables, digest = obtain_model(job, out, model)
+  training_seconds, params, digest = obtain_model(job, out, model)
   out.mkdir(parents=True, exist_ok=True)  # better refused now than after sampling
-  apply = jobs.apply_function(job, len(test.classes))
   localized = Smoothed(
     "certificate",
     jobs.localized_noise(job),
     jobs.output_groups(job).reshape(-1),
     tuple(dict.fromkeys((job.method, *_COMPARED))),
+    jobs.network_windows(job, jobs.output_groups(job)),
   )
   isotropic = Smoothed(
-    "isotropic", jobs.isotropic_noise(job), np.zeros(num_outputs, np.int32), ("envelope",)
+    "isotropic", jobs.isotropic_noise(job), np.zeros(num_outputs, np.int32), ("envelope",), None
   )
   radii = job_radii(job, (localized, isotropic))
   meta = {"job": _plain(job), "model": digest, "versions": versions()}
@@ -98,14 +100,16 @@ def certify_images(job: ImageJob, out: Path, model: Path | None = None) -> dict[
         record = _already_done(path, meta, smoothed, radii)
         if record is None:
           record, times = _certify_one(
-            jax.random.fold_in(jax.random.fold_in(key, i), j), job, apply, variables,
+            jax.random.fold_in(jax.random.fold_in(key, i), j), job, params,
             test.images[i], test.labels[i], smoothed, radii, meta, times, progress,
           )  # fmt: skip
           records.save(path, record)
         else:
           progress.update(job.samples + job.selection_samples)
         results[smoothed.name].append(record)
-  clean = np.asarray(jax.jit(jax.vmap(lambda x: apply(variables, x).argmax(axis=-1)))(test.images))
+  clean = np.asarray(
+    jax.jit(jax.vmap(lambda x: folded_unet.apply(params, x).argmax(axis=-1)))(test.images)
+  )
   summary = {
     **meta,
     "device": describe_devices(),
@@ -125,7 +129,7 @@ def obtain_model(job: ImageJob, out: Path, path: Path | None) -> tuple[float, An
   """Loads the job's network, training it first if its file does not exist.
 
   Returns:
-    Seconds of training, the variables, and their digest.
+    Seconds of training, the folded network, and the digest of its file.
   """
   path = path or jobs.model_path(job, out)
   seconds = 0.0 if path.exists() else jobs.train(job, path)
@@ -163,8 +167,7 @@ def job_radii(job: ImageJob, smoothings: tuple[Smoothed, ...]) -> np.ndarray:
 def _certify_one(
   key: jax.Array,
   job: ImageJob,
-  apply: sampling.Apply,
-  variables: Any,
+  params: folded_unet.Folded,
   image: np.ndarray,
   labels: np.ndarray,
   smoothed: Smoothed,
@@ -174,15 +177,16 @@ def _certify_one(
   progress: tqdm,
 ) -> tuple[Record, Times]:
   key_selection, key_estimation = jax.random.split(key)
-  num_classes = jax.eval_shape(apply, variables, image).shape[-1]
+  num_classes = params["logits"][1].shape[0]
   count = partial(
     sampling.vote_counts,
-    apply=apply,
-    params=variables,
+    apply=folded_unet.apply,
+    params=params,
     x=image,
     noise=smoothed.distribution,
     groups=smoothed.groups,
     num_classes=num_classes,
+    windows=smoothed.windows,
   )
   start = time.perf_counter()
   jax.block_until_ready(count(key_selection, num_samples=0))  # compiles; every piece reuses it
