@@ -142,9 +142,15 @@ def _add_image_options(parser: argparse.ArgumentParser, default: jobs.ImageJob, 
     choices=("naive", "lp", "envelope", "milp"),
     default=default.method,
     help="how base certificates are combined; naive, lp (the paper's) and envelope are always "
-    "reported",
+    "reported, milp (exact up to --gap, seconds per budget) only if asked for",
   )
   add("--bins", type=int, default=default.bins, help="thresholds per group in lp; None: all")
+  add(
+    "--gap",
+    type=float,
+    default=default.gap,
+    help="milp: part of the pixels by which the bound may exceed the best attack found",
+  )
   add("--time-limit", type=float, default=default.time_limit, help="seconds per budget")
   add(
     "--precision",

@@ -217,11 +217,10 @@ def _certify_one(
   selection_counts, selecting = sample("selection", key_selection, job.selection_samples)
   counts, estimating = sample("estimation", key_estimation, job.samples)
   certifying = time.perf_counter()
-  options: dict[str, dict[str, Any]] = {
-    method: {"time_limit": job.time_limit} for method in smoothed.methods
+  special = {"lp": {"bins": job.bins}, "milp": {"gap": job.gap}}
+  options = {
+    method: {"time_limit": job.time_limit, **special.get(method, {})} for method in smoothed.methods
   }
-  if "lp" in options:
-    options["lp"]["bins"] = job.bins
   truth = np.where(labels < num_classes, labels, num_classes).reshape(-1)
   record = records.make_record(
     smoothed.distribution,
