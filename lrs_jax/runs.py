@@ -217,7 +217,7 @@ def _certify_one(
   selection_counts, selecting = sample("selection", key_selection, job.selection_samples)
   counts, estimating = sample("estimation", key_estimation, job.samples)
   certifying = time.perf_counter()
-  special = {"lp": {"bins": job.bins}, "milp": {"gap": job.gap}}
+  special: dict[str, dict[str, Any]] = {"lp": {"bins": job.bins}, "milp": {"gap": job.gap}}
   options = {
     method: {"time_limit": job.time_limit, **special.get(method, {})} for method in smoothed.methods
   }
