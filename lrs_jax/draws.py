@@ -1,8 +1,20 @@
 r"""Standard draws whose tails are those of the stated distribution (device).
 
 A certificate holds for the distribution that was sampled, so the distance between the stated noise
-and its float32 draw is an error of the certificate. Everything here is made of 32-bit words from
-`jax.random.bits`, so that the granularity is known, and is float32 whatever the input's type.
+and its float32 draw is an error of the certificate. `benchmarks/draws.py` looked at all 2^23
+outcomes of `jax.random.normal`: they end at -5.420 and 5.220, and 1.2e-7 of the normal distribution
+lies beyond. That is little for one number, but an image of 180 x 240 x 3 should have such a number
+in 1.5 % of its draws. `jax.random.bernoulli` draws the multiples of 2^-23 from above: 1.19e-7 for
+1e-8.
+
+Everything here is made of 32-bit words from `jax.random.bits`, so that the granularity is known,
+and is float32 whatever the input's type. Normal draws reach 9.49 standard deviations (2e-21 lies
+beyond) and cost no more than those of `jax.random.normal` on a CPU (2.1 ms against 4.4 ms for such
+an image), Laplace draws reach 45 scales, and probabilities are exact multiples of 2^-32.
+
+What is left is the granularity of float32 itself: x plus noise is a float32 number, and a float32
+number says a little more about x than a real one. No certificate of this kind accounts for that
+(Jin et al. 2022, arXiv 2205.10159).
 """
 
 import math

@@ -6,7 +6,7 @@ import os
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple
 
 import flax.traverse_util
 import jax
@@ -15,8 +15,9 @@ import numpy as np
 from lrs_jax import locality, noise, partition, storage, training
 from lrs_jax.data import camvid, scenes
 from lrs_jax.data.images import LabelledImages
+from lrs_jax.models import folded_unet
 from lrs_jax.models.unet import UNet
-from lrs_jax.sampling import Apply
+from lrs_jax.sampling import Windows
 
 
 class ImageJob(NamedTuple):
@@ -45,6 +46,7 @@ class ImageJob(NamedTuple):
   budgets: tuple[float, ...] | None = None
   method: str = "envelope"
   bins: int | None = None
+  gap: float = 0.01
   time_limit: float | None = None
   precision: str = "float32"
 
@@ -82,6 +84,12 @@ def check(job: ImageJob) -> None:
     )
   if job.isotropic_std is not None and not 0 < job.isotropic_std < np.inf:
     raise ValueError(f"--isotropic-std must be positive, but it is {job.isotropic_std}.")
+  if not 0 <= job.gap < 1:
+    raise ValueError(f"--gap must lie in [0, 1), but it is {job.gap}.")
+  if job.bins is not None and job.bins < 1:
+    raise ValueError(f"--bins must be at least 1, but it is {job.bins}.")
+  if job.time_limit is not None and not job.time_limit > 0:
+    raise ValueError(f"--time-limit must be positive, but it is {job.time_limit}.")
   if not job.learning_rate > 0:
     raise ValueError(f"--learning-rate must be positive, but it is {job.learning_rate}.")
   (height, width), (rows, columns) = job.size, job.grid
@@ -106,9 +114,7 @@ def load_images(job: ImageJob, split: str, count: int | None) -> LabelledImages:
   return camvid.load(data_dir, split, job.size, count)
 
 
-def localized_noise(
-  job: ImageJob, grid: tuple[int, int] | None = None
-) -> noise.SmoothingDistribution:
+def localized_noise(job: ImageJob) -> noise.SmoothingDistribution:
   """The job's smoothing distribution: little noise in a group's own cell, more with distance."""
   distances = locality.chebyshev_distances(job.grid)
   fraction = {"grid": locality.fraction_of_grid, "border": locality.fraction_of_border}[job.reach]
@@ -135,9 +141,10 @@ def network(job: ImageJob, num_classes: int) -> UNet:
   return UNet(num_classes=num_classes, width=job.width, depth=job.depth)
 
 
-def apply_function(job: ImageJob, num_classes: int) -> Apply:
-  """The job's network as the sampling loop wants it, BatchNorm fixed: (variables, x) -> logits."""
-  return cast(Apply, network(job, num_classes).apply)
+def network_windows(job: ImageJob, groups: np.ndarray) -> Windows:
+  """The windows in which the job's network, folded, is evaluated for groups [H, W]."""
+  starts, size = partition.windows(groups, alignment=1 << job.depth)
+  return Windows(folded_unet.window(size), starts, size)
 
 
 def model_path(job: ImageJob, out: Path) -> Path:
@@ -149,8 +156,8 @@ def model_path(job: ImageJob, out: Path) -> Path:
 def train(job: ImageJob, path: Path) -> float:
   """Trains the job's network and stores it; returns the seconds that this took."""
   start = time.perf_counter()
-  path.parent.mkdir(parents=True, exist_ok=True)  # better refused now than after training
   data = load_images(job, "train", None)
+  path.parent.mkdir(parents=True, exist_ok=True)  # better refused now than after training
   augment = training.keep if job.data == "scenes" else training.mirror
   variables, losses = training.train(
     jax.random.key(job.seed),
@@ -169,11 +176,11 @@ def train(job: ImageJob, path: Path) -> float:
   return time.perf_counter() - start
 
 
-def load_model(job: ImageJob, path: Path) -> tuple[Any, str]:
+def load_model(job: ImageJob, path: Path) -> tuple[folded_unet.Folded, str]:
   """Loads a stored network.
 
   Returns:
-    The variables for `network(job).apply`, and a digest of them.
+    The network with BatchNorm folded, for `folded_unet.apply`, and a digest of its variables.
 
   Raises:
     ValueError: a file that is no network, or one trained by another configuration.
@@ -191,7 +198,8 @@ def load_model(job: ImageJob, path: Path) -> tuple[Any, str]:
   digest = hashlib.sha256()
   for name in sorted(arrays):
     digest.update(name.encode() + arrays[name].tobytes())
-  return flax.traverse_util.unflatten_dict(arrays, sep="/"), digest.hexdigest()
+  variables = flax.traverse_util.unflatten_dict(arrays, sep="/")
+  return folded_unet.fold(variables), digest.hexdigest()
 
 
 def _network_fields(job: ImageJob) -> Mapping[str, Any]:

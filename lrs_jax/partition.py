@@ -40,6 +40,33 @@ def image_grid(image_shape: tuple[int, int], grid_shape: tuple[int, int]) -> np.
   return (row[:, None] * columns + column[None, :]).astype(np.int32)
 
 
+def windows(groups: np.ndarray, alignment: int = 1) -> tuple[np.ndarray, tuple[int, int]]:
+  """Windows of one size, one per group, that hold the group's outputs.
+
+  Args:
+    groups: int [H, W], the group of every output; every group in [0, G) has some.
+    alignment: every window's start is a multiple of this.
+
+  Returns:
+    int32 [G, 2], the row and column where each window starts, and their common size (h, w). On the
+    right and below, a window leaves the frame by less than `alignment`.
+
+  Example:
+    >>> windows(image_grid((2, 5), (1, 2)), alignment=2)
+    (array([[0, 0],
+           [0, 2]], dtype=int32), (2, 3))
+  """
+  starts, ends = np.zeros((2, groups.max() + 1, 2), np.int64)
+  for group in range(len(starts)):
+    inside = np.argwhere(groups == group)
+    starts[group], ends[group] = inside.min(axis=0), inside.max(axis=0) + 1
+  starts -= starts % alignment
+  size = (ends - starts).max(axis=0)
+  last = groups.shape - size + alignment - 1
+  starts = np.minimum(starts, last - last % alignment)
+  return starts.astype(np.int32), (int(size[0]), int(size[1]))
+
+
 def pixel_cells(grid: np.ndarray, channels: int) -> np.ndarray:
   """Gives all channels of a pixel the pixel's cell: [H, W] -> [H, W, channels].
 

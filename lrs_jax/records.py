@@ -2,7 +2,7 @@
 
 import hashlib
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -10,10 +10,13 @@ import numpy as np
 
 from lrs_jax import certificates, collective, noise, storage
 
-_FAMILIES = {
+_FAMILIES: Mapping[str, Callable[..., noise.SmoothingDistribution]] = {
   family.__name__: family
   for family in (noise.gaussian, noise.uniform, noise.laplace, noise.ablation, noise.flips)
 }
+
+_BASE = ("weights", "groups", "eta", "labels", "q_lower")
+"""What hard votes with the default correction fill in `BaseCertificates`."""
 
 
 class Record(NamedTuple):
@@ -92,14 +95,14 @@ def make_record(
 
 
 def budgets_from_radii(radii: np.ndarray, p: int) -> np.ndarray:
-  r"""Budgets :math:`\varepsilon^p`, rounded up (host).
+  r"""Budgets :math:`\varepsilon^p`, rounded up, or the counts themselves for p = 0 (host).
 
   Example:
     >>> bool(budgets_from_radii(np.array([0.1]), 2)[0] >= 0.1**2)
     True
   """
   radii = np.asarray(radii, np.float64)
-  return radii if p == 1 else np.where(radii > 0, np.nextafter(radii**p, np.inf), 0.0)
+  return radii if p <= 1 else np.where(radii > 0, np.nextafter(radii**p, np.inf), 0.0)
 
 
 def predictions(record: Record) -> np.ndarray:
@@ -114,7 +117,7 @@ def save(path: Path, record: Record) -> None:
     for name in Record._fields
     if name not in ("base", "certified", "meta")
   }
-  arrays |= record.base._asdict()
+  arrays |= {name: getattr(record.base, name) for name in _BASE}
   arrays["meta"] = storage.json_array(record.meta)
   for name, certificate in record.certified.items():
     arrays |= {f"{name}/{key}": part for key, part in collective.to_arrays(certificate).items()}
@@ -131,9 +134,8 @@ def load(path: Path) -> Record:
   try:
     if str(arrays.pop("digest")) != _digest(arrays):
       raise ValueError(f"{path} was changed after it was written: its digest does not fit.")
-    base = certificates.BaseCertificates(
-      *(arrays[name] for name in certificates.BaseCertificates._fields)
-    )
+    stored: dict[str, Any] = {name: arrays[name] for name in _BASE}
+    base = certificates.BaseCertificates(**stored)
     names = sorted({name.rpartition("/")[0] for name in arrays if "/" in name})
     certified = {
       name: collective.from_arrays(
@@ -187,8 +189,8 @@ def verify(record: Record, *, exact: bool = False) -> None:
   base = certificates.from_votes(
     smoothing, record.base.groups, record.selection_counts, record.counts, alpha=record.alpha
   )
-  for name, stored in record.base._asdict().items():
-    if not _same(stored, getattr(base, name)):
+  for name in _BASE:
+    if not _same(getattr(record.base, name), getattr(base, name)):
       raise ValueError(f"`{name}` does not follow from the counts, the noise and alpha.")
   if not _same(record.budgets, budgets_from_radii(record.radii, smoothing.p)):
     raise ValueError("`budgets` does not follow from the radii.")

@@ -9,7 +9,7 @@ chunks are spread over devices, so memory does not grow with the number of sampl
 import math
 from collections.abc import Callable
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -22,6 +22,21 @@ from lrs_jax.noise import SmoothingDistribution, level_at
 
 Apply = Callable[[Any, jax.Array], jax.Array]
 """(params, x) -> logits [..., K] for one input x; N is the product of the leading axes."""
+
+See = Callable[[Any, jax.Array, jax.Array, jax.Array, jax.Array], jax.Array]
+"""(params, noisy [S, ...], group, groups [N], values [S, N]) -> values, the group's anew."""
+
+
+class Windows(NamedTuple):
+  """How a model evaluates only what a group needs: the window of the output that holds it.
+
+  A group that lies partly outside its window keeps zeros there: `partition.windows` makes windows
+  that hold their groups.
+  """
+
+  apply: Callable[[Any, jax.Array, jax.Array], jax.Array]  # (params, x, start [2]) -> [h, w, K]
+  starts: np.ndarray  # int32 [G, 2], row and column where each group's window starts
+  size: tuple[int, int]  # (h, w); a window may leave the frame on the right and below
 
 
 def vote_counts(
@@ -37,6 +52,7 @@ def vote_counts(
   first_sample: int = 0,
   chunk_size: int | None = None,
   mesh: Mesh | None = None,
+  windows: Windows | None = None,
   prng: str = "threefry2x32",
 ) -> jax.Array:
   r"""Counts how often each output votes for each class under its group's noise.
@@ -59,6 +75,8 @@ def vote_counts(
       whose counts add up.
     chunk_size: samples per device that are evaluated at once; by default chosen from x's size.
     mesh: one-dimensional device mesh to spread the samples over; all devices if None.
+    windows: for models that can evaluate a window of their output [H, W, K] for less than all of
+      it; then `apply` only says what shape the whole has.
     prng: the PRNG implementation that the key must have. Only the default makes sample i the same
       under any chunk size, device count and version: "rbg" and "unsafe_rbg" draw a whole chunk
       from its first key, so its samples depend on the chunking, and their statistical quality under
@@ -92,7 +110,27 @@ def vote_counts(
       f"`num_classes` is {num_classes}, but `apply` returns logits of shape {logits_shape}, "
       f"whose last axis has {logits_shape[-1]} classes."
     )
-  return _vote_counts(sample_range, args, num_classes=num_classes, **options)
+  if windows is None:
+    return _vote_counts(sample_range, (*args, None), num_classes=num_classes, **options)
+  _check_windows(windows, logits_shape, noise.weights.shape[1])
+  starts = jnp.asarray(windows.starts, jnp.int32)
+  window = windows.apply, windows.size, logits_shape[:-1]
+  return _vote_counts(
+    sample_range, (*args, starts), num_classes=num_classes, window=window, **options
+  )
+
+
+def _check_windows(windows: Windows, logits_shape: tuple[int, ...], num_groups: int) -> None:
+  starts = np.asarray(windows.starts)
+  if len(logits_shape) != 3:
+    raise ValueError(f"`windows` needs logits [H, W, K], but they have shape {logits_shape}.")
+  if starts.shape != (num_groups, 2) or starts.dtype.kind not in "iu":
+    raise ValueError(
+      f"`windows.starts` must be int [G, 2] = ({num_groups}, 2), but is {starts.dtype} of shape "
+      f"{starts.shape}."
+    )
+  if starts.min() < 0 or (starts >= logits_shape[:-1]).any():
+    raise ValueError(f"`windows.starts` must lie inside {logits_shape[:-1]}, but is {starts}.")
 
 
 def default_chunk_size(size: int) -> int:
@@ -165,7 +203,10 @@ def prepare(
   return logits.shape, sample_range, args, options
 
 
-@partial(jax.jit, static_argnames=("apply", "draw", "perturb", "num_classes", "chunk_size", "mesh"))
+@partial(
+  jax.jit,
+  static_argnames=("apply", "draw", "perturb", "num_classes", "chunk_size", "mesh", "window"),
+)
 def _vote_counts(
   sample_range: jax.Array,
   args: tuple,
@@ -176,15 +217,18 @@ def _vote_counts(
   num_classes: int,
   chunk_size: int,
   mesh: Mesh,
+  window: tuple[Callable, tuple[int, int], tuple[int, int]] | None = None,
 ) -> jax.Array:
   def add_votes(
     counts: jax.Array, sample_ids: jax.Array, valid: jax.Array, args: tuple
   ) -> jax.Array:
-    predictions = stitched(sample_ids, *args, apply=apply, read=predict, draw=draw, perturb=perturb)
+    *arrays, starts = args
+    see = whole_frame(apply, predict) if window is None else in_windows(*window, starts, predict)
+    predictions = stitched(sample_ids, *arrays, see=see, draw=draw, perturb=perturb)
     votes = jax.nn.one_hot(predictions, num_classes, dtype=jnp.int32)
     return counts + jnp.where(valid[:, None, None], votes, 0).sum(axis=0)
 
-  groups = args[-1]
+  groups = args[-2]
   init = jnp.zeros((groups.size, num_classes), jnp.int32)
   return sum_over_samples(add_votes, init, sample_range, args, chunk_size=chunk_size, mesh=mesh)
 
@@ -202,8 +246,7 @@ def stitched(
   levels: tuple[Any, jax.Array],
   groups: jax.Array,
   *,
-  apply: Apply,
-  read: Callable[[jax.Array], jax.Array],
+  see: See,
   draw: Callable,
   perturb: Callable,
 ) -> jax.Array:
@@ -212,12 +255,11 @@ def stitched(
   Args:
     sample_ids: int32 [S]; sample i draws from `fold_in(key, i)`.
     key: typed key.
-    params: pytree, passed to `apply`.
+    params: pytree, passed to the model.
     x: one input.
     levels: levels [G, C] and cells, as in a smoothing distribution.
     groups: int32 [N].
-    apply: (params, x) -> logits of one input.
-    read: logits of one input -> one int32 per output, [N]: the predicted class, or a score.
+    see: evaluates the model for one group: `whole_frame` or `in_windows`.
     draw: (key, x, cells) -> standard draw.
     perturb: (x, standard draw, level) -> noisy x.
 
@@ -232,11 +274,60 @@ def stitched(
   def add_group(group: jax.Array, values: jax.Array) -> jax.Array:
     level = level_at(levels, cells, group)
     noisy = jax.vmap(perturb, in_axes=(None, 0, None))(x, standard, level)
-    seen = jax.vmap(lambda z: read(apply(params, z)))(noisy)
-    return jnp.where(groups == group, seen, values)
+    return see(params, noisy, group, groups, values)
 
   init = jnp.zeros((sample_ids.size, groups.size), jnp.int32)
   return jax.lax.fori_loop(0, num_groups, add_group, init)
+
+
+def whole_frame(apply: Apply, read: Callable[[jax.Array], jax.Array]) -> See:
+  """Evaluates the model on whole inputs.
+
+  Args:
+    apply: (params, x) -> logits of one input.
+    read: logits of one input -> one int32 per output, [N]: the predicted class, or a score.
+  """
+
+  def see(
+    params: Any, noisy: jax.Array, group: jax.Array, groups: jax.Array, values: jax.Array
+  ) -> jax.Array:
+    seen = jax.vmap(lambda z: read(apply(params, z)))(noisy)
+    return jnp.where(groups == group, seen, values)
+
+  return see
+
+
+def in_windows(
+  apply: Callable[[Any, jax.Array, jax.Array], jax.Array],
+  size: tuple[int, int],
+  shape: tuple[int, int],
+  starts: jax.Array,
+  read: Callable[[jax.Array], jax.Array],
+) -> See:
+  """Evaluates the model on the window of the output that holds the group.
+
+  Args:
+    apply: (params, x, start) -> logits [h, w, K].
+    size: (h, w).
+    shape: (H, W) of the whole output.
+    starts: int32 [G, 2].
+    read: logits [h, w, K] -> int32 [h w].
+  """
+
+  def see(
+    params: Any, noisy: jax.Array, group: jax.Array, groups: jax.Array, values: jax.Array
+  ) -> jax.Array:
+    start = starts[group]
+    seen = jax.vmap(lambda z: read(apply(params, z, start)))(noisy).reshape(-1, *size)
+    beyond = (0, size[0]), (0, size[1])
+    frames = jnp.pad(values.reshape(-1, *shape), ((0, 0), *beyond))
+    owner = jnp.pad(groups.reshape(shape), beyond, constant_values=-1)
+    mine = jax.lax.dynamic_slice(owner, start, size) == group
+    before = jax.lax.dynamic_slice(frames, (0, *start), (len(frames), *size))
+    frames = jax.lax.dynamic_update_slice(frames, jnp.where(mine, seen, before), (0, *start))
+    return frames[:, : shape[0], : shape[1]].reshape(values.shape)
+
+  return see
 
 
 def sum_over_samples(

@@ -15,7 +15,7 @@ from jax.sharding import Mesh
 from jax.typing import ArrayLike
 
 from lrs_jax.noise import SmoothingDistribution
-from lrs_jax.sampling import Apply, predict, prepare, stitched, sum_over_samples
+from lrs_jax.sampling import Apply, predict, prepare, stitched, sum_over_samples, whole_frame
 
 
 class ScoreSums(NamedTuple):
@@ -169,7 +169,7 @@ def _score_sums(
       votes = (predict(logits) == labels).astype(jnp.int32)
       return _to_255(scores[jnp.arange(labels.size), labels]) + 256 * votes
 
-    seen = stitched(sample_ids, *arrays, apply=apply, read=read, draw=draw, perturb=perturb)
+    seen = stitched(sample_ids, *arrays, see=whole_frame(apply, read), draw=draw, perturb=perturb)
     values = jnp.where(valid[:, None], seen & 255, 0).astype(jnp.uint32)
     votes = jnp.where(valid[:, None], seen >> 8, 0)
     bins = (seen & 255)[:, :, None] == jnp.arange(num_bins, dtype=jnp.int32)[None, None]

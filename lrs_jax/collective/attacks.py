@@ -126,9 +126,9 @@ def with_margin(solver: Any, region: Region, floors: np.ndarray) -> list[np.ndar
     matrix=matrix,
   )
   primal = highs.solve(solver, model).primal
-  if primal is None or primal.shape != model.cost.shape:
+  if primal is None or primal.shape != model.cost.shape or not np.isfinite(primal).all():
     return []
-  share = primal[:-1].reshape(size.shape)
+  share = np.clip(primal[:-1], 0, 1).reshape(size.shape)
   nice = [[float(Fraction(x).limit_denominator(1000)) for x in kind] for kind in share.tolist()]
   return [share * size, np.array(nice).reshape(size.shape) * size]
 

@@ -28,6 +28,7 @@ class Node(NamedTuple):
   hulls: list[Hull]
   multipliers: np.ndarray  # float64 [G]
   bound: float  # -inf if it is empty
+  status: str  # of the LP
   attack: np.ndarray | None  # float64 [A, C], of the LP
 
 
@@ -56,14 +57,14 @@ def branch(solver: Any, problem: Problem, index: int, *, gap: float, deadline: f
   splits: dict[int, tuple[int, float, int]] = {}  # node: variable, value, first child
   queue = [(-nodes[0].bound, 0)]
   attack, best = np.zeros_like(problem.caps), 0
-  stuck = 0.0  # the largest bound of a node that cannot be split
+  stuck = nodes[0]._replace(bound=0.0)  # of the nodes that cannot be split, that of largest bound
   status, interrupted = "optimal", False
   try:
     attack, best = attacks.seek(solver, problem, index, nodes[0].region, nodes[0].attack)
     while queue:
       number = queue[0][1]
       node = nodes[number]
-      if math.floor(max(node.bound, stuck)) - best <= allowed:
+      if math.floor(max(node.bound, stuck.bound)) - best <= allowed:
         break
       if time.perf_counter() > deadline:
         status = "time limit"
@@ -71,7 +72,7 @@ def branch(solver: Any, problem: Problem, index: int, *, gap: float, deadline: f
       where = _where(problem, node)
       if where is None:
         heapq.heappop(queue)
-        stuck = max(stuck, node.bound)
+        stuck = max(stuck, node, key=lambda x: x.bound)
         continue
       children = [
         _child(solver, problem, index, node, box, where[0])
@@ -93,7 +94,8 @@ def branch(solver: Any, problem: Problem, index: int, *, gap: float, deadline: f
     status, interrupted = "interrupted", True
   bound, tree = _proof(nodes, splits)
   if status == "optimal" and math.floor(bound) - best > allowed:
-    status = "precision limit"  # what is left to decide is finer than float64 or the solver
+    solved = stuck.status in ("optimal", "infeasible")
+    status = "precision limit" if solved else stuck.status  # finer than the solver's tolerances
   return Search(status, bound, tree, attack, interrupted)
 
 
@@ -118,7 +120,16 @@ def _root(solver: Any, problem: Problem, index: int) -> Node:
   box, region = whole_box(problem), whole_region(problem, index)
   hulls = [hull for g in range(box.lower.size) if (hull := hull_of(problem, region, box, g))]
   nothing = np.zeros(box.lower.size)
-  node = Node(box, region, make_layout(region), hulls, nothing, math.inf, None)
+  node = Node(
+    box,
+    region,
+    make_layout(region),
+    hulls,
+    nothing,
+    bound_hulls(hulls, region, box, nothing),
+    "",
+    None,
+  )
   return _solved(solver, problem, node)
 
 
@@ -156,18 +167,22 @@ def _solved(solver: Any, problem: Problem, node: Node) -> Node:
     for exponent in range(2, 40, 4):  # 0 proves an empty box as well as less does
       if proven <= 0:
         break
-      longer = node.multipliers + ray * (problem.num_targets * 2.0**exponent)
+      with np.errstate(over="ignore", invalid="ignore"):
+        longer = node.multipliers + ray * (problem.num_targets * 2.0**exponent)
       value = bound_hulls(hulls, region, box, longer)
       if value < proven:
         multipliers, proven = longer, value
-  return node._replace(multipliers=multipliers, bound=proven, attack=attack)
+  return node._replace(
+    multipliers=multipliers, bound=proven, attack=attack, status=relaxation.status
+  )
 
 
 def _where(problem: Problem, node: Node) -> tuple[int, float] | None:
-  """The variable to split, and where; None if nothing is left to split."""
+  """The variable to split, and where; None if nothing is left to split, or the LP failed."""
+  if node.attack is None:
+    return None
   num_groups = node.box.lower.size
-  s = node.box.lower if node.attack is None else attacks.perceive(node.region, node.attack)
-  above = (s * (1 + 1e-9)).tolist()
+  above = (attacks.perceive(node.region, node.attack) * (1 + 1e-9)).tolist()
   losses = []
   for hull, eta, counts, x in zip(
     node.hulls, problem.thresholds, problem.counts, above, strict=True
@@ -182,7 +197,7 @@ def _where(problem: Problem, node: Node) -> tuple[int, float] | None:
   if losses[g] > 1e-6:
     hull = node.hulls[g]
     return g, _cut(problem.thresholds[g], problem.counts[g], hull, above[g], losses[g])
-  if problem.integral and node.attack is not None:
+  if problem.integral:
     fraction = np.abs(node.attack - np.round(node.attack)).ravel()
     flat = int(fraction.argmax())
     if fraction[flat] > 1e-6:
@@ -192,10 +207,6 @@ def _where(problem: Problem, node: Node) -> tuple[int, float] | None:
     return g, float(
       min(max(eta[max(eta.searchsorted(above[g], "right") - 1, 0)], hull.s[1]), hull.s[-1])
     )
-  if problem.integral:
-    wide = np.flatnonzero((node.region.upper > node.region.lower).ravel())
-    if wide.size:
-      return num_groups + int(wide[0]), float(node.region.lower.ravel()[wide[0]] + 1)
   return None
 
 
@@ -204,6 +215,7 @@ def _cut(eta: np.ndarray, counts: np.ndarray, hull: Hull, s: float, loss: float)
 
   The former if most of the loss at s is gone once that vertex is: many outputs have its threshold.
   """
+  s = max(s, hull.s[0])  # an LP's s may be a trifle outside
   right = min(max(int(hull.s.searchsorted(s, "right")), 1), hull.s.size - 1)
   vertex = hull.s[right]
   before = int(eta.searchsorted(vertex)) - 1

@@ -221,4 +221,5 @@ def relax(
   attack = None
   if solution.primal is not None and solution.primal.shape == model.cost.shape:
     attack = solution.primal[:num_attack].reshape(layout.size.shape) * layout.size
+    attack = np.clip(attack, region.lower, region.upper) if np.isfinite(attack).all() else None
   return Relaxation(solution.status, multipliers, attack)

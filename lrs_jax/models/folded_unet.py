@@ -1,0 +1,154 @@
+r"""The U-Net as it is certified: BatchNorm folded into the convolutions, whole or window by window.
+
+At inference BatchNorm is an affine map, so that convolution and norm are one convolution:
+:math:`\gamma (k * x - \mu) / \sqrt{v + \epsilon} + \beta = k' * x + b'`. Every function here is one
+of plain arrays, for one image. A window of the logits needs the encoder on the whole image, but the
+decoder only on the window and its receptive field, which makes most of the work unnecessary.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+Folded = Mapping[str, tuple[jax.Array, jax.Array]]
+"""Kernel [h, w, in, out] and bias [out] of every convolution, by its name in `UNet`."""
+
+_EPSILON = 1e-5  # Flax's BatchNorm
+
+
+def fold(variables: Any) -> dict[str, tuple[jax.Array, jax.Array]]:
+  """Folds the BatchNorm of a trained `UNet` into its convolutions.
+
+  Args:
+    variables: of `UNet.apply`: {"params": ..., "batch_stats": ...}.
+
+  Returns:
+    `Folded`, for `apply` and `window`.
+  """
+  params, statistics = variables["params"], variables["batch_stats"]
+  folded = {}
+  for name, layer in params.items():
+    if "_norm_" in name:
+      continue
+    if "bias" in layer:
+      folded[name] = layer["kernel"], layer["bias"]
+      continue
+    norm = name.replace("_conv_", "_norm_")
+    gain = params[norm]["scale"] * jax.lax.rsqrt(statistics[norm]["var"] + _EPSILON)
+    bias = params[norm]["bias"] - statistics[norm]["mean"] * gain
+    folded[name] = layer["kernel"] * gain[None, None, None], bias
+  return folded
+
+
+def apply(params: Folded, x: jax.Array) -> jax.Array:
+  """Logits [H, W, K] of an image [H, W, channels]: equal to `UNet.apply` up to rounding."""
+  skips, x = _encode(params, x)
+  for level, skip in reversed(list(enumerate(skips))):
+    x = _upsample(_convolve(params[f"up_{level}"], x, "SAME"))
+    x = jnp.concatenate([x[: skip.shape[0], : skip.shape[1]], skip], axis=-1)
+    x = _block(params, f"up_{level}", x)
+  return _convolve(params["logits"], x, "SAME")
+
+
+def window(size: tuple[int, int]) -> Callable[[Folded, jax.Array, jax.Array], jax.Array]:
+  """Makes the function that evaluates the logits of one window of an image.
+
+  At level l the decoder works on the window, which starts at start / 2^l there, and a margin on
+  every side: none at the end, and for two 3 x 3 convolutions and an upsampling, half of 2 more on
+  the next coarser level, rounded up. What lies outside the image is zero before every convolution.
+
+  Args:
+    size: (h, w) of the window.
+
+  Returns:
+    (params, x, start) -> logits [h, w, K] of the rows start[0], ... and columns start[1], ...,
+    equal to those of `apply` up to rounding. `start` is int32 [2], non-negative multiples of
+    `alignment(params)`, and may be traced. The window may leave the image by less than that on the
+    right and below, where its logits mean nothing.
+  """
+
+  def apply_window(params: Folded, x: jax.Array, start: jax.Array) -> jax.Array:
+    skips, bottom = _encode(params, x)
+    depth, margins = len(skips), [0]
+    for _ in skips:
+      margins.append((margins[-1] + 3) // 2)
+    x = _cut(bottom, start, size, depth, margins[-1], depth)
+    for level, skip in reversed(list(enumerate(skips))):
+      margin = margins[level] + 2
+      x = _upsample(_convolve(params[f"up_{level}"], x, "VALID"))
+      surplus = 2 * margins[level + 1] - margin
+      rows, columns = (_at(n, level) + 2 * margin for n in size)
+      x = x[surplus : surplus + rows, surplus : surplus + columns]
+      first = (start >> level) - margin
+      x = jnp.where(_inside(first, x, skip), x, 0)
+      x = jnp.concatenate([x, _cut(skip, start, size, level, margin, depth)], axis=-1)
+      x = jax.nn.relu(_convolve(params[f"up_{level}_conv_0"], x, "VALID"))
+      x = jnp.where(_inside(first + 1, x, skip), x, 0)
+      x = jax.nn.relu(_convolve(params[f"up_{level}_conv_1"], x, "VALID"))
+    return _convolve(params["logits"], x, "VALID")
+
+  return apply_window
+
+
+def alignment(params: Folded) -> int:
+  """What a window's start must be a multiple of: 2^depth."""
+  return 1 << _depth(params)
+
+
+def _depth(params: Folded) -> int:
+  return sum(name.startswith("up_") and "_conv_" not in name for name in params)
+
+
+def _encode(params: Folded, x: jax.Array) -> tuple[list[jax.Array], jax.Array]:
+  """Skip connections [h, w, features], finest first, and the bottom's features."""
+  x = (x - 0.5) / 0.25
+  skips = []
+  for level in range(_depth(params)):
+    x = _block(params, f"down_{level}", x)
+    skips.append(x)
+    x = jax.lax.reduce_window(x, -jnp.inf, jax.lax.max, (2, 2, 1), (2, 2, 1), "SAME")
+  return skips, _block(params, "bottom", x)
+
+
+def _block(params: Folded, name: str, x: jax.Array) -> jax.Array:
+  for i in range(2):
+    x = jax.nn.relu(_convolve(params[f"{name}_conv_{i}"], x, "SAME"))
+  return x
+
+
+def _convolve(layer: tuple[jax.Array, jax.Array], x: jax.Array, padding: str) -> jax.Array:
+  kernel, bias = layer
+  y = jax.lax.conv_general_dilated(
+    x[None], kernel, (1, 1), padding, dimension_numbers=("NHWC", "HWIO", "NHWC")
+  )
+  return y[0] + bias[None, None]
+
+
+def _upsample(x: jax.Array) -> jax.Array:
+  return jnp.repeat(jnp.repeat(x, 2, axis=0), 2, axis=1)
+
+
+def _at(size: int, level: int) -> int:
+  """A size at full resolution in pixels of a level, rounded up."""
+  return -(-size >> level)
+
+
+def _cut(
+  x: jax.Array, start: jax.Array, size: tuple[int, int], level: int, margin: int, depth: int
+) -> jax.Array:
+  """The window with its margin out of a level's features, zero outside the image."""
+  beyond = margin + (1 << (depth - level))
+  padded = jnp.pad(x, ((margin, beyond), (margin, beyond), (0, 0)))
+  rows, columns = (_at(n, level) + 2 * margin for n in size)
+  first = start >> level
+  return jax.lax.dynamic_slice(padded, (first[0], first[1], 0), (rows, columns, x.shape[-1]))
+
+
+def _inside(first: jax.Array, x: jax.Array, whole: jax.Array) -> jax.Array:
+  """Which pixels of x, whose first one is `first` of `whole`, lie inside `whole`: [h, w, 1]."""
+  row, column = (first[i] + jnp.arange(x.shape[i], dtype=jnp.int32) for i in range(2))
+  rows = (row >= 0) & (row < whole.shape[0])
+  columns = (column >= 0) & (column < whole.shape[1])
+  return rows[:, None, None] & columns[None, :, None]

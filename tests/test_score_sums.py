@@ -1,0 +1,167 @@
+"""Score sums are exact integers, whatever the chunks and devices, and any number of samples."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from lrs_jax import noise, sampling, scores
+
+NOISE = noise.gaussian([[0.3, 1.0], [2.0, np.inf]], [0, 1, 0, 1])
+X = np.array([0.2, -0.4, 1.0, 0.1], np.float32)
+GROUPS = np.array([0, 1, 1, 0])
+LABELS = np.array([0, 1, 0, 1])
+
+
+def apply(params, z):
+  """Logits [4, 2], each from elementwise operations: they do not depend on the batch."""
+  return jnp.stack([z + params, -z], axis=-1)
+
+
+def square(logits):
+  """A score without transcendental functions, to be computed again in NumPy."""
+  return jnp.clip(logits, 0.0, 1.0)
+
+
+def sums(num_samples=301, **options):
+  return scores.score_sums(
+    jax.random.key(5), apply, jnp.float32(0.1), X, NOISE, GROUPS, LABELS, num_samples, **options
+  )
+
+
+def by_hand(num_samples):
+  """The samples themselves, int64 [S, N]: scores and votes."""
+  values = []
+  for i in range(num_samples):
+    key = jax.random.fold_in(jax.random.key(5), i)
+    by_group = [
+      apply(jnp.float32(0.1), noise.sample(key, NOISE, jnp.asarray(X), g)) for g in range(2)
+    ]
+    logits = np.stack(by_group)[GROUPS, np.arange(4)]
+    score = np.clip(logits, 0, 1)[np.arange(4), LABELS]
+    vote = logits.argmax(axis=-1) == LABELS
+    values.append((np.floor(score * np.float32(255)), vote))
+  return np.asarray(values, np.int64).transpose(1, 0, 2)
+
+
+def assert_equal(one, other):
+  jax.tree.map(np.testing.assert_array_equal, one, other)
+
+
+def test_equals_the_samples():
+  values, votes = by_hand(12)
+  found = sums(12, score=square, histograms=True, chunk_size=3)
+  np.testing.assert_array_equal(found.votes, votes.sum(axis=0))
+  np.testing.assert_array_equal(found.total, values.sum(axis=0))
+  np.testing.assert_array_equal(found.squares, (values**2).sum(axis=0))
+  histogram = [np.bincount(column, minlength=256) for column in values.T]
+  np.testing.assert_array_equal(found.histogram, histogram)
+
+
+@pytest.mark.parametrize(("chunk_size", "devices"), [(1, 3), (7, 8), (64, 1)])
+def test_chunks_and_devices_change_nothing(chunk_size, devices):
+  mesh = jax.make_mesh((devices,), ("samples",), devices=jax.devices()[:devices])
+  found = sums(score=square, histograms=True, chunk_size=chunk_size, mesh=mesh)
+  assert_equal(found, sums(score=square, histograms=True))
+
+
+def test_pieces_add_up():
+  one, other = sums(100, score=square), sums(201, score=square, first_sample=100)
+  assert_equal(scores.merge(one, other), sums(301, score=square))
+
+
+def test_no_samples():
+  found = sums(0)
+  assert (found.total == 0).all()
+  assert (found.squares == 0).all()
+
+
+def test_votes_are_those_of_vote_counts():
+  counts = sampling.vote_counts(
+    jax.random.key(5), apply, jnp.float32(0.1), X, NOISE, GROUPS, 301, num_classes=2
+  )
+  np.testing.assert_array_equal(sums().votes, np.asarray(counts)[np.arange(4), LABELS])
+
+
+def test_scores_are_rounded_down():
+  below = np.nextafter(np.float32(1), np.float32(0))
+  values = jnp.asarray([0.0, 1.0, below, 127 / 255, 0.5, -1.0, 2.0, np.nan], jnp.float32)
+  expected = [0, 255, 254, 127, 127, 0, 255, 0]
+  np.testing.assert_array_equal(scores._to_255(values), expected)
+
+
+def test_softmax_is_the_default_score():
+  found = sums(50, histograms=True)
+  assert (found.histogram.sum(axis=1) == 50).all()
+  np.testing.assert_array_equal(found.total, found.histogram @ np.arange(256))
+  np.testing.assert_array_equal(found.squares, found.histogram @ np.arange(256) ** 2)
+  assert (found.total > 0).all()
+
+
+def test_ten_million_samples_do_not_overflow():
+  chunk, rounds = 2**16, 153  # 10,027,008 samples of score 255
+  largest = jnp.full(1, chunk * 255**2, jnp.uint32)
+  assert chunk * 255**2 < 2**32
+
+  def add(_, limbs):
+    return scores._add_limbs(limbs, largest)
+
+  limbs = jax.jit(lambda: jax.lax.fori_loop(0, rounds, add, jnp.zeros((3, 1), jnp.uint32)))()
+  low, middle, high = (int(limb[0]) for limb in limbs)
+  assert max(low, middle) < 2**16
+  assert low + (middle << 16) + (high << 32) == rounds * chunk * 255**2
+  assert high << 16 < 2**32, "room for 2^16 devices to add their limbs"
+
+
+def test_overflow_end_to_end():
+  certain = scores.score_sums(
+    jax.random.key(0),
+    lambda params, z: jnp.stack([jnp.full_like(z, jnp.inf), z], axis=-1),
+    None,
+    np.zeros(1, np.float32),
+    noise.gaussian([[1.0]], [0]),
+    [0],
+    [0],
+    1_000_000,
+    score=square,
+    chunk_size=2**14,
+  )
+  assert (certain.total, certain.squares) == (255 * 10**6, 255**2 * 10**6)
+  assert certain.votes == 10**6
+
+
+def test_lowers_for_all_platforms():
+  shape, sample_range, args, options = sampling.prepare(
+    jax.random.key(0), apply, jnp.float32(0), X, NOISE, GROUPS, 10, 0, 4,
+    jax.make_mesh((1,), ("samples",), devices=jax.devices()[:1]), "threefry2x32",
+  )  # fmt: skip
+  assert shape == (4, 2)
+
+  def job(sample_range, args, labels):
+    return scores._score_sums(
+      sample_range, args, labels, score=jax.nn.softmax, num_bins=256, **options
+    )
+
+  specs = jax.eval_shape(lambda: (sample_range, args, jnp.asarray(LABELS, jnp.int32)))
+  exported = jax.export.export(jax.jit(job), platforms=("cpu", "cuda", "tpu"))(*specs)
+  assert {aval.dtype.itemsize for aval in exported.out_avals} == {4}
+  assert "f64" not in exported.mlir_module()
+
+
+def test_other_generators_only_when_named():
+  key = jax.random.key(0, impl="rbg")
+  args = (apply, jnp.float32(0), X, NOISE, GROUPS, LABELS, 8)
+  with pytest.raises(ValueError, match="must be a threefry2x32 key, but it is a rbg one"):
+    scores.score_sums(key, *args)
+  assert scores.score_sums(key, *args, prng="rbg").num_samples == 8
+
+
+@pytest.mark.parametrize("labels", [[0, 1, 0], [0, 1, 0, 2], [-1, 0, 0, 0]])
+def test_refuses_labels_that_do_not_fit(labels):
+  with pytest.raises(ValueError, match="`labels` must have shape"):
+    scores.score_sums(jax.random.key(0), apply, jnp.float32(0), X, NOISE, GROUPS, labels, 8)
+
+
+def test_refuses_chunks_that_could_overflow():
+  with pytest.raises(ValueError, match="65536 for exact sums"):
+    sums(chunk_size=2**16 + 1)

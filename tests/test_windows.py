@@ -1,0 +1,93 @@
+"""Votes counted in windows of a U-Net's output are those of the whole frame."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from jax import export
+
+from lrs_jax import noise, partition, sampling
+from lrs_jax.models import folded_unet
+from lrs_jax.models.unet import UNet
+
+SIZE, GRID, K = (13, 22), (2, 3), 3
+
+
+@pytest.fixture(scope="module")
+def params():
+  model = UNet(num_classes=K, width=2, depth=2)
+  variables = model.init(jax.random.key(0), jnp.zeros((*SIZE, 3)))
+  return folded_unet.fold(variables)
+
+
+def count(params, **options):
+  groups = partition.image_grid(SIZE, GRID)
+  scale = np.random.default_rng(0).uniform(0.1, 1.0, (6, 6))
+  smoothing = noise.gaussian(scale, partition.pixel_cells(groups, 3))
+  x = np.asarray(jax.random.uniform(jax.random.key(1), (*SIZE, 3)))
+  return np.asarray(
+    sampling.vote_counts(
+      jax.random.key(2), folded_unet.apply, params, x, smoothing, groups.ravel(), 40,
+      num_classes=K, chunk_size=8, **options,
+    )
+  )  # fmt: skip
+
+
+def windows(params):
+  starts, size = partition.windows(partition.image_grid(SIZE, GRID), folded_unet.alignment(params))
+  return sampling.Windows(folded_unet.window(size), starts, size)
+
+
+def test_counts_are_those_of_the_whole_frame(params):
+  whole = count(params)
+  assert (whole.max(axis=1) < 40).any()  # votes differ between samples
+  np.testing.assert_array_equal(count(params, windows=windows(params)), whole)
+
+
+@pytest.mark.parametrize(
+  ("change", "message"),
+  [
+    ({"starts": np.zeros((5, 2), int)}, r"must be int \[G, 2\] = \(6, 2\)"),
+    ({"starts": np.zeros((6, 2))}, r"is float64 of shape \(6, 2\)"),
+    ({"starts": np.full((6, 2), -1)}, r"must lie inside \(13, 22\)"),
+    ({"starts": np.full((6, 2), 20)}, r"must lie inside \(13, 22\)"),
+  ],
+)
+def test_windows_that_do_not_fit(params, change, message):
+  with pytest.raises(ValueError, match=message):
+    count(params, windows=windows(params)._replace(**change))
+
+
+def test_windows_need_a_two_dimensional_output():
+  with pytest.raises(ValueError, match=r"needs logits \[H, W, K\]"):
+    sampling.vote_counts(
+      jax.random.key(0), lambda params, x: jnp.stack([x, -x], axis=-1), None,
+      np.ones(2, np.float32), noise.gaussian([[1.0]], [0, 0]), [0, 0], 5, num_classes=2,
+      windows=sampling.Windows(None, np.zeros((1, 2), int), (1, 1)),
+    )  # fmt: skip
+
+
+@given(
+  st.tuples(st.integers(1, 30), st.integers(1, 30)),
+  st.tuples(st.integers(1, 5), st.integers(1, 5)),
+  st.sampled_from([1, 2, 8]),
+)
+def test_windows_hold_their_groups_and_hardly_leave_the_frame(shape, grid, alignment):
+  groups = partition.image_grid(shape, np.minimum(shape, grid))
+  starts, size = partition.windows(groups, alignment)
+  assert (starts % alignment == 0).all()
+  assert (starts >= 0).all()
+  assert (starts + size < np.array(shape) + alignment).all()
+  for group, start in enumerate(starts):
+    inside = np.argwhere(groups == group) - start
+    assert (inside >= 0).all()
+    assert (inside < size).all()
+
+
+def test_a_window_lowers_for_cpu_gpu_and_tpu(params):
+  apply_window = jax.jit(folded_unet.window((8, 8)))
+  x, start = jnp.zeros((*SIZE, 3)), jnp.zeros(2, jnp.int32)
+  exported = export.export(apply_window, platforms=("cpu", "cuda", "tpu"))(params, x, start)
+  assert "f64" not in exported.mlir_module()
