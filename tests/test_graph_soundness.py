@@ -97,7 +97,7 @@ def test_sampled_sums_agree_with_enumeration(name):
   adjacency = sparse.csr_array(np.array([[0, 1, 0], [1, 0, 1], [0, 1, 0]], float))
   model, edges = gnn.make_model(name, 2, 3), gnn.normalized_edges(adjacency)
   x = np.array([[1, 0], [1, 1], [0, 1]], np.float32)
-  variables = model.init(jax.random.key(0), x, edges)
+  variables = jax.jit(model.init)(jax.random.key(0), x, edges)
   variables = jax.tree.map(
     lambda leaf: jnp.asarray(rng.normal(size=leaf.shape) * 1.5, jnp.float32), variables
   )
@@ -110,7 +110,7 @@ def test_sampled_sums_agree_with_enumeration(name):
     plan, CELLS, num_samples,
   )  # fmt: skip
   outcomes = jnp.asarray(OUTCOMES.reshape(64, 3, 2), jnp.float32)
-  logits = np.asarray(jax.vmap(lambda z: model.apply(variables, z, edges))(outcomes))
+  logits = np.asarray(jax.jit(jax.vmap(lambda z: model.apply(variables, z, edges)))(outcomes))
   votes = np.eye(3)[logits.argmax(axis=2)]
   scores = np.floor(np.asarray(jax.nn.softmax(logits)) * 255)
   for n, g in enumerate(CELLS):
