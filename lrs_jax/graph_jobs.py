@@ -110,6 +110,10 @@ def load(job: GraphJob) -> GraphInput:
     raise ValueError(f"--partition must be spectral or metis, but it is {job.partition!r}.")
   found = partition[job.partition](graph.adjacency, job.clusters, seed=job.seed)
   split = citation.split_nodes(graph.labels, job.seed, per_class=job.per_class)
+  if split.test.size == 0:
+    raise ValueError(
+      f"--per-class {job.per_class} leaves none of the {graph.labels.size} nodes for testing."
+    )
   model = gnn.make_model(job.model_name, graph.attributes.shape[1], int(graph.labels.max()) + 1)
   return GraphInput(name, graph, split, found, gnn.normalized_edges(graph.adjacency), model)
 

@@ -26,6 +26,7 @@ from lrs_jax.graph_jobs import GraphInput, GraphJob
 from lrs_jax.graph_records import GraphRecord
 from lrs_jax.graph_training import head_of
 from lrs_jax.noise import SmoothingDistribution
+from lrs_jax.records import nothing_certifiable
 from lrs_jax.runs import describe_devices, versions
 from lrs_jax.sparse_flips import ClassSums
 
@@ -63,9 +64,15 @@ def certify_graph(job: GraphJob, out: Path, model: Path | None = None) -> dict[s
   """
   graph_jobs.check(job)
   data = graph_jobs.load(job)
+  needed = nothing_certifiable(data.clusters.size, job.samples, job.alpha)
+  if needed is not None:
+    raise ValueError(
+      f"--samples {job.samples} can not certify any of {data.clusters.size} nodes at --alpha "
+      f"{job.alpha}: at least {needed} samples are needed."
+    )
   for note in data.graph.notes:
     tqdm.write(f"{data.name}: {note}")
-  reports, records = {}, {}
+  reports = {}
   for i, (name, distribution) in enumerate(graph_jobs.smoothings(job, data).items()):
     key = jax.random.fold_in(jax.random.key(job.seed), i)
     with jax.default_matmul_precision(job.precision):
@@ -75,7 +82,6 @@ def certify_graph(job: GraphJob, out: Path, model: Path | None = None) -> dict[s
     seconds = seconds._replace(certificates=time.perf_counter() - start)
     graph_records.save(out / data.name / f"{name}.npz", record)
     reports[name] = {**report(job, record), "network": clean, "seconds": seconds._asdict()}
-    records[name] = record
   summary = {
     "job": plain(job),
     "versions": versions(),

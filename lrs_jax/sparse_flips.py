@@ -18,6 +18,7 @@ theta_plus = 0.01 the total variation distance to independent flips is at most 1
 compute from the gaps' exact distribution. No position is drawn twice: nothing is merged.
 """
 
+import math
 from collections.abc import Callable
 from functools import partial
 from typing import Any, NamedTuple
@@ -39,7 +40,7 @@ MAX_PIECE = 2**15
 """Samples whose sums of squared scores, at most 255^2 each, fit into int32."""
 
 MAX_BLOCK = 2**23
-"""Entries that one stream of gaps covers: more could overflow its int32 positions."""
+"""Entries that one stream of gaps covers at most."""
 
 
 class GapScale(NamedTuple):
@@ -142,9 +143,11 @@ def plan_flips(
   kept = np.ceil(plus_levels[-2::-1] / max(largest, 1.0) * 2.0**32)
   theta = largest / 2.0**32
   block_nodes = min(num_nodes, MAX_BLOCK // max(num_attributes, 1))
-  expected = block_nodes * num_attributes * theta
-  room = np.ceil(expected + deviations * np.sqrt(expected) + deviations**2)
-  capacity = min(int(room), block_nodes * num_attributes) if theta > 0 else 0
+  capacity = _capacity(block_nodes * num_attributes, theta, deviations)
+  # int32 positions: no gap is longer than 23 mean gaps and a stride, or than a block
+  while block_nodes > 1 and capacity * min(block_nodes * num_attributes, 25 / theta) > 2**30:
+    block_nodes = -(-block_nodes // 2)
+    capacity = _capacity(block_nodes * num_attributes, theta, deviations)
   arrays = FlipArrays(
     jnp.asarray(rows, jnp.int32),
     jnp.asarray(columns, jnp.int32),
@@ -158,6 +161,12 @@ def plan_flips(
   )
   blocks = -(-num_nodes // block_nodes)
   return FlipPlan(arrays, FlipSizes(num_nodes, num_attributes, blocks, block_nodes, capacity))
+
+
+def _capacity(entries: int, theta: float, deviations: float) -> int:
+  expected = entries * theta
+  room = math.ceil(expected + deviations * math.sqrt(expected) + deviations**2)
+  return min(room, entries) if theta > 0 else 0
 
 
 def gap_scale(theta: float) -> GapScale:
@@ -196,7 +205,7 @@ def gaps(words: tuple[jax.Array, jax.Array], scale: GapScale, largest: int) -> j
   part = (second.astype(jnp.float32) + 0.5) * 2.0**-32
   rest = (-jnp.log1p(-part * scale.within) * scale.entries).astype(jnp.int32)
   rest = jnp.minimum(rest, scale.stride - 1)
-  strides = jnp.minimum(strides, largest // scale.stride)  # no product overflows
+  strides = jnp.minimum(strides, largest // scale.stride + 1)  # enough to leave, no overflow
   return jnp.minimum(1 + scale.stride * strides + rest, largest)
 
 
@@ -216,7 +225,7 @@ def candidates(
   """
   entries = sizes.block_nodes * sizes.attributes
   words = draws.bits(key, (2, sizes.blocks, sizes.capacity))
-  # largest = entries + 1 passes the block's end from anywhere; int32 holds MAX_BLOCK * 130
+  # a gap of entries + 1 passes the block's end from anywhere
   position = jnp.cumsum(gaps((words[0], words[1]), arrays.scale, entries + 1), axis=1) - 1
   inside = position < entries
   block = jax.lax.broadcasted_iota(jnp.int32, position.shape, 0)
@@ -257,9 +266,8 @@ def flipped_products(
     words = draws.bits(key_thinning, rows.shape)[:, None]
     kept += (words < arrays.thinning[None, :]).sum(axis=1, dtype=jnp.int32)
   added = _by_level(kernel, rows, columns, kept, arrays.thinning.size + 1, sizes.nodes)
-  return total + added[
-    jnp.arange(sizes.nodes)[:, None], arrays.plus_index.T[arrays.cells]
-  ], overflow
+  added = added[jnp.arange(sizes.nodes)[:, None], arrays.plus_index.T[arrays.cells]]
+  return total + added, overflow
 
 
 def _by_level(
@@ -447,7 +455,8 @@ def _class_sums(
     num_classes = logits.shape[-1]
     predicted = jax.lax.argmax(logits, 1, jnp.int32)
     votes = jax.nn.one_hot(predicted, num_classes, dtype=jnp.int32)
-    score = jnp.clip(jnp.floor(jax.nn.softmax(logits) * 255), 0, 255).astype(jnp.int32)
+    probabilities = jnp.nan_to_num(jax.nn.softmax(logits), nan=0.0)
+    score = jnp.clip(jnp.floor(probabilities * 255), 0, 255).astype(jnp.int32)
     return tuple(
       jnp.where(valid, part, 0) for part in (votes, score, score**2, overflow.astype(jnp.int32))
     )

@@ -66,6 +66,17 @@ def test_joint_distribution_is_the_bernoulli_one():
     assert chi_squared_p_value(drawn[:, :, g], np.where(wanted > 0, other, 0)) < 1e-4  # it can fail
 
 
+@pytest.mark.parametrize("theta", [0.002, 0.02, 0.06])
+def test_gaps_that_leave_a_short_block(theta):
+  """Most gaps are longer than all eight entries: the rest of them must not fall inside."""
+  x = np.zeros((2, 4), np.float32)
+  plan, _ = toy_plan([[theta]], [[0.0]], x, [[0], [0]])
+  drawn = draw(plan, 20_000)[:, :, 0]
+  error = 5 * np.sqrt(theta / 20_000)
+  assert abs(drawn.mean(axis=0) - theta).max() < error
+  assert abs((drawn.sum(axis=(1, 2)) == 0).mean() - (1 - theta) ** 8) < 5 * np.sqrt(8) * error
+
+
 def test_same_distribution_as_the_dense_sampler():
   plan, levels = toy_plan()
   sparse_draws = draw(plan, 10_000)
@@ -134,12 +145,25 @@ def test_row_of_a_long_stream_is_uniform_over_zeros():
   x = np.zeros((7, 5), np.float32)
   x[2] = 1
   plan, _ = toy_plan([[0.2]], [[0.0]], x, np.zeros((7, 1), int))
+  assert plan.sizes == (7, 5, 1, 7, 35)
   sizes = plan.sizes._replace(blocks=3, block_nodes=3, capacity=15)
   plan = plan._replace(sizes=sizes)
   drawn = draw(plan, 8_000, kernel=np.eye(5, dtype=np.float32))[:, :, 0]
   assert (drawn[:, 2] == 1).all()
   rate = np.delete(drawn, 2, axis=1).mean(axis=0)
   assert abs(rate - 0.2).max() < 5 * np.sqrt(0.2 * 0.8 / 8_000)
+
+
+def test_positions_never_overflow():
+  """Streams are cut shorter where many deviations of few, long gaps could pass 2^31."""
+  nodes, attributes = 4_000, 2_000
+  flips = noise.flips([[3e-6]], [[0.5]], np.zeros((nodes, 1), int))
+  sizes = sparse_flips.plan_flips(
+    sparse.csr_array((nodes, attributes)), flips, deviations=30.0
+  ).sizes
+  assert sizes.capacity * sizes.block_nodes * attributes < 2**31
+  assert sizes.blocks * sizes.block_nodes >= nodes
+  assert sizes.blocks > 1
 
 
 def test_overflow_is_detected_and_an_error():
