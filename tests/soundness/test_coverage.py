@@ -5,6 +5,7 @@ import os
 import numpy as np
 import pytest
 
+from lrs_jax.certificates import METHODS as METHODS_BY_DEFAULT
 from lrs_jax.confidence import clopper_pearson_lower
 from tests.soundness import judge, ours
 
@@ -95,10 +96,11 @@ DISTRIBUTIONS = np.stack(
 METHODS = [
   ("votes",),
   ("kl",),
+  ("mixed",),
   ("bernstein",),
   ("dkw",),
-  ("votes", "kl", "bernstein"),
-  ("votes", "kl", "bernstein", "dkw"),
+  METHODS_BY_DEFAULT,
+  ("kl", "mixed", "bernstein", "dkw"),
 ]
 
 
