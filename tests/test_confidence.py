@@ -158,17 +158,16 @@ def test_kl_is_rounded_soundly(histogram, alpha, center, share):
 def test_bernstein_is_rounded_soundly(histogram, alpha):
   total, squares, trials = map(int, exact_sums(histogram))
   bounds = score_bounds_bernstein(total, squares, trials, alpha)
-  if trials == 1:
-    assert (bounds.mean, bounds.variance) == (0, 0.25)
-    return
   log_term = -mp.log(mp.mpf(alpha) / 2)
-  variance = mp.mpf(trials * squares - total**2) / (trials * (trials - 1) * 255**2)
-  std = mp.sqrt(variance) + mp.sqrt(2 * log_term / (trials - 1))
+  std = mp.mpf(1) / 2
+  if trials > 1:
+    variance = mp.mpf(trials * squares - total**2) / (trials * (trials - 1) * 255**2)
+    std = min(std, mp.sqrt(variance) + mp.sqrt(2 * log_term / (trials - 1)))
   mean = mp.mpf(total) / (255 * trials)
   mean -= std * mp.sqrt(2 * log_term / trials) + log_term / (3 * trials)
   assert bounds.mean <= max(mean, 0)
   assert bounds.mean >= mean - 1e-12
-  assert bounds.variance >= min(std**2, 0.25)
+  assert bounds.variance >= std**2
   assert bounds.variance <= std**2 * (1 + 1e-12)
 
 

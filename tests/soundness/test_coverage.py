@@ -9,7 +9,7 @@ from lrs_jax.certificates import METHODS as METHODS_BY_DEFAULT
 from lrs_jax.confidence import clopper_pearson_lower
 from tests.soundness import judge, ours
 
-REPETITIONS = 4000 if os.environ.get("LRS_JAX_THOROUGH") else 120
+REPETITIONS = 1000 if os.environ.get("LRS_JAX_THOROUGH") else 120
 ALPHA = 0.05
 DEPENDENCE = ("independent", "comonotone")
 VOTES = {"bonferroni": ours.votes, "weighted": ours.votes_weighted, "k_fwer": ours.votes_k_fwer}
