@@ -154,9 +154,9 @@ def score_bounds_bernstein(
   r"""Empirical Bernstein bounds on the mean and the variance of scores (host).
 
   With the sample variance V and :math:`L = \ln(2/\alpha)`, both of :math:`\sigma \le \sqrt{V} +
-  \sqrt{2L/(S-1)} =: \bar\sigma` (1/2 at most) and :math:`m \ge \hat m - \sigma\sqrt{2L/S} - L/(3S)` fail with
-  probability :math:`\alpha/2`, so that :math:`\bar\sigma^2` bounds the variance and
-  :math:`\hat m - \bar\sigma\sqrt{2L/S} - L/(3S)` the mean.
+  \sqrt{2L/(S-1)} =: \bar\sigma` (1/2 at most) and :math:`m \ge \hat m - \sigma\sqrt{2L/S} -
+  L/(3S)` fail with probability :math:`\alpha/2`, so that :math:`\bar\sigma^2` bounds the variance
+  and :math:`\hat m - \bar\sigma\sqrt{2L/S} - L/(3S)` the mean.
 
   Args:
     total: sum of x [N], in units of 1/255.
