@@ -1,6 +1,7 @@
 """The `lrs-jax` command."""
 
 import argparse
+import signal
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -13,14 +14,22 @@ Run = Callable[[argparse.Namespace], int]
 def main(arguments: Sequence[str] | None = None) -> int:
   """Runs the command line; returns the exit status: 0, 1 on bad input, 130 on Ctrl-C."""
   options = _parser().parse_args(arguments)
+  before = signal.signal(signal.SIGTERM, _stop)
   try:
     return options.run(options)
   except (ValueError, OSError) as error:
     print(f"lrs-jax: error: {error}", file=sys.stderr)
     return 1
   except KeyboardInterrupt:
-    print("lrs-jax: interrupted; what was finished is kept.", file=sys.stderr)
+    print("lrs-jax: interrupted; the same command goes on from here.", file=sys.stderr)
     return 130
+  finally:
+    signal.signal(signal.SIGTERM, before)
+
+
+def _stop(number: int, frame: object) -> None:
+  """SIGTERM ends a job as Ctrl-C does: what was counted is kept."""
+  raise KeyboardInterrupt
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -133,9 +142,15 @@ def _add_image_options(parser: argparse.ArgumentParser, default: jobs.ImageJob, 
     choices=("naive", "lp", "envelope", "milp"),
     default=default.method,
     help="how base certificates are combined; naive, lp (the paper's) and envelope are always "
-    "reported",
+    "reported, milp (exact up to --gap, seconds per budget) only if asked for",
   )
   add("--bins", type=int, default=default.bins, help="thresholds per group in lp; None: all")
+  add(
+    "--gap",
+    type=float,
+    default=default.gap,
+    help="milp: part of the pixels by which the bound may exceed the best attack found",
+  )
   add("--time-limit", type=float, default=default.time_limit, help="seconds per budget")
   add(
     "--precision",

@@ -46,6 +46,7 @@ class ImageJob(NamedTuple):
   budgets: tuple[float, ...] | None = None
   method: str = "envelope"
   bins: int | None = None
+  gap: float = 0.01
   time_limit: float | None = None
   precision: str = "float32"
 
@@ -83,6 +84,12 @@ def check(job: ImageJob) -> None:
     )
   if job.isotropic_std is not None and not 0 < job.isotropic_std < np.inf:
     raise ValueError(f"--isotropic-std must be positive, but it is {job.isotropic_std}.")
+  if not 0 <= job.gap < 1:
+    raise ValueError(f"--gap must lie in [0, 1), but it is {job.gap}.")
+  if job.bins is not None and job.bins < 1:
+    raise ValueError(f"--bins must be at least 1, but it is {job.bins}.")
+  if job.time_limit is not None and not job.time_limit > 0:
+    raise ValueError(f"--time-limit must be positive, but it is {job.time_limit}.")
   if not job.learning_rate > 0:
     raise ValueError(f"--learning-rate must be positive, but it is {job.learning_rate}.")
   (height, width), (rows, columns) = job.size, job.grid

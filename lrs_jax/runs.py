@@ -1,10 +1,11 @@
 """Whole jobs on images: train, sample, certify, compare with isotropic smoothing, report (host)."""
 
+import hashlib
 import json
 import math
 import platform
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from functools import partial
 from importlib import metadata
 from pathlib import Path
@@ -16,7 +17,17 @@ import numpy as np
 from matplotlib.figure import Figure
 from tqdm import tqdm
 
-from lrs_jax import certificates, jobs, metrics, noise, plots, records, sampling, storage
+from lrs_jax import (
+  certificates,
+  checkpoints,
+  jobs,
+  metrics,
+  noise,
+  plots,
+  records,
+  sampling,
+  storage,
+)
 from lrs_jax.data.images import LabelledImages
 from lrs_jax.jobs import ImageJob
 from lrs_jax.models import folded_unet
@@ -85,7 +96,7 @@ def certify_images(job: ImageJob, out: Path, model: Path | None = None) -> dict[
     "isotropic", jobs.isotropic_noise(job), np.zeros(num_outputs, np.int32), ("envelope",), None
   )
   radii = job_radii(job, (localized, isotropic))
-  meta = {"job": _plain(job), "model": digest, "versions": versions()}
+  common = {"job": _plain(job), "model": digest, "versions": versions()}
   key = jax.random.key(job.seed)
   results: dict[str, list[Record]] = {localized.name: [], isotropic.name: []}
   times = Times(training_seconds, 0.0, 0.0, 0.0)
@@ -97,13 +108,13 @@ def certify_images(job: ImageJob, out: Path, model: Path | None = None) -> dict[
     for i, name in enumerate(test.names):
       for j, smoothed in enumerate((localized, isotropic)):
         path = out / name / f"{smoothed.name}.npz"
+        meta = {**common, "input": hashlib.sha256(test.images[i].tobytes()).hexdigest()}
         record = _already_done(path, meta, smoothed, radii)
         if record is None:
           record, times = _certify_one(
             jax.random.fold_in(jax.random.fold_in(key, i), j), job, params,
-            test.images[i], test.labels[i], smoothed, radii, meta, times, progress,
+            test.images[i], test.labels[i], smoothed, radii, meta, times, progress, path,
           )  # fmt: skip
-          records.save(path, record)
         else:
           progress.update(job.samples + job.selection_samples)
         results[smoothed.name].append(record)
@@ -111,7 +122,7 @@ def certify_images(job: ImageJob, out: Path, model: Path | None = None) -> dict[
     jax.jit(jax.vmap(lambda x: folded_unet.apply(params, x).argmax(axis=-1)))(test.images)
   )
   summary = {
-    **meta,
+    **common,
     "device": describe_devices(),
     "images": list(test.names),
     "seconds": times._asdict(),
@@ -175,6 +186,7 @@ def _certify_one(
   meta: Mapping[str, Any],
   times: Times,
   progress: tqdm,
+  path: Path,
 ) -> tuple[Record, Times]:
   key_selection, key_estimation = jax.random.split(key)
   num_classes = params["logits"][1].shape[0]
@@ -191,14 +203,24 @@ def _certify_one(
   start = time.perf_counter()
   jax.block_until_ready(count(key_selection, num_samples=0))  # compiles; every piece reuses it
   compiled = time.perf_counter()
-  selection_counts = _in_pieces(count, key_selection, job.selection_samples, progress)
-  counts = _in_pieces(count, key_estimation, job.samples, progress)
-  sampled = time.perf_counter()
-  options: dict[str, dict[str, Any]] = {
-    method: {"time_limit": job.time_limit} for method in smoothed.methods
+
+  def sample(part: str, key: jax.Array, num_samples: int) -> tuple[np.ndarray, float]:
+    return checkpoints.count_in_pieces(
+      lambda first, size: count(key, num_samples=size, first_sample=first),
+      num_samples,
+      partial_path(path, part),
+      {**meta, "part": part, "chunk_size": sampling.default_chunk_size(image.size)},
+      piece=256 * jax.device_count(),
+      progress=progress.update,
+    )
+
+  selection_counts, selecting = sample("selection", key_selection, job.selection_samples)
+  counts, estimating = sample("estimation", key_estimation, job.samples)
+  certifying = time.perf_counter()
+  special: dict[str, dict[str, Any]] = {"lp": {"bins": job.bins}, "milp": {"gap": job.gap}}
+  options = {
+    method: {"time_limit": job.time_limit, **special.get(method, {})} for method in smoothed.methods
   }
-  if "lp" in options:
-    options["lp"]["bins"] = job.bins
   truth = np.where(labels < num_classes, labels, num_classes).reshape(-1)
   record = records.make_record(
     smoothed.distribution,
@@ -211,26 +233,21 @@ def _certify_one(
     options,
     meta,
   )
+  records.save(path, record)
+  for part in ("selection", "estimation"):
+    partial_path(path, part).unlink(missing_ok=True)
   done = time.perf_counter()
   times = times._replace(
     compilation=times.compilation + compiled - start,
-    sampling=times.sampling + sampled - compiled,
-    certificates=times.certificates + done - sampled,
+    sampling=times.sampling + selecting + estimating,
+    certificates=times.certificates + done - certifying,
   )
   return record, times
 
 
-def _in_pieces(
-  count: Callable[..., jax.Array], key: jax.Array, num_samples: int, progress: tqdm
-) -> np.ndarray:
-  """Counts in pieces of 256 samples a device, so that progress shows."""
-  piece = 256 * jax.device_count()
-  total: Any = 0
-  for first in range(0, num_samples, piece):
-    size = min(piece, num_samples - first)
-    total = jax.block_until_ready(count(key, num_samples=size, first_sample=first)) + total
-    progress.update(size)
-  return np.asarray(total)
+def partial_path(path: Path, part: str) -> Path:
+  """Where the samples of an unfinished certificate are kept."""
+  return path.with_name(f"{path.stem}-{part}.partial.npz")
 
 
 def _already_done(

@@ -2,7 +2,6 @@
 
 import json
 import os
-import tempfile
 import zipfile
 import zlib
 from collections.abc import Callable, Mapping
@@ -20,13 +19,12 @@ def write_whole(path: Path, write: Callable[[Path], None]) -> None:
     write: writes to the path that it is given, which has the same suffix.
   """
   path.parent.mkdir(parents=True, exist_ok=True)
-  handle, name = tempfile.mkstemp(dir=path.parent, prefix=".partial-", suffix=path.suffix)
-  os.close(handle)
+  partial = path.with_name(f".{path.stem}-{os.getpid()}{path.suffix}")
   try:
-    write(Path(name))
-    os.replace(name, path)
+    write(partial)
+    os.replace(partial, path)
   except BaseException:
-    os.unlink(name)
+    partial.unlink(missing_ok=True)
     raise
 
 

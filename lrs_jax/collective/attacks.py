@@ -1,12 +1,13 @@
 """Attacks, and what falls under them: lower bounds that are attained (host)."""
 
-import math
 from bisect import bisect_right
 from fractions import Fraction
+from typing import Any
 
 import numpy as np
 
-from lrs_jax.collective.problem import Problem
+from lrs_jax.collective import highs
+from lrs_jax.collective.problem import Given, Problem, Region
 
 
 def fallen_exactly(problem: Problem, index: int, b: np.ndarray) -> list[int]:
@@ -37,20 +38,160 @@ def fallen_exactly(problem: Problem, index: int, b: np.ndarray) -> list[int]:
     perceived: Fraction | float = Fraction(0)
     for a, c in used:
       weight = float(problem.weights[a, g, c])
-      perceived += exact[a][c] * Fraction(weight) if math.isfinite(weight) else weight
+      perceived += exact[a][c] * Fraction(weight) if np.isfinite(weight) else weight
     fallen.append(bisect_right(eta, perceived))
   return fallen
 
 
-def outputs(problem: Problem, fallen: list[int], groups: np.ndarray, eta: np.ndarray) -> np.ndarray:
-  """Which outputs have one of the smallest thresholds of their group: bool [N]."""
+def falls(problem: Problem, index: int, b: np.ndarray) -> list[int]:
+  """How many targets of each group fall under an attack, exactly."""
+  fallen = fallen_exactly(problem, index, b)
+  return [int(counts[k]) for counts, k in zip(problem.counts, fallen, strict=True)]
+
+
+def outputs(problem: Problem, given: Given, fallen: list[int]) -> np.ndarray:
+  """Which targets have one of the smallest `fallen` thresholds of their group: bool [N]."""
   largest = np.full(len(fallen), -np.inf)
   for g, count in enumerate(fallen):
-    if count:
-      largest[g] = problem.thresholds[g][count - 1]
-  return eta <= largest[groups]
+    eta_g = problem.thresholds[g]
+    if count:  # all of a group: its last threshold may stand for an infinite one
+      largest[g] = eta_g[count - 1] if count < eta_g.size else np.inf
+  return given.targets & (given.eta > 0) & (given.eta <= largest[given.groups])
 
 
-def gap(attackable: float, count: int, num_targets: int) -> float:
-  """(floor(attackable) - count) / targets: 0 if the certificate cannot be improved."""
-  return (math.floor(attackable) - count) / max(num_targets, 1)
+def near(
+  solver: Any, problem: Problem, index: int, region: Region, b: np.ndarray, best: int
+) -> tuple[np.ndarray, int]:
+  """A feasible attack near what a solver proposes, and how many targets fall under it.
+
+  What falls up to the solver's tolerances, if it beats `best`, is sought again with a margin.
+  """
+  s = perceive(region, b) * (1 + 1e-7)
+  if _about(problem, s) <= best:
+    return b, 0
+  fallen = [int(eta.searchsorted(x, "right")) for eta, x in zip(problem.thresholds, s, strict=True)]
+  floors = np.array(
+    [eta[k - 1] if k else 0.0 for eta, k in zip(problem.thresholds, fallen, strict=True)]
+  )
+  candidates = [b, *with_margin(solver, region, floors)]
+  if problem.integral:
+    candidates += [np.round(b), greedy(problem, region, np.floor(b + 1e-6))]
+  else:
+    candidates += extremes(problem, region, b)
+  candidates = [feasible(problem, index, x) for x in candidates]
+  counts = [sum(falls(problem, index, x)) for x in candidates]
+  most = int(np.argmax(counts))
+  return candidates[most], counts[most]
+
+
+def seek(
+  solver: Any, problem: Problem, index: int, region: Region, proposed: np.ndarray | None
+) -> tuple[np.ndarray, int]:
+  """The best attack that rounding an LP's finds."""
+  if proposed is None:
+    return np.zeros_like(problem.caps), 0
+  return near(solver, problem, index, region, proposed, -1)
+
+
+def perceive(region: Region, b: np.ndarray) -> np.ndarray:
+  """S of every group, up to rounding; inf where it has no bound."""
+  s = np.einsum("agc,ac->g", region.weights, b)
+  return np.where(np.isinf(region.reach), np.inf, s)
+
+
+def with_margin(solver: Any, region: Region, floors: np.ndarray) -> list[np.ndarray]:
+  """The attack that exceeds the floors of s by the largest factor, if there is one.
+
+  Also what is near it on a grid of the budget: thresholds that can just be met are often met there.
+  """
+  num_kinds, _, num_cells = region.weights.shape
+  wanted = np.flatnonzero((floors > 0) & np.isfinite(region.reach))
+  if not wanted.size or not np.isfinite(region.budget).all():
+    return []
+  num_attack = num_kinds * num_cells
+  size = np.where(region.upper > 0, region.upper, 1.0)
+  rows = (region.weights[:, wanted] * size[:, None] / floors[wanted, None]).transpose(1, 0, 2)
+  matrix = np.zeros((wanted.size + num_kinds, num_attack + 1))
+  matrix[: wanted.size, :-1] = rows.reshape(wanted.size, -1)
+  matrix[: wanted.size, -1] = -1.0
+  for a in range(num_kinds):
+    cells = slice(a * num_cells, (a + 1) * num_cells)
+    matrix[wanted.size + a, cells] = size[a] / (region.budget[a] if region.budget[a] > 0 else 1.0)
+  model = highs.dense(
+    cost=np.append(np.zeros(num_attack), -1.0),
+    lower=np.append(region.lower / size, 0.0),
+    upper=np.append(np.where(region.upper > 0, 1.0, 0.0), 2.0),
+    row_lower=np.append(np.zeros(wanted.size), np.full(num_kinds, -np.inf)),
+    row_upper=np.append(np.full(wanted.size, np.inf), np.ones(num_kinds)),
+    matrix=matrix,
+  )
+  primal = highs.solve(solver, model).primal
+  if primal is None or primal.shape != model.cost.shape or not np.isfinite(primal).all():
+    return []
+  share = np.clip(primal[:-1], 0, 1).reshape(size.shape)
+  nice = [[float(Fraction(x).limit_denominator(1000)) for x in kind] for kind in share.tolist()]
+  return [share * size, np.array(nice).reshape(size.shape) * size]
+
+
+def greedy(problem: Problem, region: Region, b: np.ndarray) -> np.ndarray:
+  """An integral attack that spends what is left, one unit at a time, where most targets fall."""
+  b = b.copy()
+  for a, kind in enumerate(b):
+    for _ in range(int(min(region.budget[a] - kind.sum(), 64))):
+      open_ = np.flatnonzero(kind + 1 <= region.upper[a])
+      if not open_.size:
+        break
+      s = perceive(region, b)
+      gains = [_about(problem, s + region.weights[a, :, c]) for c in open_]
+      kind[open_[int(np.argmax(gains))]] += 1
+  return b
+
+
+def extremes(problem: Problem, region: Region, b: np.ndarray) -> list[np.ndarray]:
+  """Attacks for budgets and weights without bound, which no LP proposes.
+
+  One spends in every cell all that any group needs there; one spends a trifle wherever that is
+  fatal.
+  """
+  largest = [eta[np.isfinite(eta)].max(initial=0.0) for eta in problem.thresholds]
+  with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
+    needs = np.array(largest)[:, None] / problem.weights * (1 + 2.0**-30)
+  enough = np.where(np.isfinite(needs), needs, 0.0).max(axis=1, initial=0.0)
+  infinite = np.isinf(problem.weights).any(axis=1) & (region.upper > 0)
+  spare = np.where(np.isfinite(region.budget), region.budget, 1.0)[:, None]
+  trifle = np.minimum(region.upper, spare) * 2.0**-40
+  return [
+    np.maximum(np.minimum(enough, region.upper), np.where(infinite, trifle, 0.0)),
+    np.where(infinite, np.maximum(b, trifle), b * (1 - 2.0**-30)),
+  ]
+
+
+def _about(problem: Problem, s: np.ndarray) -> float:
+  """How many targets fall at s, up to rounding."""
+  return sum(
+    counts[eta.searchsorted(x, "right")]
+    for eta, counts, x in zip(problem.thresholds, problem.counts, s, strict=True)
+  )
+
+
+def feasible(problem: Problem, index: int, b: np.ndarray) -> np.ndarray:
+  """The attack, changed as little as need be to fit the caps, integrality and the budgets."""
+  b = np.clip(b, 0, problem.caps)
+  b[~np.isfinite(b)] = 0.0
+  if problem.integral:
+    b = np.floor(b + 1e-6)
+  for kind, budget in zip(b, problem.budgets[index], strict=True):
+    if np.isinf(budget):
+      continue
+    spent = sum(map(Fraction, kind.tolist()), Fraction(0))
+    if spent > budget:
+      if problem.integral:
+        kind[:] = 0
+      else:
+        kind *= float(Fraction(float(budget)) / spent) * (1 - 4 * kind.size * 2.0**-53)
+  return b
+
+
+def gap(attackable: np.ndarray, num_attacked: np.ndarray, num_targets: int) -> np.ndarray:
+  """(floor(attackable) - attacked) / targets: 0 if the certificate cannot be improved."""
+  return (np.floor(attackable) - num_attacked) / max(num_targets, 1)

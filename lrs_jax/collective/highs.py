@@ -32,6 +32,20 @@ class Solution(NamedTuple):
   dual: np.ndarray | None = None  # [m]: cost - A' dual are the reduced costs
 
 
+def dense(
+  cost: np.ndarray,
+  lower: np.ndarray,
+  upper: np.ndarray,
+  row_lower: np.ndarray,
+  row_upper: np.ndarray,
+  matrix: np.ndarray,
+) -> Model:
+  """A `Model` from a dense matrix [m, n]."""
+  starts = matrix.shape[0] * np.arange(matrix.shape[1] + 1)
+  rows = np.tile(np.arange(matrix.shape[0]), matrix.shape[1])
+  return Model(cost, lower, upper, row_lower, row_upper, starts, rows, matrix.T.ravel())
+
+
 _STATUS = {
   highspy.HighsModelStatus.kOptimal: "optimal",
   highspy.HighsModelStatus.kInfeasible: "infeasible",
@@ -39,10 +53,23 @@ _STATUS = {
 }
 
 
+_TOLERANCES = {
+  "primal_feasibility_tolerance": 1e-9,
+  "dual_feasibility_tolerance": 1e-9,
+  "mip_feasibility_tolerance": 1e-9,
+  "small_matrix_value": 1e-12,
+}
+
+
 def new_solver() -> Any:
   """A silent, single-threaded solver, to be passed to `solve` again and again."""
   solver = highspy.Highs()
-  for option, value in {"output_flag": False, "threads": 1, "random_seed": 0}.items():
+  for option, value in {
+    "output_flag": False,
+    "threads": 1,
+    "random_seed": 0,
+    **_TOLERANCES,
+  }.items():
     solver.setOptionValue(option, value)
   return solver
 

@@ -9,14 +9,15 @@ import numpy as np
 from jax.typing import ArrayLike
 from tqdm import tqdm
 
-from lrs_jax.collective import highs
-from lrs_jax.collective.certificate import CollectiveCertificate, seal
-from lrs_jax.collective.envelope import Hull, extend, relax
+from lrs_jax.collective import attacks, highs
+from lrs_jax.collective.branching import branch
+from lrs_jax.collective.certificate import Attack, CollectiveCertificate, seal
+from lrs_jax.collective.envelope import Relaxation, extend, make_layout, point, relax
 from lrs_jax.collective.lp import attackable, bound_outputs, relax_outputs
-from lrs_jax.collective.problem import Problem, Region, make_problem, whole_region
-from lrs_jax.collective.witness import Witness, bound, interval, whole_box
+from lrs_jax.collective.problem import Given, Problem, Region, make_problem, whole_region
+from lrs_jax.collective.witness import Tree, Witness, bound, interval, leaf, whole_box
 
-METHODS = ("naive", "lp", "envelope")
+METHODS = ("naive", "lp", "envelope", "milp")
 
 
 class Proof(NamedTuple):
@@ -24,7 +25,8 @@ class Proof(NamedTuple):
 
   status: str
   attackable: float
-  multipliers: np.ndarray  # float64 [leaves, G]
+  tree: Tree
+  attack: np.ndarray | None = None  # float64 [A, C], attained exactly
 
 
 def certify(
@@ -39,6 +41,7 @@ def certify(
   integral: bool = False,
   time_limit: float | None = None,
   bins: int | None = None,
+  gap: float = 1e-3,
 ) -> CollectiveCertificate:
   r"""Bounds how many targets one adversary can make fall at the same time.
 
@@ -58,12 +61,14 @@ def certify(
     eta: [N]; <= 0 abstains.
     budgets: [B] or [B, A], in the units of b.
     method: "naive", every output on its own; "lp", the paper's LP with one variable per output;
-      "envelope", the tightest LP, never looser than either.
+      "envelope", the tightest LP, never looser than either; "milp", exact up to the gap.
     targets: bool [N], all if None.
     caps: [C] or [A, C], b <= caps.
     integral: b is integral; budgets and caps are rounded down.
     time_limit: seconds per budget.
     bins: "lp" only: thresholds per group, rounded down to so many.
+    gap: "milp" only: stop when the bound exceeds the best attack by at most this part of the
+      targets.
 
   Returns:
     A `CollectiveCertificate`.
@@ -79,52 +84,85 @@ def certify(
   References:
     Schuchardt et al. 2023 (arXiv 2210.16140), sections 4 and 5.
   """
-  _check_options(method, time_limit, bins)
-  problem, targets, caps, digest = make_problem(
-    weights, groups, eta, budgets, targets, caps, integral
-  )
-  num_budgets, num_groups = len(problem.budgets), problem.weights.shape[1]
-  naive = ((i, _naive(problem, whole_region(problem, i))) for i in _ascending(problem))
-  solve = {
-    "naive": lambda: naive,
-    "lp": lambda: _lp(problem, bins, time_limit),
-    "envelope": lambda: _envelope(problem, time_limit),
+  _check_options(method, time_limit, bins, gap)
+  problem, given = make_problem(weights, groups, eta, budgets, targets, caps, integral)
+  stages = {
+    "naive": [_naive(problem)],
+    "lp": [_lp(problem, bins, time_limit)],
+    "envelope": [_envelope(problem, time_limit)],
+    "milp": [_envelope(problem, time_limit), _milp(problem, gap, time_limit)],
   }[method]
-  proofs: dict[int, Proof] = {}
-  times = np.zeros(num_budgets)
-  started = time.perf_counter()
-  try:
-    for i, proof in tqdm(solve(), method, num_budgets, leave=False, disable=None, delay=1):
-      proofs[i], now = proof, time.perf_counter()
-      times[i], started = now - started, now
-  except KeyboardInterrupt:  # what is proven so far stays proven
-    for i in set(range(num_budgets)) - set(proofs):
-      proofs[i] = _naive(problem, whole_region(problem, i))._replace(status="interrupted")
-  ordered = [proofs[i] for i in range(num_budgets)]
-  bounds = np.array([proof.attackable for proof in ordered], np.float64)
-  witness = Witness(
-    np.arange(num_budgets + 1, dtype=np.int64),
-    np.full(num_budgets, -1, np.int64),
-    np.zeros(num_budgets),
-    np.concatenate([np.zeros((0, num_groups)), *(proof.multipliers for proof in ordered)]),
-  )
+  proofs, times = _run(problem, stages, method)
+  bounds = np.array([proof.attackable for proof in proofs], np.float64)
+  attack = None
+  gaps = np.full(len(proofs), np.nan)
+  if method == "milp":
+    attack = _attack(problem, given, proofs)
+    gaps = attacks.gap(bounds, attack.num_attacked, problem.num_targets)
   certificate = CollectiveCertificate(
     method=method,
     certified=problem.num_targets - np.floor(bounds).astype(np.int64),
     attackable=bounds,
-    gap=np.full(num_budgets, np.nan),
-    status=np.array([proof.status for proof in ordered], dtype=str),
+    gap=gaps,
+    status=np.array([proof.status for proof in proofs], dtype=str),
     solve_time=times,
-    witness=witness,
-    attack=None,
-    budgets=np.asarray(budgets, np.float64).reshape(problem.budgets.shape),
-    targets=targets,
-    caps=caps,
+    witness=_witness([proof.tree for proof in proofs], problem.weights.shape[1]),
+    attack=attack,
+    budgets=given.budgets,
+    targets=given.targets,
+    caps=given.caps,
     integral=bool(integral),
-    digest=digest,
+    digest=given.digest,
     seals=np.zeros(0, "<U64"),
   )
   return certificate._replace(seals=seal(certificate))
+
+
+def _run(
+  problem: Problem, stages: list[Iterator[tuple[int, Proof]]], method: str
+) -> tuple[list[Proof], np.ndarray]:
+  """Proofs of all budgets, each from the last stage that reached it, and the time they took.
+
+  Ctrl-C ends the last stage early: what is proven so far stays proven.
+  """
+  num_budgets = len(problem.budgets)
+  proofs: dict[int, Proof] = {}
+  finished: set[int] = set()
+  times, started = np.zeros(num_budgets), time.perf_counter()
+  try:
+    for stage in stages:
+      finished.clear()
+      for i, proof in tqdm(stage, method, num_budgets, leave=False, disable=None, delay=1):
+        proofs[i] = proof
+        finished.add(i)
+        now = time.perf_counter()
+        times[i] += now - started
+        started = now
+  except KeyboardInterrupt:
+    for i in set(range(num_budgets)) - finished:
+      proof = proofs.get(i) or _simple(problem, whole_region(problem, i))
+      proofs[i] = proof._replace(status="interrupted")
+  return [proofs[i] for i in range(num_budgets)], times
+
+
+def _witness(trees: list[Tree], num_groups: int) -> Witness:
+  return Witness(
+    np.cumsum([0, *(tree.variables.size for tree in trees)], dtype=np.int64),
+    np.concatenate([np.zeros(0, np.int64), *(tree.variables for tree in trees)]),
+    np.concatenate([np.zeros(0), *(tree.values for tree in trees)]),
+    np.concatenate([np.zeros((0, num_groups)), *(tree.multipliers for tree in trees)]),
+  )
+
+
+def _attack(problem: Problem, given: Given, proofs: list[Proof]) -> Attack:
+  b = np.zeros((len(proofs), *problem.caps.shape))
+  attacked = np.zeros((len(proofs), given.eta.size), bool)
+  for i, proof in enumerate(proofs):
+    if proof.attack is not None:
+      b[i] = proof.attack
+      fallen = attacks.fallen_exactly(problem, i, b[i])
+      attacked[i] = attacks.outputs(problem, given, fallen)
+  return Attack(b, attacked, attacked.sum(axis=1))
 
 
 def _ascending(problem: Problem) -> list[int]:
@@ -132,24 +170,26 @@ def _ascending(problem: Problem) -> list[int]:
   return np.lexsort(problem.budgets.T).tolist()
 
 
-def _naive(problem: Problem, region: Region) -> Proof:
-  multipliers = np.zeros(problem.weights.shape[1])
-  return _proof("optimal", problem, region, multipliers)
+def _simple(problem: Problem, region: Region, relaxation: Relaxation | None = None) -> Proof:
+  """A proof of one leaf, by an LP's multipliers or, if these prove less, by none: naively."""
+  box, nothing = whole_box(problem), np.zeros(problem.weights.shape[1])
+  proof = Proof("optimal", bound(problem, region, box, nothing), leaf(nothing))
+  if relaxation is None:
+    return proof
+  value = bound(problem, region, box, relaxation.multipliers)
+  if value < proof.attackable:
+    proof = proof._replace(attackable=max(value, 0.0), tree=leaf(relaxation.multipliers))
+  return proof._replace(status=relaxation.status)
 
 
-def _proof(status: str, problem: Problem, region: Region, multipliers: np.ndarray) -> Proof:
-  """A proof of one leaf, by the multipliers or, if these prove less, by none."""
-  box = whole_box(problem)
-  value, nothing = bound(problem, region, box, multipliers), np.zeros_like(multipliers)
-  naive = bound(problem, region, box, nothing)
-  if naive <= value:
-    value, multipliers = naive, nothing
-  return Proof(status, max(value, 0.0), multipliers[None])
+def _naive(problem: Problem) -> Iterator[tuple[int, Proof]]:
+  for i in _ascending(problem):
+    yield i, _simple(problem, whole_region(problem, i))
 
 
 def _envelope(problem: Problem, time_limit: float | None) -> Iterator[tuple[int, Proof]]:
   solver, box = highs.new_solver(), whole_box(problem)
-  start = Hull(np.zeros(1), np.zeros(1))
+  start = point(0.0, 0.0)
   known = [(0, start) for _ in problem.thresholds]  # hull of the first thresholds, per group
   for i in _ascending(problem):
     region = whole_region(problem, i)
@@ -158,8 +198,9 @@ def _envelope(problem: Problem, time_limit: float | None) -> Iterator[tuple[int,
       last = 0 if cut is None or np.isinf(region.reach[g]) else cut[1]
       first, hull = known[g] if known[g][0] <= last else (0, start)
       known[g] = last, extend(hull, eta[first:last], counts[first + 1 : last + 1])
-    relaxation = relax(solver, [hull for _, hull in known], region, box, time_limit=time_limit)
-    yield i, _proof(relaxation.status, problem, region, relaxation.multipliers)
+    layout, hulls = make_layout(region), [hull for _, hull in known]
+    relaxation = relax(solver, hulls, layout, region, box, time_limit=time_limit)
+    yield i, _simple(problem, region, relaxation)
 
 
 def _lp(
@@ -172,7 +213,7 @@ def _lp(
     relaxation = relax_outputs(
       solver, groups, region, merge=bins is not None, time_limit=time_limit
     )
-    proof = _proof(relaxation.status, problem, region, relaxation.multipliers)
+    proof = _simple(problem, region, relaxation)
     # The LP's own value; the envelope's witness, which it shares, is never larger.
     value = min(
       bound_outputs(groups, region, multipliers)
@@ -181,7 +222,17 @@ def _lp(
     yield i, proof._replace(attackable=max(value, proof.attackable))
 
 
-def _check_options(method: str, time_limit: float | None, bins: int | None) -> None:
+def _milp(problem: Problem, gap: float, time_limit: float | None) -> Iterator[tuple[int, Proof]]:
+  solver = highs.new_solver()
+  for i in _ascending(problem):
+    deadline = time.perf_counter() + (np.inf if time_limit is None else time_limit)
+    search = branch(solver, problem, i, gap=gap, deadline=deadline)
+    yield i, Proof(search.status, search.bound, search.tree, search.attack)
+    if search.interrupted:
+      raise KeyboardInterrupt
+
+
+def _check_options(method: str, time_limit: float | None, bins: int | None, gap: float) -> None:
   if method not in METHODS:
     raise ValueError(f"`method` must be one of {METHODS}, but it is {method!r}.")
   if time_limit is not None and not (
@@ -190,3 +241,5 @@ def _check_options(method: str, time_limit: float | None, bins: int | None) -> N
     raise ValueError(f"`time_limit` must be None or seconds > 0, but it is {time_limit!r}.")
   if bins is not None and (isinstance(bins, bool) or not isinstance(bins, int) or bins < 1):
     raise ValueError(f"`bins` must be None or an integer >= 1, but it is {bins!r}.")
+  if not (isinstance(gap, int | float) and 0 <= gap < math.inf):
+    raise ValueError(f"`gap` must be a number >= 0, but it is {gap!r}.")

@@ -29,6 +29,17 @@ class Problem(NamedTuple):
     return int(sum(counts[-1] for counts in self.counts))
 
 
+class Given(NamedTuple):
+  """Arguments of `certify`, checked."""
+
+  groups: np.ndarray  # int64 [N]
+  eta: np.ndarray  # float64 [N]
+  budgets: np.ndarray  # float64 [B, A]
+  targets: np.ndarray  # bool [N]
+  caps: np.ndarray | None  # float64 [A, C]
+  digest: str  # of weights, groups and eta
+
+
 class Region(NamedTuple):
   """The attacks b of one budget inside a box, and how far they reach."""
 
@@ -47,11 +58,8 @@ def make_problem(
   targets: ArrayLike | None,
   caps: ArrayLike | None,
   integral: bool,
-) -> tuple[Problem, np.ndarray, np.ndarray | None, str]:
-  """Checks the arguments of `certify`, sorts the thresholds.
-
-  Returns:
-    The problem, the targets bool [N], the caps [A, C] or None, and the digest of the inputs.
+) -> tuple[Problem, Given]:
+  """Checks the arguments of `certify` and sorts the thresholds.
 
   Raises:
     ValueError: naming the argument, what was received and what would be right.
@@ -64,14 +72,15 @@ def make_problem(
     caps = _check_caps(caps, num_kinds, num_cells)
   if not isinstance(integral, bool | np.bool_):
     raise ValueError(f"`integral` must be True or False, but it is {integral!r}.")
-  fixed = Problem(
+  problem = Problem(
     weights,
     *_sort(groups, eta, targets, num_groups),
     np.floor(budgets) if integral else budgets,
     _usable_caps(caps, (num_kinds, num_cells), integral),
     bool(integral),
   )
-  return (_tighten(fixed) if integral else fixed), targets, caps, digest(weights, groups, eta)
+  given = Given(groups, eta, budgets, targets, caps, digest(weights, groups, eta))
+  return (_tighten(problem) if integral else problem), given
 
 
 def check_inputs(

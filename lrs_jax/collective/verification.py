@@ -8,7 +8,7 @@ from jax.typing import ArrayLike
 
 from lrs_jax.collective import attacks
 from lrs_jax.collective.certificate import CollectiveCertificate, seal
-from lrs_jax.collective.problem import Problem, make_problem
+from lrs_jax.collective.problem import Given, Problem, make_problem
 from lrs_jax.collective.witness import Witness, evaluate, evaluate_exactly
 
 
@@ -48,7 +48,7 @@ def verify(
     ...
     ValueError: Budget 0, [0.5]: `certified` is 2, but 2 targets - floor(1.0) is 1.
   """
-  problem, _, _, digest = make_problem(
+  problem, given = make_problem(
     weights,
     groups,
     eta,
@@ -57,16 +57,16 @@ def verify(
     certificate.caps,
     certificate.integral,
   )
-  if digest != certificate.digest:
+  if given.digest != certificate.digest:
     raise ValueError(
       "`weights`, `groups` and `eta` are not the inputs of this certificate: their digest is "
-      f"{digest}, but it stores {certificate.digest}."
+      f"{given.digest}, but it stores {certificate.digest}."
     )
   certificate = _check_shapes(certificate, problem)
   seals = seal(certificate)
   for i, budget in enumerate(certificate.budgets):
     try:
-      _verify_budget(problem, certificate, np.asarray(groups), np.asarray(eta), i, exact)
+      _verify_budget(problem, given, certificate, i, exact)
       if seals[i] != certificate.seals[i]:
         raise ValueError("its seal is broken: some stored number was changed")
     except ValueError as error:
@@ -74,12 +74,7 @@ def verify(
 
 
 def _verify_budget(
-  problem: Problem,
-  certificate: CollectiveCertificate,
-  groups: np.ndarray,
-  eta: np.ndarray,
-  i: int,
-  exact: bool,
+  problem: Problem, given: Given, certificate: CollectiveCertificate, i: int, exact: bool
 ) -> None:
   attackable, certified = float(certificate.attackable[i]), int(certificate.certified[i])
   if not 0 <= attackable < math.inf:
@@ -100,13 +95,13 @@ def _verify_budget(
     return
   b, attacked, count = (field[i] for field in certificate.attack)
   fallen = attacks.fallen_exactly(problem, i, b)
-  falls = certificate.targets & (eta > 0) & attacks.outputs(problem, fallen, groups, eta)
+  falls = attacks.outputs(problem, given, fallen)
   if not (falls == attacked).all() or count != attacked.sum():
     raise ValueError(
       f"the attack makes {int(falls.sum())} targets fall, but {int(attacked.sum())} are marked and "
       f"`attack.num_attacked` is {count}, or others are marked"
     )
-  gap = attacks.gap(attackable, int(count), problem.num_targets)
+  gap = attacks.gap(certificate.attackable, certificate.attack.num_attacked, problem.num_targets)[i]
   if certificate.gap[i] != gap:
     raise ValueError(f"`gap` is {certificate.gap[i]}, but it should be {gap}")
 

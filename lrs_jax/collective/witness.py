@@ -40,6 +40,19 @@ class Witness(NamedTuple):
   multipliers: np.ndarray  # float64 [leaves, G], in the order of the leaves
 
 
+class Tree(NamedTuple):
+  """The part of a `Witness` that belongs to one budget."""
+
+  variables: np.ndarray
+  values: np.ndarray
+  multipliers: np.ndarray
+
+
+def leaf(multipliers: np.ndarray) -> Tree:
+  """The tree of a single leaf."""
+  return Tree(np.full(1, -1, np.int64), np.zeros(1), multipliers[None])
+
+
 class Box(NamedTuple):
   """Attacks with lower <= s <= upper (or s < upper) and b_lower <= b <= b_upper."""
 
@@ -180,13 +193,22 @@ def bound(problem: Problem, region: Region, box: Box, multipliers: np.ndarray) -
         terms.append(np.nextafter(best, np.inf))
     if not multipliers.any():  # whole numbers: exact
       return math.fsum(terms)
-    values = np.einsum("g,agc->ac", multipliers, region.weights)
-    size = np.einsum("g,agc->ac", np.abs(multipliers), region.weights)
-    values += size * EPS * (multipliers.size + 3) + multipliers.size * 5e-324
-    terms.extend(knapsack(values, region.lower, region.upper, region.budget).tolist())
+    return round_up(np.append(terms, prices(region, multipliers)))
+
+
+def prices(region: Region, multipliers: np.ndarray) -> np.ndarray:
+  """The most that sum_g multipliers[g] s_g can be, per kind, rounded up: [A]."""
+  values = np.einsum("g,agc->ac", multipliers, region.weights)
+  size = np.einsum("g,agc->ac", np.abs(multipliers), region.weights)
+  values += size * (EPS * (multipliers.size + 3)) + multipliers.size * 5e-324
+  return knapsack(values, region.lower, region.upper, region.budget)
+
+
+def round_up(terms: np.ndarray) -> float:
+  """The sum, rounded up; inf if a term is no finite number."""
   if not np.isfinite(terms).all():
-    return np.inf
-  return np.nextafter(math.fsum(terms), np.inf)
+    return math.inf
+  return math.nextafter(math.fsum(terms.tolist()), math.inf)
 
 
 def exact_bound(problem: Problem, budget: np.ndarray, box: Box, multipliers: np.ndarray) -> Exact:

@@ -66,13 +66,15 @@ def random_problem(rng, *, infinite=True):
   if rng.random() < 0.4:
     caps = rng.integers(0, 3, (num_kinds, num_cells)).astype(float)
     if not integral:
-      caps *= unit * rng.choice([0.25, 0.5, 1])
+      caps *= _few_bits(unit * rng.choice([0.25, 0.5, 1]))
+  # Few bits, so that products are exact in float64 and ties are ties.
+  weights, budgets = _few_bits(weights), _few_bits(budgets)
   groups = rng.integers(0, num_groups, num_outputs)
   if rng.random() < 0.7:  # contested: every group is in reach, hardly all of them at once
     usable = np.where(np.isfinite(weights), weights, 0)
     reach = (usable.max(axis=2) * budgets[0][:, None]).sum(axis=0)[groups]
     part = (
-      rng.choice([0.3, 0.5, 0.75, 1], num_outputs)
+      rng.choice([0.25, 0.5, 0.75, 1], num_outputs)
       if rng.random() < 0.5
       else rng.random(num_outputs)
     )
@@ -80,6 +82,11 @@ def random_problem(rng, *, infinite=True):
     eta = np.where(contested, np.ceil(reach * part) if integral else reach * part, eta)
   targets = rng.random(num_outputs) < 0.8 if rng.random() < 0.4 else None
   return Tiny(weights, groups, eta, budgets, targets, caps, integral)
+
+
+def _few_bits(x):
+  mantissa, exponent = np.frexp(x)
+  return np.ldexp(np.round(mantissa * 2**12), exponent - 12)
 
 
 def optimum(problem: Tiny, index: int = 0) -> int:

@@ -1,0 +1,227 @@
+r"""Branch and bound over intervals of s: the certificate of the exact method (host).
+
+A node is a box, its bound the value of the witness with the multipliers of the envelope LP on the
+box. The node of the largest bound is split where its LP is most wrong: at the group that the LP
+credits with most more targets than fall at its s. Integral attacks are split at fractional b as
+well. Whenever it stops, the leaves prove the largest bound among them.
+"""
+
+import heapq
+import math
+import time
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from lrs_jax.collective import attacks
+from lrs_jax.collective.envelope import Hull, Layout, bound_hulls, hull_of, make_layout, relax
+from lrs_jax.collective.problem import Problem, Region, make_region, whole_region
+from lrs_jax.collective.witness import Box, Tree, split, whole_box
+
+
+class Node(NamedTuple):
+  """A box and what its LP found."""
+
+  box: Box
+  region: Region
+  layout: Layout
+  hulls: list[Hull]
+  multipliers: np.ndarray  # float64 [G]
+  bound: float  # -inf if it is empty
+  status: str  # of the LP
+  attack: np.ndarray | None  # float64 [A, C], of the LP
+
+
+class Search(NamedTuple):
+  """What is proven of one budget, and the best attack."""
+
+  status: str
+  bound: float
+  tree: Tree
+  attack: np.ndarray  # float64 [A, C], attained exactly
+  interrupted: bool
+
+
+def branch(solver: Any, problem: Problem, index: int, *, gap: float, deadline: float) -> Search:
+  """Splits until the gap is reached, the deadline has passed, or it is interrupted.
+
+  Args:
+    solver: from `highs.new_solver`.
+    problem: the thresholds.
+    index: of the budget.
+    gap: stop at floor(bound) - attacked <= gap x targets.
+    deadline: in `time.perf_counter()`.
+  """
+  allowed = gap * problem.num_targets
+  nodes = [_root(solver, problem, index)]
+  splits: dict[int, tuple[int, float, int]] = {}  # node: variable, value, first child
+  queue = [(-nodes[0].bound, 0)]
+  attack, best = np.zeros_like(problem.caps), 0
+  stuck = nodes[0]._replace(bound=0.0)  # of the nodes that cannot be split, that of largest bound
+  status, interrupted = "optimal", False
+  try:
+    attack, best = attacks.seek(solver, problem, index, nodes[0].region, nodes[0].attack)
+    while queue:
+      number = queue[0][1]
+      node = nodes[number]
+      if math.floor(max(node.bound, stuck.bound)) - best <= allowed:
+        break
+      if time.perf_counter() > deadline:
+        status = "time limit"
+        break
+      where = _where(problem, node)
+      if where is None:
+        heapq.heappop(queue)
+        stuck = max(stuck, node, key=lambda x: x.bound)
+        continue
+      children = [
+        _child(solver, problem, index, node, box, where[0])
+        for box in split(node.box, *where, problem.integral)
+      ]
+      for child in children:
+        if child.attack is not None and child.bound >= best + 1:
+          candidate, count = attacks.near(solver, problem, index, child.region, child.attack, best)
+          if count > best:
+            attack, best = candidate, count
+      first = len(nodes)
+      nodes.extend(children)
+      splits[number] = *where, first  # from here on the children are in the tree
+      heapq.heappop(queue)
+      for i, child in enumerate(children):
+        if child.bound >= best + 1:
+          heapq.heappush(queue, (-child.bound, first + i))
+  except KeyboardInterrupt:
+    status, interrupted = "interrupted", True
+  bound, tree = _proof(nodes, splits)
+  if status == "optimal" and math.floor(bound) - best > allowed:
+    solved = stuck.status in ("optimal", "infeasible")
+    status = "precision limit" if solved else stuck.status  # finer than the solver's tolerances
+  return Search(status, bound, tree, attack, interrupted)
+
+
+def _proof(nodes: list[Node], splits: dict[int, tuple[int, float, int]]) -> tuple[float, Tree]:
+  """The largest bound of a leaf, and the tree in preorder."""
+  variables, values, multipliers, bounds, pending = [], [], [], [0.0], [0]
+  while pending:
+    number = pending.pop()
+    variable, value, first = splits.get(number, (-1, 0.0, 0))
+    variables.append(variable)
+    values.append(value)
+    if variable >= 0:
+      pending.extend([first + 1, first])
+    else:
+      multipliers.append(nodes[number].multipliers)
+      bounds.append(nodes[number].bound)
+  arrays = np.array(variables, np.int64), np.array(values, np.float64), np.stack(multipliers)
+  return max(bounds), Tree(*arrays)
+
+
+def _root(solver: Any, problem: Problem, index: int) -> Node:
+  box, region = whole_box(problem), whole_region(problem, index)
+  hulls = [hull for g in range(box.lower.size) if (hull := hull_of(problem, region, box, g))]
+  nothing = np.zeros(box.lower.size)
+  node = Node(
+    box,
+    region,
+    make_layout(region),
+    hulls,
+    nothing,
+    bound_hulls(hulls, region, box, nothing),
+    "",
+    None,
+  )
+  return _solved(solver, problem, node)
+
+
+def _child(
+  solver: Any, problem: Problem, index: int, parent: Node, box: Box, variable: int
+) -> Node:
+  num_groups = box.lower.size
+  node = parent._replace(box=box, attack=None, hulls=list(parent.hulls))
+  if variable >= num_groups:
+    region = make_region(problem, problem.budgets[index], box.b_lower, box.b_upper)
+    node = node._replace(region=region, layout=make_layout(region))
+  for g in range(num_groups) if variable >= num_groups else [variable]:
+    hull = hull_of(problem, node.region, box, g)
+    if hull is None:
+      return node._replace(bound=-math.inf)
+    node.hulls[g] = hull
+  return _solved(solver, problem, node)
+
+
+def _solved(solver: Any, problem: Problem, node: Node) -> Node:
+  """The node with its LP's attack, and the multipliers that prove most.
+
+  These are the LP's or, should it fail, those the node has from its parent. If the LP is
+  infeasible, the latter plus ever larger multiples of those that prove it empty.
+  """
+  box, region, layout, hulls = node.box, node.region, node.layout, node.hulls
+  relaxation = relax(solver, hulls, layout, region, box)
+  multipliers, attack = relaxation.multipliers, relaxation.attack
+  proven = bound_hulls(hulls, region, box, multipliers)
+  if proven >= node.bound:
+    multipliers, proven = node.multipliers, bound_hulls(hulls, region, box, node.multipliers)
+  if relaxation.status == "infeasible":
+    attack = None
+    ray = relax(solver, hulls, layout, region, box, elastic=True).multipliers
+    for exponent in range(2, 40, 4):  # 0 proves an empty box as well as less does
+      if proven <= 0:
+        break
+      with np.errstate(over="ignore", invalid="ignore"):
+        longer = node.multipliers + ray * (problem.num_targets * 2.0**exponent)
+      value = bound_hulls(hulls, region, box, longer)
+      if value < proven:
+        multipliers, proven = longer, value
+  return node._replace(
+    multipliers=multipliers, bound=proven, attack=attack, status=relaxation.status
+  )
+
+
+def _where(problem: Problem, node: Node) -> tuple[int, float] | None:
+  """The variable to split, and where; None if nothing is left to split, or the LP failed."""
+  if node.attack is None:
+    return None
+  num_groups = node.box.lower.size
+  above = (attacks.perceive(node.region, node.attack) * (1 + 1e-9)).tolist()
+  losses = []
+  for hull, eta, counts, x in zip(
+    node.hulls, problem.thresholds, problem.counts, above, strict=True
+  ):
+    loss = -1.0
+    if hull.width.size:
+      fallen = counts[eta.searchsorted(x, "right")]
+      fallen = min(max(fallen, hull.height[0]), hull.height[-1])
+      loss = np.interp(x, hull.s, hull.height) - fallen
+    losses.append(loss)
+  g = int(np.argmax(losses))
+  if losses[g] > 1e-6:
+    hull = node.hulls[g]
+    return g, _cut(problem.thresholds[g], problem.counts[g], hull, above[g], losses[g])
+  if problem.integral:
+    fraction = np.abs(node.attack - np.round(node.attack)).ravel()
+    flat = int(fraction.argmax())
+    if fraction[flat] > 1e-6:
+      return num_groups + flat, float(np.ceil(node.attack.ravel()[flat]))
+  if losses[g] >= 0:  # the LP takes for granted what falls at its s: is it so?
+    eta, hull = problem.thresholds[g], node.hulls[g]
+    return g, float(
+      min(max(eta[max(eta.searchsorted(above[g], "right") - 1, 0)], hull.s[1]), hull.s[-1])
+    )
+  return None
+
+
+def _cut(eta: np.ndarray, counts: np.ndarray, hull: Hull, s: float, loss: float) -> float:
+  """Where to split a group: at the right end of the hull's edge at s, or just above s.
+
+  The former if most of the loss at s is gone once that vertex is: many outputs have its threshold.
+  """
+  s = max(s, hull.s[0])  # an LP's s may be a trifle outside
+  right = min(max(int(hull.s.searchsorted(s, "right")), 1), hull.s.size - 1)
+  vertex = hull.s[right]
+  before = int(eta.searchsorted(vertex)) - 1
+  kept = 0.0
+  if before >= 0 and eta[before] > s:
+    share = (s - hull.s[right - 1]) / (eta[before] - hull.s[right - 1])
+    climbed = hull.height[right - 1] + share * (counts[before + 1] - hull.height[right - 1])
+    kept = climbed - (np.interp(s, hull.s, hull.height) - loss)
+  return float(vertex if kept < loss / 2 else eta[eta.searchsorted(s, "right")])

@@ -1,0 +1,249 @@
+"""What is not trusted: the solver, and stored certificates."""
+
+import itertools
+import os
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from lrs_jax import collective
+from lrs_jax.collective import highs
+from lrs_jax.collective.certificate import seal
+from lrs_jax.collective.methods import METHODS
+from tests.collective.enumeration import optimum, random_problem
+
+NUM_PROBLEMS = 300 if os.environ.get("LRS_JAX_THOROUGH") else 25
+PROBLEMS = [random_problem(np.random.default_rng(seed)) for seed in range(NUM_PROBLEMS)]
+OPTIMA = [optimum(problem) for problem in PROBLEMS]
+TRUE_SOLVE = highs.solve
+
+
+def everything_fails(status):
+  return lambda *args, **kwargs: highs.Solution(status)
+
+
+def with_wrong(field, change):
+  """The true solution, with one of its arrays changed."""
+
+  def solve(*args, **kwargs):
+    solution = TRUE_SOLVE(*args, **kwargs)
+    array = getattr(solution, field)
+    return solution if array is None else solution._replace(**{field: change(array.copy())})
+
+  return solve
+
+
+def claims(status):
+  return lambda *args, **kwargs: TRUE_SOLVE(*args, **kwargs)._replace(status=status)
+
+
+def noise(array):
+  return array + np.random.default_rng(0).normal(size=array.shape) * (1 + np.abs(array))
+
+
+FAULTS = {
+  **{
+    f"status {status}": everything_fails(status)
+    for status in ("infeasible", "optimal", "time limit", "Unbounded", "Empty", "Not Set", "")
+  },
+  "claims infeasible": claims("infeasible"),
+  "claims unbounded": claims("Unbounded"),
+  "claims optimal": claims("optimal"),
+  **{
+    f"{name} {field}": with_wrong(field, change)
+    for field in ("dual", "primal")
+    for name, change in {
+      "nan": lambda x: x * np.nan,
+      "inf": lambda x: x + np.inf,
+      "huge": lambda x: x * 1e300 + 1e300,
+      "negated": lambda x: -x,
+      "zero": lambda x: x * 0,
+      "noisy": noise,
+      "short": lambda x: x[:-1],
+      "reversed": lambda x: x[::-1],
+    }.items()
+  },
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_faulty_solver_weakens_but_never_breaks(monkeypatch, fault):
+  monkeypatch.setattr(highs, "solve", FAULTS[fault])
+  for (problem, best), method in itertools.product(
+    zip(PROBLEMS, OPTIMA, strict=True), ("lp", "envelope", "milp")
+  ):
+    certificate = collective.certify(
+      *problem.inputs, problem.budgets, method=method, **problem.options
+    )
+    collective.verify(*problem.inputs, certificate, exact=True)
+    naive = collective.certify(*problem.inputs, problem.budgets, method="naive", **problem.options)
+    assert best <= np.floor(certificate.attackable[0]) <= naive.attackable[0]
+    if method == "milp":
+      assert certificate.attack.num_attacked[0] <= best
+      if certificate.status[0] == "optimal":
+        assert certificate.gap[0] == 0
+
+
+@pytest.mark.parametrize("method", ["lp", "envelope", "milp"])
+def test_the_status_says_that_a_solver_failed(monkeypatch, method):
+  def explode(*args):
+    raise RuntimeError("out of luck")
+
+  arguments = [[4.0, 1.0], [1.0, 4.0]], [0, 0, 1, 1], [1.0, 9.0, 1.0, 9.0], [1.0, 3.0]
+  naive = collective.certify(*arguments, method="naive")
+  monkeypatch.setattr(highs, "_solve", explode)
+  certificate = collective.certify(*arguments, method=method)
+  assert certificate.status[1] == "RuntimeError: out of luck"
+  np.testing.assert_array_equal(certificate.certified, naive.certified)
+  collective.verify(*arguments[:3], certificate)
+
+
+def test_a_solver_out_of_time_says_so():
+  rng = np.random.default_rng(0)
+  weights, groups, eta = rng.gamma(2, 1, (9, 9)), rng.integers(0, 9, 3000), rng.gamma(2, 2, 3000)
+  for method in ("lp", "milp"):
+    certificate = collective.certify(weights, groups, eta, [1.0], method=method, time_limit=1e-9)
+    assert certificate.status[0] == "time limit"
+    collective.verify(weights, groups, eta, certificate)
+
+
+@pytest.mark.parametrize(
+  ("method", "calls"),
+  [("lp", 1), ("lp", 5), ("envelope", 1), ("envelope", 5), ("milp", 1), ("milp", 5), ("milp", 50)],
+)
+def test_interruption_keeps_what_is_proven(monkeypatch, method, calls):
+  rng = np.random.default_rng(0)
+  weights, groups, eta = rng.gamma(2, 1, (5, 5)), rng.integers(0, 5, 300), rng.gamma(2, 2, 300)
+  countdown = iter(range(calls))
+
+  def interrupted(*args, **kwargs):
+    if next(countdown, None) is None:
+      raise KeyboardInterrupt
+    return TRUE_SOLVE(*args, **kwargs)
+
+  budgets = np.linspace(0.5, 3, 20)
+  monkeypatch.setattr(highs, "solve", interrupted)
+  certificate = collective.certify(weights, groups, eta, budgets, method=method, gap=0.0)
+  assert certificate.status[-1] == "interrupted"
+  if calls > 1 and method != "milp":
+    assert certificate.status[0] == "optimal"
+  collective.verify(weights, groups, eta, certificate, exact=True)
+
+
+def example(method="milp"):
+  rng = np.random.default_rng(3)
+  weights = 10 ** rng.uniform(-1, 1, (2, 3, 3))
+  groups, eta = rng.integers(0, 3, 40), rng.integers(1, 30, 40) / 2
+  budgets = np.array([[0.0, 0.5], [0.75, 0.5], [2.0, 1.0]])
+  inputs = weights, groups, eta
+  options = {"targets": rng.random(40) < 0.9, "caps": np.full((2, 3), 0.75)}
+  return inputs, collective.certify(*inputs, budgets, method=method, gap=0.0, **options)
+
+
+INPUTS, CERTIFICATE = example()
+ARRAYS = collective.to_arrays(CERTIFICATE)
+
+
+def changed(draw, array):
+  """The array with one entry changed to something else of its kind."""
+  flat = array.copy().reshape(-1)
+  position = draw(st.integers(0, flat.size - 1))
+  old = flat[position]
+  if array.dtype.kind == "b":
+    flat[position] = not old
+  elif array.dtype.kind == "U":
+    flat = flat.astype(object)
+    flat[position] = old[:-1] + ("x" if old[-1:] != "x" else "y")
+    flat = flat.astype(str)
+  elif array.dtype.kind == "i":
+    flat[position] = old + draw(st.integers(-3, 3).filter(bool))
+  elif np.isnan(old):
+    flat[position] = draw(st.floats(-2, 2))
+  else:
+    new = draw(
+      st.sampled_from([old * (1 + 2**-52), old * 0.999, old * 1.001, old + 1, old - 1, -old, np.inf,
+                       np.nan, 0.0, old / 2]).filter(lambda x: x != old)
+    )  # fmt: skip
+    flat[position] = new
+  return flat.reshape(array.shape)
+
+
+def test_the_example_has_everything_to_tamper_with():
+  assert (np.diff(CERTIFICATE.witness.starts) > 1).any()
+  assert CERTIFICATE.attack.num_attacked.any()
+  collective.verify(*INPUTS, CERTIFICATE)
+  collective.verify(*INPUTS, CERTIFICATE, exact=True)
+
+
+@settings(max_examples=400, deadline=None, derandomize=True)
+@given(st.data())
+def test_any_single_changed_number_is_refused(data):
+  name = data.draw(st.sampled_from(sorted(set(ARRAYS))))
+  arrays = ARRAYS | {name: changed(data.draw, ARRAYS[name])}
+  with pytest.raises(ValueError, match=r"Budget|must|digest|malformed|mapping"):
+    collective.verify(*INPUTS, collective.from_arrays(arrays))
+
+
+@settings(max_examples=200, deadline=None, derandomize=True)
+@given(st.data(), st.booleans())
+def test_a_sealed_change_is_accepted_only_if_it_is_proven(data, exact):
+  """Change anything, recompute the seals: what is still accepted is still true."""
+  name = data.draw(st.sampled_from(sorted(set(ARRAYS) - {"seals"})))
+  try:
+    certificate = collective.from_arrays(ARRAYS | {name: changed(data.draw, ARRAYS[name])})
+    certificate = certificate._replace(seals=seal(certificate))
+    collective.verify(*INPUTS, certificate, exact=exact)
+  except (ValueError, IndexError):
+    return
+  honest = collective.certify(
+    *INPUTS,
+    certificate.budgets,
+    method="milp",
+    gap=0.0,
+    targets=certificate.targets,
+    caps=certificate.caps,
+    integral=certificate.integral,
+  )
+  assert (certificate.certified <= honest.certified).all()
+  assert (certificate.attack.num_attacked <= np.floor(honest.attackable)).all()
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("part", [0, 1, 2])
+def test_other_inputs_are_refused(method, part):
+  inputs, certificate = example(method)
+  inputs = [array.copy() for array in inputs]
+  inputs[part].reshape(-1)[7] = (inputs[part].reshape(-1)[7] + 1) % 3
+  with pytest.raises(ValueError, match="their digest is"):
+    collective.verify(*inputs, certificate)
+
+
+def test_the_budget_at_fault_is_named():
+  attack = CERTIFICATE.attack._replace(b=CERTIFICATE.attack.b + [[[0.0]], [[0.0]], [[0.25]]])
+  cases = {
+    r"Budget 1, \[0\.75, 0\.5\]: `certified` is": {
+      "certified": CERTIFICATE.certified + np.array([0, 1, 0])
+    },
+    r"Budget 2, .*: `attackable` is .*the witness proves only": {
+      "attackable": CERTIFICATE.attackable - np.array([0, 0, 1]),
+      "certified": CERTIFICATE.certified + np.array([0, 0, 1]),
+    },
+    r"Budget 2, .*: the attack (spends .* of a budget|.* exceeds the caps)": {"attack": attack},
+  }
+  for message, change in cases.items():
+    with pytest.raises(ValueError, match=message):
+      collective.verify(*INPUTS, CERTIFICATE._replace(**change))
+
+
+def test_a_looser_claim_is_accepted_when_sealed():
+  """What is proven need not be the best that can be."""
+  certificate = CERTIFICATE._replace(
+    attackable=CERTIFICATE.attackable + 1,
+    certified=CERTIFICATE.certified - 1,
+    gap=CERTIFICATE.gap + 1 / (INPUTS[2][CERTIFICATE.targets] > 0).sum(),
+  )
+  with pytest.raises(ValueError, match=r"Budget 0, .*: its seal is broken"):
+    collective.verify(*INPUTS, certificate)
+  collective.verify(*INPUTS, certificate._replace(seals=seal(certificate)))

@@ -1,0 +1,18 @@
+"""Every benchmark runs at toy size, so that none can rot."""
+
+import json
+
+from benchmarks import methods
+from lrs_jax import records
+from tests.test_records import make
+
+
+def test_methods(tmp_path, capsys):
+  records.save(tmp_path / "certificate.npz", make())
+  methods.main([str(tmp_path / "certificate.npz"), "--out", str(tmp_path), "--budgets", "3"])
+  results = json.loads((tmp_path / "methods.json").read_text())
+  counts = {name: found["certified"] for name, found in results["methods"].items()}
+  for weaker, stronger in (("naive", "envelope"), ("lp", "envelope"), ("envelope", "milp")):
+    assert all(a <= b for a, b in zip(counts[weaker], counts[stronger], strict=True))
+  assert "| exact (to the gap) |" in capsys.readouterr().out
+  assert (tmp_path / "methods.png").read_bytes().startswith(b"\x89PNG")
