@@ -209,9 +209,9 @@ def ablation(rho: ArrayLike, cells: ArrayLike, *, fill: float = 0.0) -> Smoothin
   rho, cells = _levels_and_cells("rho", rho, cells)
   if not ((rho > 0) & (rho <= 1)).all():
     raise ValueError(f"`rho` must lie in (0, 1], but it ranges from {rho.min()} to {rho.max()}.")
-  threshold = _threshold(rho, up=np.full(rho.shape, True))
+  threshold = draws.threshold(rho, up=np.full(rho.shape, True))
   levels = threshold, np.full(rho.shape, fill, np.float32)
-  weights = 0.0 - np.log(np.minimum(rho, _probability(threshold)))[None]
+  weights = 0.0 - np.log(np.minimum(rho, draws.probability(threshold)))[None]
   return SmoothingDistribution(
     "ablation",
     rho,
@@ -276,8 +276,8 @@ def flips(theta_plus: ArrayLike, theta_minus: ArrayLike, cells: ArrayLike) -> Sm
         f"but it ranges from {theta.min()} to {theta.max()}."
       )
   up = plus + minus < 1  # towards theta_plus + theta_minus = 1, where nothing is left of the input
-  levels = _threshold(plus, up), _threshold(minus, up)
-  drawn = _flip_weights(*(_probability(threshold) for threshold in levels))
+  levels = draws.threshold(plus, up), draws.threshold(minus, up)
+  drawn = _flip_weights(*(draws.probability(threshold) for threshold in levels))
   weights = np.maximum(_flip_weights(plus, minus), drawn)
   weights = np.where(hidden, 0.0, weights)
   return SmoothingDistribution(
@@ -381,18 +381,6 @@ def _hide(x: jax.Array, words: jax.Array, level: tuple[jax.Array, jax.Array]) ->
 def _flip(x: jax.Array, words: jax.Array, level: tuple[jax.Array, jax.Array]) -> jax.Array:
   plus, minus = level
   return ((x != 0) ^ draws.below(words, jnp.where(x != 0, minus, plus))).astype(x.dtype)
-
-
-def _threshold(probability: np.ndarray, up: np.ndarray) -> np.ndarray:
-  """uint32 thresholds for `draws.below`: multiples of 2^-32, rounded up or down (host)."""
-  scaled = np.where(up, np.ceil(probability * 2.0**32), np.floor(probability * 2.0**32))
-  threshold = np.minimum(scaled, draws.ALWAYS - 1).astype(np.uint32)
-  return np.where(probability == 1, np.uint32(draws.ALWAYS), threshold)
-
-
-def _probability(threshold: np.ndarray) -> np.ndarray:
-  """The probability that `draws.below` has, exactly (host)."""
-  return np.where(threshold == draws.ALWAYS, 1.0, threshold / 2.0**32)
 
 
 def _flip_weights(plus: np.ndarray, minus: np.ndarray) -> np.ndarray:
