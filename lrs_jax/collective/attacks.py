@@ -101,7 +101,7 @@ def seek(
   """
   attack, best = np.zeros_like(problem.caps), 0
   if proposed is not None:
-    attack, best = near(solver, problem, index, region, proposed, best)
+    attack, best = near(solver, problem, index, region, proposed, -1)
   limit = min(1.0, (deadline - time.perf_counter()) / 40)
   levels = incremental.coarse_levels(problem, region)
   for _ in range(4):
