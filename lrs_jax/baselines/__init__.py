@@ -1,0 +1,1 @@
+"""What localized smoothing is compared with, each as its authors published it."""

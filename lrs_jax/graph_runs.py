@@ -1,0 +1,390 @@
+"""Whole jobs on graphs: train, sample, certify, compare with isotropic smoothing (host)."""
+
+import hashlib
+import json
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+from tqdm import tqdm
+
+from lrs_jax import (
+  certificates,
+  graph_jobs,
+  graph_plots,
+  graph_records,
+  metrics,
+  noise,
+  sparse_flips,
+  storage,
+)
+from lrs_jax.baselines import sparse_smoothing
+from lrs_jax.graph_jobs import GraphInput, GraphJob
+from lrs_jax.graph_records import GraphRecord
+from lrs_jax.graph_training import head_of
+from lrs_jax.noise import SmoothingDistribution
+from lrs_jax.runs import describe_devices, versions
+from lrs_jax.sparse_flips import ClassSums
+
+_PIECE = 500
+"""Samples between two checkpoints, per device."""
+
+
+class Seconds(NamedTuple):
+  """Wall-clock times of one smoothing; sampling is without compilation."""
+
+  training: float = 0.0
+  compilation: float = 0.0
+  sampling: float = 0.0
+  certificates: float = 0.0
+
+
+def certify_graph(job: GraphJob, out: Path, model: Path | None = None) -> dict[str, Any]:
+  """Runs a whole job and leaves its results under `out`.
+
+  Writes `summary.json`, `additions.png`, `deletions.png`, `heatmap.png` and, in a folder with the
+  graph's name, `certificate.npz` (localized) and `isotropic.npz` (baseline). Networks and samples
+  that an earlier run of the same job left there are not made again.
+
+  Args:
+    job: the configuration.
+    out: folder for the results.
+    model: file of the network for both smoothings, trained there under the localized flips if it
+      does not exist; by default each has a network of its own under `out`/models.
+
+  Returns:
+    What `summary.json` holds.
+
+  Raises:
+    ValueError: configuration, data or files that can not be used.
+  """
+  graph_jobs.check(job)
+  data = graph_jobs.load(job)
+  for note in data.graph.notes:
+    tqdm.write(f"{data.name}: {note}")
+  reports, records = {}, {}
+  for i, (name, distribution) in enumerate(graph_jobs.smoothings(job, data).items()):
+    key = jax.random.fold_in(jax.random.key(job.seed), i)
+    with jax.default_matmul_precision(job.precision):
+      record, seconds, clean = smooth(key, job, data, distribution, out, name, model)
+    start = time.perf_counter()
+    record = certify(job, record, localized=name == "certificate")
+    seconds = seconds._replace(certificates=time.perf_counter() - start)
+    graph_records.save(out / data.name / f"{name}.npz", record)
+    reports[name] = {**report(job, record), "network": clean, "seconds": seconds._asdict()}
+    records[name] = record
+  summary = {
+    "job": plain(job),
+    "versions": versions(),
+    "device": describe_devices(),
+    "graph": {
+      "name": data.name,
+      "nodes": int(data.graph.labels.size),
+      "edges": int(data.graph.adjacency.nnz // 2),
+      "attributes": int(data.graph.attributes.shape[1]),
+      "classes": data.num_classes,
+      "test_nodes": int(data.split.test.size),
+      "clusters": np.bincount(data.clusters).tolist(),
+      "notes": list(data.graph.notes),
+    },
+    "localized": reports["certificate"],
+    "isotropic": reports["isotropic"],
+  }
+  storage.save_json(out / "summary.json", summary)
+  graph_plots.draw(summary, out)
+  return summary
+
+
+def smooth(
+  key: jax.Array,
+  job: GraphJob,
+  data: GraphInput,
+  flips: SmoothingDistribution,
+  out: Path,
+  name: str,
+  model: Path | None = None,
+) -> tuple[GraphRecord, Seconds, dict[str, float]]:
+  """Trains (or loads) a network for some flips and samples it: a record without certificates.
+
+  Returns:
+    The record, the seconds that this took, and the network's accuracy without noise.
+  """
+  path = model or graph_jobs.model_path(job, flips, data, out)
+  training, variables, digest = graph_jobs.obtain_model(job, data, flips, path)
+  attributes = data.graph.attributes
+  logits = jax.jit(data.model.apply)(variables, attributes.toarray(), data.edges)
+  correct = np.asarray(logits).argmax(axis=1) == data.graph.labels
+  clean = {"test_accuracy": float(correct[data.split.test].mean())}
+  plan = sparse_flips.plan_flips(attributes, flips)
+  groups = graph_jobs.groups_of(flips, data)
+  meta = {"job": plain(job), "model": digest, "versions": versions(), "smoothing": name}
+  key_selection, key_estimation = jax.random.split(key)
+  arguments = {
+    "head": head_of(data.model),
+    "params": (variables, data.edges),
+    "kernel": variables["params"]["first_kernel"],
+    "plan": plan,
+    "groups": groups,
+  }
+  start = time.perf_counter()
+  sparse_flips.class_sums(key_selection, num_samples=0, **arguments)
+  compiled = time.perf_counter()
+  sums, sampling = [], 0.0
+  for part, part_key, total in (
+    ("selection", key_selection, job.selection_samples),
+    ("estimation", key_estimation, job.samples),
+  ):
+    checkpoint = out / data.name / f"{name}-{part}.partial.npz"
+    with tqdm(total=total, desc=f"{name}, {part}", unit="sample") as progress:
+      found, spent = _sample(
+        part_key,
+        total,
+        arguments,
+        checkpoint,
+        _fingerprint(part_key, digest, flips, data),
+        progress,
+      )
+    sums.append(found)
+    sampling += spent
+  seconds = Seconds(training, compiled - start, sampling)
+  base = graph_records.base_certificates(flips, groups, *sums, alpha=job.alpha, methods=job.scores)
+  test = np.zeros(groups.size, bool)
+  test[data.split.test] = True
+  theta_plus, theta_minus = flips.scale
+  record = GraphRecord(
+    theta_plus=theta_plus,
+    theta_minus=theta_minus,
+    cells=flips.cells,
+    groups=groups,
+    num_ones=np.diff(attributes.indptr).astype(np.int64),
+    num_attributes=attributes.shape[1],
+    selection=sums[0],
+    estimate=sums[1],
+    alpha=job.alpha,
+    methods=tuple(job.scores),
+    truth=data.graph.labels,
+    test=test,
+    base=base,
+    certified={},
+    meta=meta,
+  )
+  return record, seconds, clean
+
+
+def _sample(
+  key: jax.Array,
+  num_samples: int,
+  arguments: Mapping[str, Any],
+  checkpoint: Path,
+  fingerprint: str,
+  progress: tqdm,
+) -> tuple[ClassSums, float]:
+  """Sums over the samples, and seconds, in pieces that are kept: an interrupted job goes on."""
+  done, sums, seconds = 0, None, 0.0
+  if checkpoint.exists():
+    stored = storage.load_arrays(checkpoint)
+    if str(stored["fingerprint"]) == fingerprint and int(stored["done"]) <= num_samples:
+      done, seconds = int(stored["done"]), float(stored["seconds"])
+      sums = ClassSums(*(stored[name] for name in ClassSums._fields))
+  piece = _PIECE * jax.device_count()
+  progress.update(done)
+  while done < num_samples or sums is None:
+    start, size = time.perf_counter(), min(piece, num_samples - done)
+    new = sparse_flips.class_sums(key, num_samples=size, first_sample=done, **arguments)
+    sums = new if sums is None else ClassSums(*map(np.add, sums, new))
+    done += size
+    seconds += time.perf_counter() - start
+    progress.update(size)
+    state = {"done": done, "seconds": seconds, "fingerprint": fingerprint}
+    arrays = {name: np.asarray(value) for name, value in state.items()}
+    storage.save_arrays(checkpoint, {**sums._asdict(), **arrays})
+  return sums, seconds
+
+
+def _fingerprint(
+  key: jax.Array, model_digest: str, flips: SmoothingDistribution, data: GraphInput
+) -> str:
+  """Digest of all that decides a job's samples, so that only their like are added to them."""
+  digest = hashlib.sha256(f"{model_digest} {jax.default_backend()} {versions()['jax']}".encode())
+  graph = data.graph
+  for part in (
+    jax.random.key_data(key), *flips.scale, flips.cells, graph.attributes.indices,
+    graph.attributes.indptr, graph.adjacency.indices, graph.adjacency.indptr,
+  ):  # fmt: skip
+    digest.update(np.ascontiguousarray(part).tobytes())
+  return digest.hexdigest()
+
+
+def certify(job: GraphJob, record: GraphRecord, *, localized: bool) -> GraphRecord:
+  """Adds the collective certificates of a job to a sampled record.
+
+  Envelope and naive certificates cover the whole grid of budgets, the former for every Rényi order
+  as well; the paper's LP covers the two axes, and the exact one (`--method milp`) the axes and a
+  coarse grid.
+  """
+  additions, deletions = (np.arange(most + 1) for most in job.budgets)
+  grid = np.stack(np.meshgrid(additions, deletions, indexing="ij"), axis=-1).reshape(-1, 2)
+  axes = grid[(grid == 0).any(axis=1)]
+  coarse = [np.unique(np.linspace(0, most, 6).round()) for most in job.budgets]
+  few = np.isin(grid[:, 0], coarse[0]) & np.isin(grid[:, 1], coarse[1])
+  limit = {"time_limit": job.time_limit}
+  plans: list[tuple[str, np.ndarray, dict[str, Any]]] = [("envelope", grid, limit)]
+  plans += [(f"envelope@{order:g}", grid, limit) for order in job.orders]
+  if localized:
+    plans += [("naive", grid, {}), ("lp", axes, {**limit, "bins": job.bins})]
+    if job.method == "milp":
+      plans.append(("milp", grid[few | (grid == 0).any(axis=1)], limit))
+  for method, budgets, options in plans:
+    record = graph_records.certify(
+      record, f"correct/{method}", budgets, method.partition("@")[0], **options
+    )
+  return graph_records.certify(record, "all/envelope", grid, "envelope", **limit)
+
+
+def report(job: GraphJob, record: GraphRecord) -> dict[str, Any]:
+  """What a record is worth on its test nodes: accuracy, certified accuracy, areas under it.
+
+  Method "orders" is the best envelope of all Rényi orders at every budget, "region" the exact
+  certificate of isotropic noise. An area is the sum of certified accuracy over 1, 2, ... additions
+  (or deletions) alone: the number of flips that are certified, on average over the test nodes.
+  """
+  right = record.test & (record.base.labels == record.truth)
+  num_test = int(record.test.sum())
+  abstains = record.base.eta <= 0
+  surfaces = {
+    name.partition("/")[2]: (certificate.budgets, certificate.certified / num_test)
+    for name, certificate in record.certified.items()
+    if name.startswith("correct/")
+  }
+  orders = [surfaces.pop(name)[1] for name in list(surfaces) if "@" in name]
+  budgets, fraction = surfaces["envelope"]
+  surfaces["orders"] = budgets, np.max([fraction, *orders], axis=0)
+  if record.theta_plus.size == 1:
+    region = _region_surface(job, record, right)  # isotropic
+    budgets = np.argwhere(np.ones(region.shape, bool)).astype(np.float64)
+    surfaces["region"] = budgets, region.ravel() / num_test
+  methods = {}
+  for method, (budgets, fraction) in surfaces.items():
+    methods[method] = {
+      name: _curve(budgets, fraction, axis) for axis, name in enumerate(("additions", "deletions"))
+    }
+  found = {
+    "smoothed_accuracy": float((right & ~abstains).sum() / num_test),
+    "abstention": float(abstains[record.test].mean()),
+    "statistics": dict(zip(*_counted(record.base.method), strict=True)),
+    "theta_plus": record.theta_plus.tolist(),
+    "theta_minus": record.theta_minus.tolist(),
+    "certified_accuracy": methods,
+    "surface": surfaces["orders"][1]
+    .reshape(job.budgets[0] + 1, job.budgets[1] + 1)
+    .round(6)
+    .tolist(),
+    "solve_seconds": {
+      name: float(certificate.solve_time.sum()) for name, certificate in record.certified.items()
+    },
+    "not_optimal": {
+      name: int((certificate.status != "optimal").sum())
+      for name, certificate in record.certified.items()
+    },
+  }
+  milp = record.certified.get("correct/milp")
+  if milp is not None:
+    found["largest_gap"] = float(np.nanmax(milp.gap))
+  return found
+
+
+def _region_surface(job: GraphJob, record: GraphRecord, right: np.ndarray) -> np.ndarray:
+  """Correct test nodes that the exact certificate of ICML 2020 keeps, each on its own."""
+  flips = noise.flips(record.theta_plus, record.theta_minus, record.cells)
+  votes = certificates.from_votes(
+    flips, record.groups, record.selection.votes, record.estimate.votes, alpha=record.alpha
+  )
+  return sparse_smoothing.certified_grid(
+    votes.q_lower[right], record.theta_plus.item(), record.theta_minus.item(), *job.budgets
+  )
+
+
+def _counted(names: Any) -> tuple[list[str], list[int]]:
+  unique, counts = np.unique(np.asarray(names, str), return_counts=True)
+  return unique.tolist(), counts.tolist()
+
+
+def _curve(budgets: np.ndarray, fraction: np.ndarray, axis: int) -> dict[str, Any]:
+  alone = budgets[:, 1 - axis] == 0
+  order = np.argsort(budgets[alone, axis])
+  number, curve = budgets[alone, axis][order], fraction[alone][order]
+  area = metrics.average_certifiable_radius(number, curve)
+  return {"budgets": number.astype(int).tolist(), "curve": curve.tolist(), "area": area}
+
+
+def compare(summaries: Sequence[Path], out: Path) -> str:
+  """Localized against isotropic smoothing over several finished jobs, such as noise levels.
+
+  Writes `pareto-additions.png` and `pareto-deletions.png`: smoothed accuracy against the area under
+  certified accuracy, by each smoothing's strongest method.
+
+  Args:
+    summaries: files `summary.json` of jobs on one graph.
+    out: folder for the figures.
+
+  Returns:
+    A table for a terminal.
+  """
+  lines = [f"{'smoothing':<44}{'accuracy':>9}{'additions':>10}{'deletions':>10}"]
+  points: dict[str, dict[str, list]] = {"additions": {}, "deletions": {}}
+  for path in summaries:
+    summary = json.loads(Path(path).read_text())
+    job = summary["job"]
+    for smoothing in ("localized", "isotropic"):
+      report = summary[smoothing]
+      areas = {
+        kind: max(method[kind]["area"] for method in report["certified_accuracy"].values())
+        for kind in points
+      }
+      accuracy = report["smoothed_accuracy"]
+      name = f"{smoothing}, {job['model_name']}"
+      name += f", {job['partition']}" if smoothing == "localized" else ""
+      for kind, area in areas.items():
+        points[kind].setdefault(name, []).append((area, accuracy))
+      minus = np.asarray(report["theta_minus"])
+      label = f"{name}, theta_minus {minus.min():g} to {minus.max():g}"
+      values = f"{accuracy:>9.3f}{areas['additions']:>10.3f}{areas['deletions']:>10.3f}"
+      lines.append(f"{label:<44}{values}")
+  for kind, found in points.items():
+    figure = graph_plots.pareto_figure(found, f"area under certified accuracy ({kind})")
+    graph_plots.save(out / f"pareto-{kind}.png", figure)
+  return "\n".join(lines)
+
+
+def table(summary: Mapping[str, Any]) -> str:
+  """What a summary says, for a terminal."""
+  localized, isotropic = summary["localized"], summary["isotropic"]
+  curves = [
+    *((f"localized, {name}", curve) for name, curve in localized["certified_accuracy"].items()),
+    *((f"isotropic, {name}", curve) for name, curve in isotropic["certified_accuracy"].items()),
+  ]
+  lines = []
+  for kind, shown in (("additions", (1, 2, 5, 10, 20)), ("deletions", (1, 5, 10, 20, 50))):
+    lines.append(f"certified accuracy, {kind:<12}" + "".join(f"{n:>8}" for n in shown) + "    area")
+    for label, by_kind in curves:
+      budgets, curve = by_kind[kind]["budgets"], by_kind[kind]["curve"]
+      values = "".join(
+        f"{curve[budgets.index(n)]:>8.3f}" if n in budgets else f"{'-':>8}" for n in shown
+      )
+      lines.append(f"  {label:<29}{values}{by_kind[kind]['area']:>8.3f}")
+  for name, part in (("localized", localized), ("isotropic", isotropic)):
+    lines.append(
+      f"{name}: clean accuracy {part['network']['test_accuracy']:.3f} (no noise), "
+      f"{part['smoothed_accuracy']:.3f} (smoothed), abstains {part['abstention']:.3f}; seconds: "
+      + "   ".join(f"{what} {value:.1f}" for what, value in part["seconds"].items())
+    )
+  return "\n".join(lines)
+
+
+def plain(job: GraphJob) -> dict[str, Any]:
+  """A job as it comes back from JSON, without the paths of a machine."""
+  graph = None if job.graph is None else Path(job.graph).name
+  return json.loads(json.dumps(job._replace(data_dir=None, graph=graph)._asdict()))

@@ -1,0 +1,222 @@
+r"""Graph neural networks in Flax: GCN, GAT and APPNP on sparse edges.
+
+All three start with the product of the attributes and a kernel, and that is where the input is
+large: `__call__` takes the attributes [N, D], and `head` their product [N, H] with `first_kernel`,
+which a sparse sampler makes by itself. Both treat axes between the first and the last as a batch,
+so one call serves the copies that several groups see: [N, ..., H] -> logits [N, ..., K]. The node
+axis comes first because gather and segment-sum then move whole rows.
+"""
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+from scipy import sparse
+
+
+class Edges(NamedTuple):
+  """Directed edges with self-loops, sorted by receiver, weighted as a GCN does."""
+
+  senders: jax.Array  # int32 [E]
+  receivers: jax.Array  # int32 [E]
+  weights: jax.Array  # float32 [E]
+
+
+def normalized_edges(adjacency: sparse.csr_array) -> Edges:
+  r"""Edges of :math:`\hat A = D^{-1/2} (A + I) D^{-1/2}`, D the degrees of A + I (host).
+
+  Args:
+    adjacency: [N, N], symmetric, 0 or 1, no self-loops.
+
+  Returns:
+    `Edges`, E the number of non-zeros of A + I.
+
+  Example:
+    >>> normalized_edges(sparse.csr_array(np.array([[0, 1], [1, 0]]))).weights
+    Array([0.5, 0.5, 0.5, 0.5], dtype=float32)
+
+  References:
+    Kipf & Welling 2017 (arXiv 1609.02907), equation 2.
+  """
+  looped = sparse.csr_array(adjacency + sparse.eye_array(adjacency.shape[0]))
+  receivers, senders = looped.tocoo().coords
+  degree = np.diff(looped.indptr)
+  weights = 1 / np.sqrt(degree[receivers] * degree[senders])
+  return Edges(
+    jnp.asarray(senders, jnp.int32),
+    jnp.asarray(receivers, jnp.int32),
+    jnp.asarray(weights, jnp.float32),
+  )
+
+
+def propagate(hidden: jax.Array, edges: Edges, weights: jax.Array) -> jax.Array:
+  """Weighted sum over incoming edges: hidden [N, ..., H], weights [E, ...] -> [N, ..., H]."""
+  weights = weights.reshape(weights.shape + (1,) * (hidden.ndim - weights.ndim))
+  messages = hidden[edges.senders] * weights
+  return jax.ops.segment_sum(
+    messages, edges.receivers, num_segments=hidden.shape[0], indices_are_sorted=True
+  )
+
+
+class GCN(nn.Module):
+  r"""Graph convolutions :math:`h \leftarrow \mathrm{relu}(\hat A h W + b)`, linear at last.
+
+  `widths` lists the hidden layers: (64,) is the usual network of two layers.
+
+  References:
+    Kipf & Welling 2017 (arXiv 1609.02907).
+  """
+
+  num_attributes: int
+  num_classes: int
+  widths: Sequence[int] = (64,)
+  dropout: float = 0.5
+
+  def setup(self) -> None:  # noqa: D102
+    self.first_kernel = _first_kernel(self, self.widths[0])
+    self.dense = [nn.Dense(width, use_bias=False) for width in (*self.widths, self.num_classes)[1:]]
+    self.biases = [
+      self.param(f"bias_{layer}", nn.initializers.zeros, (width,))
+      for layer, width in enumerate((*self.widths, self.num_classes))
+    ]
+    self.drop = nn.Dropout(self.dropout)
+
+  def __call__(self, attributes: jax.Array, edges: Edges, *, train: bool = False) -> jax.Array:
+    """Attributes [N, ..., D] -> logits [N, ..., K]."""
+    return self.head(attributes @ self.first_kernel, edges, train=train)
+
+  def head(self, product: jax.Array, edges: Edges, *, train: bool = False) -> jax.Array:
+    """Attributes times `first_kernel`, [N, ..., H] -> logits [N, ..., K]."""
+    hidden = _plus(propagate(product, edges, edges.weights), self.biases[0])
+    for dense, bias in zip(self.dense, self.biases[1:], strict=True):
+      hidden = dense(self.drop(nn.relu(hidden), deterministic=not train))
+      hidden = _plus(propagate(hidden, edges, edges.weights), bias)
+    return hidden
+
+
+class GAT(nn.Module):
+  r"""Graph attention, two layers: 8 heads that are concatenated, then one.
+
+  :math:`\alpha_{ij} = \mathrm{softmax}_j \mathrm{LeakyReLU}(a_r^\top h_i + a_s^\top h_j)` over the
+  neighbors j of i, i included.
+
+  References:
+    Veličković et al. 2018 (arXiv 1710.10903), section 2.1.
+  """
+
+  num_attributes: int
+  num_classes: int
+  heads: int = 8
+  hidden: int = 8
+  dropout: float = 0.6
+
+  def setup(self) -> None:  # noqa: D102
+    self.first_kernel = _first_kernel(self, self.heads * self.hidden)
+    self.second = nn.Dense(self.num_classes, use_bias=False)
+    glorot = nn.initializers.glorot_uniform()
+    self.attend = [
+      self.param(f"attend_{layer}", glorot, (2, heads, width))
+      for layer, heads, width in ((0, self.heads, self.hidden), (1, 1, self.num_classes))
+    ]
+    zeros = nn.initializers.zeros
+    self.bias_0 = self.param("bias_0", zeros, (self.heads * self.hidden,))
+    self.bias_1 = self.param("bias_1", zeros, (self.num_classes,))
+    self.drop = nn.Dropout(self.dropout)
+
+  def __call__(self, attributes: jax.Array, edges: Edges, *, train: bool = False) -> jax.Array:
+    """Attributes [N, ..., D] -> logits [N, ..., K]."""
+    return self.head(attributes @ self.first_kernel, edges, train=train)
+
+  def head(self, product: jax.Array, edges: Edges, *, train: bool = False) -> jax.Array:
+    """Attributes times `first_kernel`, [N, ..., H] -> logits [N, ..., K]."""
+    hidden = nn.elu(_plus(self._attention(product, edges, self.attend[0], train), self.bias_0))
+    hidden = self.second(self.drop(hidden, deterministic=not train))
+    return _plus(self._attention(hidden, edges, self.attend[1], train), self.bias_1)
+
+  def _attention(
+    self, hidden: jax.Array, edges: Edges, attend: jax.Array, train: bool
+  ) -> jax.Array:
+    heads, width = attend.shape[1:]
+    split = hidden.reshape(hidden.shape[:-1] + (heads, width))
+    to_receiver = jnp.einsum("...hw,hw->...h", split, attend[0])
+    from_sender = jnp.einsum("...hw,hw->...h", split, attend[1])
+    scores = nn.leaky_relu(to_receiver[edges.receivers] + from_sender[edges.senders], 0.2)
+    options: dict[str, Any] = {"num_segments": hidden.shape[0], "indices_are_sorted": True}
+    highest = jax.ops.segment_max(scores, edges.receivers, **options)
+    shares = jnp.exp(scores - highest[edges.receivers])
+    total = jax.ops.segment_sum(shares, edges.receivers, **options)
+    shares = self.drop(shares / total[edges.receivers], deterministic=not train)
+    return propagate(split, edges, shares).reshape(hidden.shape)
+
+
+class APPNP(nn.Module):
+  r"""A perceptron per node, then personalized PageRank.
+
+  :math:`z \leftarrow (1 - \beta) \hat A z + \beta h`, `hops` times from z = h, where h are the
+  perceptron's logits and :math:`\beta` is the teleport probability.
+
+  References:
+    Gasteiger et al. 2019 (arXiv 1810.05997), equations 5 to 7.
+  """
+
+  num_attributes: int
+  num_classes: int
+  hidden: int = 64
+  hops: int = 10
+  teleport: float = 0.15
+  dropout: float = 0.5
+
+  def setup(self) -> None:  # noqa: D102
+    self.first_kernel = _first_kernel(self, self.hidden)
+    self.first_bias = self.param("first_bias", nn.initializers.zeros, (self.hidden,))
+    self.second = nn.Dense(self.num_classes)
+    self.drop = nn.Dropout(self.dropout)
+
+  def __call__(self, attributes: jax.Array, edges: Edges, *, train: bool = False) -> jax.Array:
+    """Attributes [N, ..., D] -> logits [N, ..., K]."""
+    return self.head(attributes @ self.first_kernel, edges, train=train)
+
+  def head(self, product: jax.Array, edges: Edges, *, train: bool = False) -> jax.Array:
+    """Attributes times `first_kernel`, [N, ..., H] -> logits [N, ..., K]."""
+    hidden = nn.relu(_plus(product, self.first_bias))
+    logits = self.second(self.drop(hidden, deterministic=not train))
+    masks = self.drop(
+      jnp.ones((self.hops, *edges.weights.shape)) if train else jnp.ones((self.hops, 1)),
+      deterministic=not train,
+    )
+
+    def hop(spread: jax.Array, mask: jax.Array) -> tuple[jax.Array, None]:
+      further = propagate(spread, edges, edges.weights * mask)
+      return (1 - self.teleport) * further + self.teleport * logits, None
+
+    return jax.lax.scan(hop, logits, masks)[0]
+
+
+def make_model(name: str, num_attributes: int, num_classes: int) -> nn.Module:
+  """One of the networks by name: ``appnp``, ``gcn``, ``gcn6`` (six layers) or ``gat``.
+
+  Example:
+    >>> make_model("appnp", 3703, 6).hops
+    10
+  """
+  if name == "appnp":
+    return APPNP(num_attributes, num_classes)
+  if name == "gcn":
+    return GCN(num_attributes, num_classes)
+  if name == "gcn6":
+    return GCN(num_attributes, num_classes, widths=(64,) * 5)
+  if name == "gat":
+    return GAT(num_attributes, num_classes)
+  raise ValueError(f"`name` must be appnp, gcn, gcn6 or gat, but it is {name!r}.")
+
+
+def _first_kernel(module: nn.Module, width: int) -> jax.Array:
+  glorot = nn.initializers.glorot_uniform()
+  return module.param("first_kernel", glorot, (module.num_attributes, width))
+
+
+def _plus(hidden: jax.Array, bias: jax.Array) -> jax.Array:
+  return hidden + bias.reshape((1,) * (hidden.ndim - 1) + bias.shape)

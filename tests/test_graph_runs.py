@@ -1,0 +1,254 @@
+"""Whole jobs on a toy graph: from a file to certificates on disk, and back by their re-check."""
+
+import argparse
+import json
+
+import jax
+import numpy as np
+import pytest
+from scipy import sparse
+
+from lrs_jax import (
+  graph_cli,
+  graph_jobs,
+  graph_records,
+  graph_runs,
+  graph_training,
+  noise,
+  sparse_flips,
+)
+from lrs_jax.data import citation
+
+
+@pytest.fixture(scope="module")
+def toy(tmp_path_factory):
+  """Three communities of 14 nodes with their own words, in the layout of a graph file."""
+  rng = np.random.default_rng(0)
+  labels = np.repeat([0, 1, 2], 14)
+  same = labels[:, None] == labels
+  upper = np.triu(rng.random((42, 42)) < np.where(same, 0.35, 0.02), 1)
+  words = rng.random((42, 24)) < np.where(labels[:, None] == np.arange(24) % 3, 0.6, 0.05)
+  path = tmp_path_factory.mktemp("graph") / "toy.npz"
+  arrays = {"labels": labels}
+  for name, matrix in (("adj_matrix", upper), ("attr_matrix", words)):
+    matrix = sparse.csr_array(matrix * 1.0)
+    arrays |= {
+      f"{name}.{part}": np.asarray(getattr(matrix, part))
+      for part in ("data", "indices", "indptr", "shape")
+    }
+  np.savez(path, **arrays)
+  return path
+
+
+def toy_job(toy, **options):
+  defaults = {
+    "graph": str(toy), "model_name": "gcn", "per_class": 4, "clusters": 3, "steps": 60,
+    "samples": 400, "selection_samples": 100, "budgets": (2, 4), "theta_plus": (0.02, 0.05),
+    "theta_minus": (0.4, 0.8),
+  }  # fmt: skip
+  return graph_jobs.GraphJob(**{**defaults, **options})
+
+
+@pytest.fixture(scope="module")
+def done(toy, tmp_path_factory):
+  out = tmp_path_factory.mktemp("out")
+  return graph_runs.certify_graph(toy_job(toy), out), out
+
+
+def test_a_job_leaves_its_results_on_disk(done):
+  summary, out = done
+  stored = json.loads((out / "summary.json").read_text())
+  assert stored["localized"]["smoothed_accuracy"] == summary["localized"]["smoothed_accuracy"] > 0.8
+  assert stored["graph"]["test_nodes"] == stored["graph"]["nodes"] - 24
+  for name in ("additions.png", "deletions.png", "heatmap.png"):
+    assert (out / name).stat().st_size > 1000
+  assert "certified accuracy, deletions" in graph_runs.table(stored)
+
+
+def test_methods_are_ordered_and_start_at_the_accuracy(done):
+  summary, _ = done
+  localized = summary["localized"]["certified_accuracy"]
+  for kind in ("additions", "deletions"):
+    naive, lp, envelope = (
+      np.array(localized[m][kind]["curve"]) for m in ("naive", "lp", "envelope")
+    )
+    assert (naive <= envelope).all()
+    assert (lp <= envelope).all()
+    assert envelope[0] == pytest.approx(summary["localized"]["smoothed_accuracy"])
+    assert (np.diff(envelope) <= 0).all()
+  isotropic = summary["isotropic"]["certified_accuracy"]
+  for kind in ("additions", "deletions"):
+    assert isotropic["region"][kind]["curve"][0] <= 1
+    assert len(isotropic["region"][kind]["curve"]) == len(isotropic["envelope"][kind]["curve"])
+
+
+def test_records_come_back_and_are_proven(done):
+  _, out = done
+  for name in ("certificate", "isotropic"):
+    record = graph_records.load(out / "toy" / f"{name}.npz")
+    graph_records.verify(record)
+    graph_records.verify(record, exact=True)
+
+
+def test_tampering_is_refused(done):
+  _, out = done
+  record = graph_records.load(out / "toy" / "certificate.npz")
+  votes = np.roll(record.estimate.votes, 1, axis=1)
+  selected = np.roll(record.selection.votes, 1, axis=1)
+  plus = record.theta_plus * 1.1
+  certificate = record.certified["correct/envelope"]
+  fewer = {
+    **record.certified,
+    "correct/envelope": certificate._replace(caps=certificate.caps * 0.9),
+  }
+  more = {
+    **record.certified, "correct/naive": certificate._replace(certified=certificate.certified + 1)
+  }  # fmt: skip
+  for changed, message in (
+    (record._replace(estimate=record.estimate._replace(votes=votes)), "does not follow"),
+    (record._replace(selection=record.selection._replace(votes=selected)), "does not follow"),
+    (record._replace(alpha=record.alpha * 2), "does not follow"),
+    (record._replace(theta_plus=plus), "does not follow"),
+    (record._replace(truth=record.truth * 0), "targets of"),
+    (record._replace(test=~record.test), "targets of"),
+    (record._replace(certified=fewer), "caps of"),
+    (record._replace(certified=more), "correct/naive"),
+  ):
+    with pytest.raises(ValueError, match=message):
+      graph_records.verify(changed)
+
+
+def test_a_second_run_reuses_network_and_samples(done, toy, monkeypatch):
+  summary, out = done
+  monkeypatch.setattr(graph_training, "train", None)
+  counted = []
+  whole = sparse_flips.class_sums
+
+  def counting(*args, num_samples, **options):
+    counted.append(num_samples)
+    return whole(*args, num_samples=num_samples, **options)
+
+  monkeypatch.setattr(sparse_flips, "class_sums", counting)
+  again = graph_runs.certify_graph(toy_job(toy), out)
+  assert sum(counted) == 0
+  for part in ("localized", "isotropic"):
+    for field in ("certified_accuracy", "surface", "smoothed_accuracy", "network"):
+      assert again[part][field] == summary[part][field]
+
+
+def test_interrupted_sampling_goes_on_with_the_same_samples(done, toy, monkeypatch, tmp_path):
+  _, out = done
+  monkeypatch.setattr(graph_runs, "_PIECE", 20)  # 160 samples on 8 devices
+  whole, pieces = sparse_flips.class_sums, []
+
+  def stops(*args, num_samples, **options):
+    pieces.append(num_samples)
+    if len(pieces) == 4:
+      raise KeyboardInterrupt
+    return whole(*args, num_samples=num_samples, **options)
+
+  job = toy_job(toy)
+  model = next((out / "models").glob("*.npz"))
+  monkeypatch.setattr(sparse_flips, "class_sums", stops)
+  with pytest.raises(KeyboardInterrupt):
+    graph_runs.certify_graph(job, tmp_path / "a", model)
+  assert pieces == [0, 100, 160, 160]
+  monkeypatch.setattr(sparse_flips, "class_sums", whole)
+  graph_runs.certify_graph(job, tmp_path / "a", model)
+  graph_runs.certify_graph(job, tmp_path / "b", model)
+  resumed, straight = (
+    graph_records.load(tmp_path / part / "toy" / "certificate.npz") for part in "ab"
+  )
+  for part in ("selection", "estimate"):
+    jax.tree.map(np.testing.assert_array_equal, getattr(resumed, part), getattr(straight, part))
+
+
+def test_several_jobs_are_compared(done, tmp_path):
+  summary, out = done
+  text = graph_runs.compare([out / "summary.json", out / "summary.json"], tmp_path)
+  assert len(text.splitlines()) == 5
+  best = max(m["deletions"]["area"] for m in summary["localized"]["certified_accuracy"].values())
+  assert f"{best:.3f}" in text
+  assert (tmp_path / "pareto-deletions.png").stat().st_size > 1000
+
+
+def test_command_line_describes_the_same_job(toy):
+  parser = argparse.ArgumentParser()
+  graph_cli.add_options(parser, graph_jobs.DEFAULTS["citeseer"])
+  assert graph_cli.job_from(parser.parse_args([])) == graph_jobs.DEFAULTS["citeseer"]
+  options = parser.parse_args(
+    f"--graph {toy} --model-name gcn --per-class 4 --clusters 3 --steps 60 --samples 400 "
+    "--selection-samples 100 --budgets 2,4 --theta-plus 0.02,0.05 --theta-minus 0.4,0.8".split()
+  )
+  assert graph_cli.job_from(options) == toy_job(toy)
+  assert parser.parse_args(["--theta-minus", "0.5"]).theta_minus == (0.5, 0.5)
+  for wrong in ("--theta-plus x", "--budgets 3", "--scores dkw", "--theta-minus 1,2,3"):
+    with pytest.raises(SystemExit):
+      parser.parse_args(wrong.split())
+
+
+@pytest.mark.parametrize(
+  ("changes", "message"),
+  [
+    ({"theta_plus": (0.1, 1.0)}, r"--theta-plus must lie in \[0, 1\), but one of them is 1.0"),
+    ({"theta_minus": (-0.1, 0.5)}, "--theta-minus"),
+    ({"isotropic_theta_minus": 1.5}, "--isotropic-theta-minus"),
+    ({"alpha": 0.0}, "--alpha"),
+    ({"samples": 0}, "--samples must be at least 1"),
+    ({"budgets": (-1, 2)}, "--budgets"),
+    ({"clusters": 43}, "number of nodes, 42, but it is 43"),
+    ({"per_class": 8}, "has 14 nodes, but 8 for training and 8"),
+    ({"model_name": "mlp"}, "'mlp'"),
+    ({"partition": "louvain"}, "--partition"),
+    ({"learning_rate": 0.0}, "--learning-rate"),
+  ],
+)
+def test_impossible_jobs_are_named(toy, tmp_path, changes, message):
+  with pytest.raises(ValueError, match=message):
+    graph_runs.certify_graph(toy_job(toy, **changes), tmp_path)
+  assert not list(tmp_path.iterdir())
+
+
+def test_no_noise_is_legal_and_certifies_no_flip(done, toy, tmp_path):
+  model = next((done[1] / "models").glob("*.npz"))
+  job = toy_job(toy, theta_plus=(0.0, 0.0), theta_minus=(0.0, 0.0), budgets=(1, 1))
+  report = graph_runs.certify_graph(job, tmp_path, model)["localized"]
+  assert report["smoothed_accuracy"] > 0.8
+  assert report["surface"][0][0] == pytest.approx(report["smoothed_accuracy"])
+  assert report["surface"][0][1] < 1
+
+
+def test_another_network_is_refused(done, toy, tmp_path):
+  _, out = done
+  model = next((out / "models").glob("*.npz"))
+  with pytest.raises(ValueError, match="another network than --model-name gat"):
+    graph_runs.certify_graph(toy_job(toy, model_name="gat"), tmp_path, model)
+
+
+def test_training_learns_and_names_what_is_missing(toy):
+  job = toy_job(toy, steps=60)
+  data = graph_jobs.load(job)
+  flips = graph_jobs.localized_flips(job, data)
+  plan = sparse_flips.plan_flips(data.graph.attributes, flips)
+  labels, split = data.graph.labels, data.split
+  arguments = data.model, data.edges, plan, data.clusters, labels
+  with jax.default_matmul_precision(job.precision):  # as jobs do: compiled once for all
+    _, history = graph_training.train(
+      jax.random.key(0), *arguments, split, num_classes=3, max_steps=60
+    )
+  assert history.validation_loss[history.best] == history.validation_loss.min() < np.log(3) / 2
+  without = citation.Split(split.train[labels[split.train] != 1], split.validation, split.test)
+  with pytest.raises(ValueError, match="no node of class 1"):
+    graph_training.train(jax.random.key(0), *arguments, without, num_classes=3)
+  nobody = citation.Split(split.train, split.validation[:0], split.test)
+  with pytest.raises(ValueError, match="early stopping"):
+    graph_training.train(jax.random.key(0), *arguments, nobody, num_classes=3)
+
+
+def test_an_empty_cluster_changes_nothing(toy):
+  """A cluster without nodes has no caps: whatever its weights, nothing can be spent there."""
+  caps = graph_records.flip_caps(np.array([2, 3]), 5, np.array([[0], [2]]), 3)
+  assert caps[:, 1].tolist() == [0, 0]
+  flips = noise.flips(np.full((3, 3), 0.1), np.full((3, 3), 0.5), np.array([[0], [2]]))
+  plan = sparse_flips.plan_flips(sparse.csr_array(np.eye(2, 5)), flips)
+  assert plan.arrays.minus_index.shape == (3, 3)
