@@ -95,7 +95,7 @@ def bernoulli(probability: float) -> dict[str, float]:
   return {
     "asked": probability,
     "jax.random.bernoulli": float(np.ceil(np.float32(probability) * 2.0**23) / 2**23),
-    "draws.below": float(noise._probability(level)[0, 0]),
+    "draws.below": float(draws.probability(level)[0, 0]),
   }
 
 

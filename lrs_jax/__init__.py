@@ -2,9 +2,10 @@
 
 From the input to the certificate: `partition` cuts the input into cells, `locality` gives every
 group of outputs its noise scale per cell, `noise` makes a smoothing distribution of them,
-`sampling` counts the model's votes on the device, `certificates` turns counts into base
-certificates by the bounds in `confidence`, and `collective` combines them. `metrics` says what the
-result is worth. Networks, data, training, figures and whole jobs are imported by name:
+`sampling` counts the model's votes on the device and `scores` sums its scores, `certificates` turns
+them into base certificates by the bounds in `confidence` and the `corrections` for their number,
+and `collective` combines them. `planning` says beforehand how many samples that takes, `metrics`
+what the result is worth. Networks, data, training, figures and whole jobs are imported by name:
 `lrs_jax.models`, `lrs_jax.data`, `lrs_jax.training`, `lrs_jax.plots`, `lrs_jax.runs`.
 """
 
@@ -12,20 +13,26 @@ from lrs_jax import (
   certificates,
   collective,
   confidence,
+  corrections,
   locality,
   metrics,
   noise,
   partition,
+  planning,
   sampling,
+  scores,
 )
 
 __all__ = [
   "certificates",
   "collective",
   "confidence",
+  "corrections",
   "locality",
   "metrics",
   "noise",
   "partition",
+  "planning",
   "sampling",
+  "scores",
 ]

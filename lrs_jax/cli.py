@@ -6,7 +6,7 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from lrs_jax import jobs
+from lrs_jax import graph_cli, graph_jobs, jobs
 
 Run = Callable[[argparse.Namespace], int]
 
@@ -41,7 +41,10 @@ def _parser() -> argparse.ArgumentParser:
   commands = parser.add_subparsers(dest="command", required=True)
   certify = commands.add_parser("certify", help="train or load a network, sample, certify, draw")
   train = commands.add_parser("train", help="only train the network that `certify` would use")
-  for command, run in ((certify, _certify), (train, _train)):
+  for command, run, run_graph in (
+    (certify, _certify, graph_cli.certify),
+    (train, _train, graph_cli.train),
+  ):
     data = command.add_subparsers(dest="data", required=True, metavar="DATA")
     for name, text in (
       ("scenes", "handwritten digits on textured canvases: embedded, no download"),
@@ -52,6 +55,14 @@ def _parser() -> argparse.ArgumentParser:
         jobs.DEFAULTS[name],
         run,
       )
+    for name, default in graph_jobs.DEFAULTS.items():
+      graph = data.add_parser(
+        name,
+        help=f"citation graph; --data-dir holds {name}.npz, or --graph FILE",
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+      )
+      graph_cli.add_options(graph, default)
+      graph.set_defaults(run=run_graph)
   verify = commands.add_parser(
     "verify", help="re-check stored certificates from their counts, without trusting a solver"
   )
@@ -187,21 +198,22 @@ def _train(options: argparse.Namespace) -> int:
 
 
 def _verify(options: argparse.Namespace) -> int:
-  from lrs_jax import records
+  from lrs_jax import graph_records, records, storage
 
   paths = []
   for path in options.paths:
     found = sorted(path.rglob("*.npz")) if path.is_dir() else [path]
-    found = [file for file in found if file.parent.name != "models"]
+    found = [file for file in found if file.parent.name != "models" and ".partial" not in file.name]
     if not found:
       raise ValueError(f"no certificates under {path}.")
     paths += found
   failures = 0
   for path in paths:
     try:
-      record = records.load(path)
-      records.verify(record, exact=options.exact)
-      print(f"{path}: proven, {len(record.radii)} budgets, {', '.join(record.certified)}")
+      kind = graph_records if "kind" in storage.load_arrays(path) else records
+      record = kind.load(path)
+      kind.verify(record, exact=options.exact)
+      print(f"{path}: proven, {', '.join(record.certified)}")
     except ValueError as error:
       failures += 1
       print(f"{path}: REFUSED: {error}", file=sys.stderr)

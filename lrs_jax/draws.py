@@ -21,6 +21,7 @@ import math
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 
 def normal(key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
@@ -109,6 +110,32 @@ def below(words: jax.Array, threshold: jax.Array) -> jax.Array:
 
 ALWAYS = 2**32 - 1
 """The threshold of probability 1, which 32 bits could not tell from 1 - 2^-32."""
+
+
+def threshold(probability: np.ndarray, up: np.ndarray) -> np.ndarray:
+  """Thresholds for `below`: multiples of 2^-32, rounded up or down (host).
+
+  Args:
+    probability: float64, in [0, 1].
+    up: bool, of the same shape: whether to round up.
+
+  Returns:
+    uint32. Only 0 gives 0, if rounded up, and only 1 gives `ALWAYS`.
+  """
+  scaled = np.where(up, np.ceil(probability * 2.0**32), np.floor(probability * 2.0**32))
+  return np.where(probability == 1, ALWAYS, np.minimum(scaled, ALWAYS - 1)).astype(np.uint32)
+
+
+def probability(threshold: np.ndarray) -> np.ndarray:
+  """The probability that `below` has at a threshold, exactly (host).
+
+  Args:
+    threshold: uint32.
+
+  Returns:
+    float64.
+  """
+  return np.where(threshold == ALWAYS, 1.0, threshold / 2.0**32)
 
 
 def _unit(high: jax.Array, low: jax.Array) -> jax.Array:

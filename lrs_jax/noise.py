@@ -10,18 +10,15 @@ The noise and the weights come from the same arrays. What a device can represent
 probabilities that are multiples of :math:`2^{-32}`) is rounded to the noisier side, so that the
 weights of the stated level hold for what is drawn.
 
-=========  ===  ==========================================  ==============================  ========
-family     p    weights                                     eta of votes, q > 1/2           ... soft
-=========  ===  ==========================================  ==============================  ========
-gaussian   2    :math:`1/\sigma^2`                          :math:`\Phi^{-1}(q)^2`          or V
-uniform    1    :math:`1/\lambda`                           :math:`2q - 1`
-laplace    1    :math:`1/s`                                 :math:`-\ln(2(1-q))`            or V
-ablation   0    :math:`-\ln\rho`                            :math:`-\ln(3/2 - q)`
-flips      0    :math:`\ln(1 + \chi^2)`, A = 2              :math:`-\ln(4q(1-q))`           or V
-=========  ===  ==========================================  ==============================  ========
-
-Soft scores of mean at least mu have the eta of votes with mu in the place of q, or
-:math:`V = \ln(1 + (\mu - 1/2)^2 / v)` if it is greater, where v bounds the variance from above.
+=========  ===  =======================================================
+family     p    weights
+=========  ===  =======================================================
+gaussian   2    :math:`1/\sigma^2`
+uniform    1    :math:`1/\lambda`
+laplace    1    :math:`1/s`
+ablation   0    :math:`-\ln\rho`
+flips      0    :math:`\ln(1 + \chi^2)`, for additions and for deletions
+=========  ===  =======================================================
 """
 
 from collections.abc import Callable
@@ -32,9 +29,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
-from scipy import special
 
-from lrs_jax import draws
+from lrs_jax import draws, eta
 
 
 class SmoothingDistribution(NamedTuple):
@@ -123,7 +119,7 @@ def gaussian(scale: ArrayLike, cells: ArrayLike) -> SmoothingDistribution:
     Cohen et al. 2019 (arXiv 1902.02918), theorem 1, after rescaling each coordinate by its
     standard deviation; Schuchardt et al. 2023 (arXiv 2210.16140), proposition 4.1 and section 6.
   """
-  return _location_scale("gaussian", scale, cells, _draw_normal, 2, _eta_gaussian, _soft_better)
+  return _location_scale("gaussian", scale, cells, _draw_normal, 2, eta.gaussian, eta.better)
 
 
 def uniform(scale: ArrayLike, cells: ArrayLike) -> SmoothingDistribution:
@@ -149,7 +145,7 @@ def uniform(scale: ArrayLike, cells: ArrayLike) -> SmoothingDistribution:
   References:
     Yang et al. 2020 (arXiv 2002.08118), section 4, the uniform distribution against l1.
   """
-  return _location_scale("uniform", scale, cells, _draw_uniform, 1, _eta_uniform, _soft_mean)
+  return _location_scale("uniform", scale, cells, _draw_uniform, 1, eta.uniform, eta.mean_alone)
 
 
 def laplace(scale: ArrayLike, cells: ArrayLike) -> SmoothingDistribution:
@@ -176,7 +172,7 @@ def laplace(scale: ArrayLike, cells: ArrayLike) -> SmoothingDistribution:
     theorem 1. Variance: Schuchardt et al. 2023 (arXiv 2210.16140), appendix F, with
     :math:`\tfrac23 e^t + \tfrac13 e^{-2t} \le e^t`.
   """
-  return _location_scale("laplace", scale, cells, _draw_laplace, 1, _eta_laplace, _soft_better)
+  return _location_scale("laplace", scale, cells, _draw_laplace, 1, eta.laplace, eta.better)
 
 
 def ablation(rho: ArrayLike, cells: ArrayLike, *, fill: float = 0.0) -> SmoothingDistribution:
@@ -213,9 +209,9 @@ def ablation(rho: ArrayLike, cells: ArrayLike, *, fill: float = 0.0) -> Smoothin
   rho, cells = _levels_and_cells("rho", rho, cells)
   if not ((rho > 0) & (rho <= 1)).all():
     raise ValueError(f"`rho` must lie in (0, 1], but it ranges from {rho.min()} to {rho.max()}.")
-  threshold = _threshold(rho, up=np.full(rho.shape, True))
+  threshold = draws.threshold(rho, up=np.full(rho.shape, True))
   levels = threshold, np.full(rho.shape, fill, np.float32)
-  weights = 0.0 - np.log(np.minimum(rho, _probability(threshold)))[None]
+  weights = 0.0 - np.log(np.minimum(rho, draws.probability(threshold)))[None]
   return SmoothingDistribution(
     "ablation",
     rho,
@@ -223,9 +219,9 @@ def ablation(rho: ArrayLike, cells: ArrayLike, *, fill: float = 0.0) -> Smoothin
     cells,
     _draw_bits_per_entry,
     _hide,
-    _up(weights),
-    _eta_ablation,
-    partial(_soft_mean, _eta_ablation),
+    eta.round_up(weights),
+    eta.ablation,
+    partial(eta.mean_alone, eta.ablation),
     p=0,
   )
 
@@ -280,8 +276,8 @@ def flips(theta_plus: ArrayLike, theta_minus: ArrayLike, cells: ArrayLike) -> Sm
         f"but it ranges from {theta.min()} to {theta.max()}."
       )
   up = plus + minus < 1  # towards theta_plus + theta_minus = 1, where nothing is left of the input
-  levels = _threshold(plus, up), _threshold(minus, up)
-  drawn = _flip_weights(*(_probability(threshold) for threshold in levels))
+  levels = draws.threshold(plus, up), draws.threshold(minus, up)
+  drawn = _flip_weights(*(draws.probability(threshold) for threshold in levels))
   weights = np.maximum(_flip_weights(plus, minus), drawn)
   weights = np.where(hidden, 0.0, weights)
   return SmoothingDistribution(
@@ -292,8 +288,8 @@ def flips(theta_plus: ArrayLike, theta_minus: ArrayLike, cells: ArrayLike) -> Sm
     _draw_bits,
     _flip,
     weights,
-    _eta_flips,
-    _eta_variance,
+    eta.flips,
+    eta.variance,
     p=0,
   )
 
@@ -304,8 +300,8 @@ def _location_scale(
   cells: ArrayLike,
   draw: Callable,
   p: int,
-  eta: Callable,
-  eta_soft: Callable,
+  of_votes: Callable,
+  of_scores: Callable,
 ) -> SmoothingDistribution:
   scale, cells = _levels_and_cells("scale", scale, cells)
   hidden = np.isinf(scale)
@@ -316,9 +312,18 @@ def _location_scale(
     )
   level = scale.astype(np.float32)
   level = np.where(level < scale, np.nextafter(level, np.float32(np.inf)), level)
-  weights = np.where(hidden, 0.0, _up(1 / scale**p))[None]
+  weights = np.where(hidden, 0.0, eta.round_up(1 / scale**p))[None]
   return SmoothingDistribution(
-    family, scale, level, cells, draw, _add_scaled, weights, eta, partial(eta_soft, eta), p
+    family,
+    scale,
+    level,
+    cells,
+    draw,
+    _add_scaled,
+    weights,
+    of_votes,
+    partial(of_scores, of_votes),
+    p,
   )
 
 
@@ -378,84 +383,8 @@ def _flip(x: jax.Array, words: jax.Array, level: tuple[jax.Array, jax.Array]) ->
   return ((x != 0) ^ draws.below(words, jnp.where(x != 0, minus, plus))).astype(x.dtype)
 
 
-def _threshold(probability: np.ndarray, up: np.ndarray) -> np.ndarray:
-  """uint32 thresholds for `draws.below`: multiples of 2^-32, rounded up or down (host)."""
-  scaled = np.where(up, np.ceil(probability * 2.0**32), np.floor(probability * 2.0**32))
-  threshold = np.minimum(scaled, draws.ALWAYS - 1).astype(np.uint32)
-  return np.where(probability == 1, np.uint32(draws.ALWAYS), threshold)
-
-
-def _probability(threshold: np.ndarray) -> np.ndarray:
-  """The probability that `draws.below` has, exactly (host)."""
-  return np.where(threshold == draws.ALWAYS, 1.0, threshold / 2.0**32)
-
-
-# Certificates (host, float64). NumPy's and SciPy's functions are good to a few units in the last
-# place here, which `_up` and `_down` exceed; tests compare with 50 digits.
-
-
-def _up(value: np.ndarray) -> np.ndarray:
-  return value * (1 + 2.0**-48)
-
-
-def _down(value: np.ndarray) -> np.ndarray:
-  return value * (1 - 2.0**-48)
-
-
 def _flip_weights(plus: np.ndarray, minus: np.ndarray) -> np.ndarray:
   """ln(1 + chi^2) between the distributions of a noisy 0 and a noisy 1, [2, G, C], rounded up."""
   with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
     squared = (np.abs(1 - minus - plus) + 2.0**-53) ** 2
-    return _up(np.log1p(squared / np.stack([plus * (1 - plus), minus * (1 - minus)])))
-
-
-def _majority(q_lower: ArrayLike, eta: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
-  """Rounds eta(q) down, and abstains, eta = 0, where q <= 1/2 or is not a number."""
-  q = np.asarray(q_lower, np.float64)
-  certified = q > 0.5
-  with np.errstate(divide="ignore"):
-    value = eta(np.where(certified, np.minimum(q, 1.0), 1.0))
-  return np.where(certified, np.maximum(_down(value), 0.0), 0.0)
-
-
-def _eta_gaussian(q_lower: ArrayLike) -> np.ndarray:
-  return _majority(q_lower, lambda q: special.ndtri(q) ** 2)
-
-
-def _eta_uniform(q_lower: ArrayLike) -> np.ndarray:
-  return _majority(q_lower, lambda q: 2 * q - 1)
-
-
-def _eta_laplace(q_lower: ArrayLike) -> np.ndarray:
-  return _majority(q_lower, lambda q: -np.log(2 * (1 - q)))
-
-
-def _eta_ablation(q_lower: ArrayLike) -> np.ndarray:
-  return _majority(q_lower, lambda q: -np.log(1.5 - q))
-
-
-def _eta_flips(q_lower: ArrayLike) -> np.ndarray:
-  def eta(q: np.ndarray) -> np.ndarray:
-    near_half = np.minimum(q, 0.75)  # each formula where it does not cancel
-    return np.where(
-      q < 0.75, -np.log1p(-((2 * near_half - 1) ** 2)), -np.log(4 * np.maximum(q, 0.75) * (1 - q))
-    )
-
-  return _majority(q_lower, eta)
-
-
-def _eta_variance(mean_lower: ArrayLike, variance_upper: ArrayLike) -> np.ndarray:
-  def eta(mean: np.ndarray) -> np.ndarray:
-    # Scores in [0, 1] of mean m >= mean > 1/2 have variance m (1 - m) <= mean (1 - mean) at most.
-    variance = np.minimum(np.asarray(variance_upper, np.float64), mean * (1 - mean))
-    return np.log1p((mean - 0.5) ** 2 / np.where(np.isnan(variance), np.inf, variance))
-
-  return _majority(mean_lower, eta)
-
-
-def _soft_better(eta: Callable, mean_lower: ArrayLike, variance_upper: ArrayLike) -> np.ndarray:
-  return np.maximum(eta(mean_lower), _eta_variance(mean_lower, variance_upper))
-
-
-def _soft_mean(eta: Callable, mean_lower: ArrayLike, variance_upper: ArrayLike) -> np.ndarray:
-  return eta(mean_lower)
+    return eta.round_up(np.log1p(squared / np.stack([plus * (1 - plus), minus * (1 - minus)])))

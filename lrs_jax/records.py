@@ -1,7 +1,6 @@
 """A certified input on disk: all from the counts to the witnesses, and its re-check (host)."""
 
 import hashlib
-import math
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -227,18 +226,3 @@ def _same(stored: np.ndarray, again: np.ndarray) -> bool:
   if stored.dtype.kind == "f":
     return bool(np.allclose(stored, again, rtol=1e-9, atol=0.0))
   return bool(np.array_equal(stored, again))
-
-
-def nothing_certifiable(num_outputs: int, num_samples: int, alpha: float) -> int | None:
-  r"""The samples needed before any output can be certified, if there are too few; else None.
-
-  Even if all S votes agree, :math:`q = (\alpha / N)^{1/S} > 1/2` needs
-  :math:`S > \log_2(N / \alpha)`.
-
-  Example:
-    >>> nothing_certifiable(num_outputs=6144, num_samples=10, alpha=0.01)
-    20
-    >>> nothing_certifiable(num_outputs=6144, num_samples=20, alpha=0.01)
-  """
-  needed = math.floor(math.log2(max(num_outputs, 1) / alpha)) + 1
-  return needed if num_samples < needed else None

@@ -18,11 +18,11 @@ from matplotlib.figure import Figure
 from tqdm import tqdm
 
 from lrs_jax import (
-  certificates,
   checkpoints,
   jobs,
   metrics,
   noise,
+  planning,
   plots,
   records,
   sampling,
@@ -77,23 +77,24 @@ def certify_images(job: ImageJob, out: Path, model: Path | None = None) -> dict[
   jobs.check(job)
   test = jobs.load_images(job, "test", job.images)
   num_outputs = math.prod(job.size)
-  needed = records.nothing_certifiable(num_outputs, job.samples, job.alpha)
-  if needed is not None:
+  localized_noise, isotropic_noise = jobs.localized_noise(job), jobs.isotropic_noise(job)
+  plan = planning.samples_needed(isotropic_noise, 0, num_outputs=num_outputs, alpha=job.alpha)
+  if job.samples < plan.num_samples:
     raise ValueError(
       f"--samples {job.samples} cannot certify any of {num_outputs} pixels at --alpha {job.alpha}: "
-      f"at least {needed} samples are needed."
+      f"at least {plan.num_samples[0]:.0f} samples are needed."
     )
   training_seconds, params, digest = obtain_model(job, out, model)
   out.mkdir(parents=True, exist_ok=True)  # better refused now than after sampling
   localized = Smoothed(
     "certificate",
-    jobs.localized_noise(job),
+    localized_noise,
     jobs.output_groups(job).reshape(-1),
     tuple(dict.fromkeys((job.method, *_COMPARED))),
     jobs.network_windows(job, jobs.output_groups(job)),
   )
   isotropic = Smoothed(
-    "isotropic", jobs.isotropic_noise(job), np.zeros(num_outputs, np.int32), ("envelope",), None
+    "isotropic", isotropic_noise, np.zeros(num_outputs, np.int32), ("envelope",), None
   )
   radii = job_radii(job, (localized, isotropic))
   common = {"job": _plain(job), "model": digest, "versions": versions()}
@@ -161,16 +162,15 @@ def job_radii(job: ImageJob, smoothings: tuple[Smoothed, ...]) -> np.ndarray:
   """
   if job.budgets is not None:
     return np.unique(np.asarray(job.budgets, np.float64))
-  votes = np.asarray([[job.samples]])
-  alpha = job.alpha / math.prod(job.size)
   farthest = 0.0
   for smoothed in smoothings:
-    one = np.zeros(1, np.int32)
-    best = certificates.from_votes(smoothed.distribution, one, votes, votes, alpha=alpha)
+    eta = planning.reachable_eta(
+      smoothed.distribution, job.samples, num_outputs=math.prod(job.size), alpha=job.alpha
+    )
     weights = smoothed.distribution.weights[0]
     with np.errstate(divide="ignore"):
       spread, spent = 1 / weights.mean(axis=1).min(), 1 / weights.min(axis=0).max()
-    reach = (float(best.eta[0]) * min(spread, spent)) ** (1 / smoothed.distribution.p)
+    reach = (float(eta) * min(spread, spent)) ** (1 / smoothed.distribution.p)
     farthest = max(farthest, reach)
   return np.linspace(0, float(f"{farthest * 1.005:.3g}"), 41)
 

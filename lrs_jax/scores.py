@@ -189,9 +189,13 @@ def _score_sums(
 
 
 def _to_255(scores: jax.Array) -> jax.Array:
-  """Rounds scores in [0, 1] down to multiples of 1/255, as int32; what is not a number to 0."""
+  """Rounds scores in [0, 1] down to multiples of 1/255, as int32; what is not a number to 0.
+
+  In integers, because 255 times a float32 number may be rounded up to the next integer.
+  """
   scores = jnp.where(jnp.isnan(scores), 0.0, scores).astype(jnp.float32)
-  return jnp.floor(jnp.clip(scores, 0.0, 1.0) * 255).astype(jnp.int32)
+  fixed = jnp.floor(jnp.clip(scores, 0.0, 1.0) * 2.0**24).astype(jnp.uint32)  # exact, but for floor
+  return (fixed * 255 >> 24).astype(jnp.int32)
 
 
 def _add_limbs(limbs: jax.Array, value: jax.Array) -> jax.Array:

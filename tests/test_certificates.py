@@ -88,7 +88,7 @@ def random_sums(seed, num_samples):
 
 
 @pytest.mark.parametrize("family", [GAUSSIAN, FLIPS])
-@pytest.mark.parametrize("method", ["votes", "kl", "bernstein", "dkw"])
+@pytest.mark.parametrize("method", ["votes", "kl", "mixed", "bernstein", "dkw"])
 def test_from_scores_with_one_method(family, method):
   selection, estimate = random_sums(0, 500), random_sums(1, 5000)
   level = 0.01 / 5
@@ -113,7 +113,7 @@ def test_from_scores_with_one_method(family, method):
 
 def test_methods_are_chosen_by_the_selection_alone():
   selection = random_sums(0, 500)
-  methods = ("votes", "kl", "bernstein", "dkw")
+  methods = ("votes", "kl", "mixed", "bernstein", "dkw")
   bases = [
     from_scores(FLIPS, [0] * 5, [0] * 5, selection, estimate, alpha=0.01, methods=methods)
     for estimate in (
@@ -130,7 +130,7 @@ def test_methods_are_chosen_by_the_selection_alone():
   }
   for n, method in enumerate(bases[0].method):
     assert bases[0].eta[n] == single[method].eta[n]
-  assert set(bases[0].method) == {"votes", "kl"}
+  assert set(bases[0].method) == {"votes", "mixed"}
 
 
 def test_a_mean_alone_has_all_of_alpha():

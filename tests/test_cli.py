@@ -103,11 +103,16 @@ def test_camvid_trains_and_certifies(tmp_path, capsys, monkeypatch):
   make_camvid(tmp_path / "camvid", size=(24, 16))
   monkeypatch.setenv("LRS_JAX_DATA", str(tmp_path))
   out = tmp_path / "out"
-  arguments = ["camvid", *TOY, "--images", "1", "--out", str(out)]
+  arguments = ["camvid", *TOY, "--hide-beyond", "0", "--images", "1", "--out", str(out)]
   assert main(["train", *arguments]) == 0
   assert "trained in" in capsys.readouterr().out
-  assert main(["certify", *arguments, "--std-max", "1.0", "--hide-beyond", "1"]) == 0
-  assert (out / "000" / "certificate.npz").exists()
+  (trained,) = (out / "models").iterdir()
+  before = trained.stat().st_mtime_ns
+  assert main(["certify", *arguments, "--method", "milp"]) == 0
+  assert trained.stat().st_mtime_ns == before  # found by its configuration, not trained again
+  record = records.load(out / "000" / "certificate.npz")
+  assert np.isinf(record.scales).sum() == 12  # of 2 x 2 cells every group sees its own only
+  assert "all/milp" in record.certified
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,7 @@ from lrs_jax.confidence import (
   score_bounds_bernstein,
   score_bounds_dkw,
   score_bounds_kl,
+  score_bounds_mixed,
 )
 
 mp.mp.dps = 50
@@ -157,18 +158,29 @@ def test_kl_is_rounded_soundly(histogram, alpha, center, share):
 def test_bernstein_is_rounded_soundly(histogram, alpha):
   total, squares, trials = map(int, exact_sums(histogram))
   bounds = score_bounds_bernstein(total, squares, trials, alpha)
-  if trials == 1:
-    assert (bounds.mean, bounds.variance) == (0, 0.25)
-    return
   log_term = -mp.log(mp.mpf(alpha) / 2)
-  variance = mp.mpf(trials * squares - total**2) / (trials * (trials - 1) * 255**2)
-  std = mp.sqrt(variance) + mp.sqrt(2 * log_term / (trials - 1))
+  std = mp.mpf(1) / 2
+  if trials > 1:
+    variance = mp.mpf(trials * squares - total**2) / (trials * (trials - 1) * 255**2)
+    std = min(std, mp.sqrt(variance) + mp.sqrt(2 * log_term / (trials - 1)))
   mean = mp.mpf(total) / (255 * trials)
   mean -= std * mp.sqrt(2 * log_term / trials) + log_term / (3 * trials)
   assert bounds.mean <= max(mean, 0)
   assert bounds.mean >= mean - 1e-12
-  assert bounds.variance >= min(std**2, 0.25)
+  assert bounds.variance >= std**2
   assert bounds.variance <= std**2 * (1 + 1e-12)
+
+
+@given(histograms(), ALPHA, st.integers(0, 255))
+@settings(deadline=None, max_examples=60)
+def test_mixed_is_rounded_soundly(histogram, alpha, center):
+  total, squares, trials = map(int, exact_sums(histogram))
+  bounds = score_bounds_mixed(total, squares, trials, alpha, center=center)
+  assert bounds.variance == score_bounds_kl(total, squares, trials, alpha, center=center).variance
+  log_term = -mp.log(mp.mpf(alpha) / 2) / trials
+  mean = mp.mpf(total) / (255 * trials)
+  mean -= mp.sqrt(2 * mp.mpf(float(bounds.variance)) * log_term) + log_term / 3
+  assert mean - 1e-12 <= bounds.mean <= max(mean, 0)
 
 
 @given(histograms(), ALPHA)
@@ -229,6 +241,7 @@ def test_constant_scores(level, trials):
   total, squares = [trials * level], [trials * level**2]
   for bounds in (
     score_bounds_kl(total, squares, trials, 0.01, center=level),
+    score_bounds_mixed(total, squares, trials, 0.01, center=level),
     score_bounds_bernstein(total, squares, trials, 0.01),
     score_bounds_dkw(histogram, 0.01),
   ):
@@ -244,6 +257,7 @@ def test_level_zero_says_nothing():
   histogram[0, 255] = 100
   for bounds in (
     score_bounds_kl([25500], [255**2 * 100], 100, 0.0, center=255),
+    score_bounds_mixed([25500], [255**2 * 100], 100, 0.0, center=255),
     score_bounds_bernstein([25500], [255**2 * 100], 100, 0.0),
     score_bounds_dkw(histogram, 0.0),
   ):
@@ -255,6 +269,7 @@ def test_no_outputs():
   assert clopper_pearson_lower(empty, 10, 0.1).shape == (0,)
   for bounds in (
     score_bounds_kl(empty, empty, 10, 0.1, center=empty),
+    score_bounds_mixed(empty, empty, 10, 0.1, center=empty),
     score_bounds_bernstein(empty, empty, 10, 0.1),
     score_bounds_dkw(np.zeros((0, 256), np.int64), 0.1),
   ):

@@ -204,7 +204,7 @@ THETA = st.one_of(st.just(0.0), st.floats(0, 1, exclude_max=True), st.floats(0, 
 @settings(deadline=None)
 def test_flip_weights_cover_stated_and_drawn(plus, minus):
   distribution = noise.flips([[plus]], [[minus]], [0])
-  drawn = [float(noise._probability(level)[0, 0]) for level in distribution.levels]
+  drawn = [float(draws.probability(level)[0, 0]) for level in distribution.levels]
   for theta, exact in zip((plus, minus), drawn, strict=True):
     assert (theta == 0) == (exact == 0)
     assert abs(theta - exact) < 2**-31
@@ -227,7 +227,7 @@ def test_flip_weights_cover_stated_and_drawn(plus, minus):
 @settings(deadline=None)
 def test_ablation_weights_cover_stated_and_drawn(rho):
   distribution = noise.ablation([[rho]], [0])
-  drawn = float(noise._probability(distribution.levels[0])[0, 0])
+  drawn = float(draws.probability(distribution.levels[0])[0, 0])
   for truth in (rho, drawn):
     assert mp.mpf(float(distribution.weights[0, 0, 0])) >= -mp.log(mp.mpf(truth))
 

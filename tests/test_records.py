@@ -129,10 +129,3 @@ def test_no_record_is_one_clear_error(tmp_path):
   np.savez(tmp_path / "other.npz", digest=np.asarray(records._digest({})))
   with pytest.raises(ValueError, match="is not a certificate of lrs-jax"):
     records.load(tmp_path / "other.npz")
-
-
-@pytest.mark.parametrize("num_outputs", [1, 100, 6144])
-def test_the_number_of_samples_needed_is_the_first_that_certifies(num_outputs):
-  needed = records.nothing_certifiable(num_outputs, 1, 0.01)
-  assert (0.01 / num_outputs) ** (1 / needed) > 0.5
-  assert (0.01 / num_outputs) ** (1 / (needed - 1)) <= 0.5

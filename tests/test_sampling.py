@@ -183,7 +183,14 @@ def lowered_arguments(num_samples):
   sample_range = jnp.asarray((0, num_samples), jnp.int32)
   levels = jax.tree.map(jnp.asarray, gaussian.levels), jnp.asarray(CELLS, jnp.int32)
   groups = jnp.asarray(GROUPS, jnp.int32)
-  return sample_range, (jax.random.key(0), jnp.asarray(PARAMS), jnp.asarray(X), levels, groups)
+  return sample_range, (
+    jax.random.key(0),
+    jnp.asarray(PARAMS),
+    jnp.asarray(X),
+    levels,
+    groups,
+    None,
+  )
 
 
 def static_options(chunk_size):
@@ -212,7 +219,7 @@ def test_the_loop_around_a_u_net_lowers_for_tpu():
     (
       jax.random.key(0), variables, x,
       (jax.tree.map(jnp.asarray, gaussian.levels), jnp.zeros(x.shape, jnp.int32)),
-      jnp.zeros(42, jnp.int32),
+      jnp.zeros(42, jnp.int32), None,
     ),
   )  # fmt: skip
   options = {**static_options(chunk_size=2), "apply": model.apply, "num_classes": 3}

@@ -40,7 +40,7 @@ def by_hand(num_samples):
     logits = np.stack(by_group)[GROUPS, np.arange(4)]
     score = np.clip(logits, 0, 1)[np.arange(4), LABELS]
     vote = logits.argmax(axis=-1) == LABELS
-    values.append((np.floor(score * np.float32(255)), vote))
+    values.append((np.floor(score * 2.0**24) * 255 // 2**24, vote))
   return np.asarray(values, np.int64).transpose(1, 0, 2)
 
 
@@ -85,9 +85,16 @@ def test_votes_are_those_of_vote_counts():
 
 def test_scores_are_rounded_down():
   below = np.nextafter(np.float32(1), np.float32(0))
-  values = jnp.asarray([0.0, 1.0, below, 127 / 255, 0.5, -1.0, 2.0, np.nan], jnp.float32)
-  expected = [0, 255, 254, 127, 127, 0, 255, 0]
-  np.testing.assert_array_equal(scores._to_255(values), expected)
+  multiples = (np.arange(256) / 255).astype(np.float32)
+  around = [np.nextafter(multiples, np.float32(end)) for end in (0, 1)]
+  values = np.concatenate([[0, 1, below, 0.5, 1e-9], multiples, *around]).astype(np.float32)
+  rounded = np.asarray(scores._to_255(jnp.asarray(values)))
+  exact = 255 * values.astype(np.float64)  # 8 times 24 bits: no rounding
+  assert (rounded <= exact).all()
+  assert (exact - rounded < 1 + 255 * 2.0**-24).all()
+  np.testing.assert_array_equal(rounded[:5], [0, 255, 254, 127, 0])
+  outside = jnp.asarray([-1.0, 2.0, np.nan], jnp.float32)
+  np.testing.assert_array_equal(scores._to_255(outside), [0, 255, 0])
 
 
 def test_softmax_is_the_default_score():

@@ -1,12 +1,13 @@
 """Attacks, and what falls under them: lower bounds that are attained (host)."""
 
+import time
 from bisect import bisect_right
 from fractions import Fraction
 from typing import Any
 
 import numpy as np
 
-from lrs_jax.collective import highs
+from lrs_jax.collective import highs, incremental
 from lrs_jax.collective.problem import Given, Problem, Region
 
 
@@ -85,12 +86,36 @@ def near(
 
 
 def seek(
-  solver: Any, problem: Problem, index: int, region: Region, proposed: np.ndarray | None
+  solver: Any,
+  problem: Problem,
+  index: int,
+  region: Region,
+  proposed: np.ndarray | None,
+  enough: float,
+  deadline: float,
 ) -> tuple[np.ndarray, int]:
-  """The best attack that rounding an LP's finds."""
-  if proposed is None:
-    return np.zeros_like(problem.caps), 0
-  return near(solver, problem, index, region, proposed, -1)
+  """The best attack that rounding an LP's finds and, if that is not enough, the MILP's.
+
+  The latter over coarse levels, then over finer ones around what it found, while that helps. Of
+  the time until the deadline it takes a tenth, at most.
+  """
+  attack, best = np.zeros_like(problem.caps), 0
+  if proposed is not None:
+    attack, best = near(solver, problem, index, region, proposed, -1)
+  limit = min(1.0, (deadline - time.perf_counter()) / 40)
+  levels = incremental.coarse_levels(problem, region)
+  for _ in range(4):
+    if best >= enough or limit <= 0:
+      break
+    found = incremental.propose(solver, problem, region, levels, time_limit=limit, gap=1e-3)
+    if found is None:
+      break
+    candidate, count = near(solver, problem, index, region, found, best)
+    if count <= best:
+      break
+    attack, best = candidate, count
+    levels = incremental.fine_levels(problem, region, levels, perceive(region, attack))
+  return attack, best
 
 
 def perceive(region: Region, b: np.ndarray) -> np.ndarray:

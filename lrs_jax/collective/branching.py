@@ -60,11 +60,14 @@ def branch(solver: Any, problem: Problem, index: int, *, gap: float, deadline: f
   stuck = nodes[0]._replace(bound=0.0)  # of the nodes that cannot be split, that of largest bound
   status, interrupted = "optimal", False
   try:
-    attack, best = attacks.seek(solver, problem, index, nodes[0].region, nodes[0].attack)
+    root = nodes[0]
+    enough = math.floor(root.bound) - allowed
+    attack, best = attacks.seek(solver, problem, index, root.region, root.attack, enough, deadline)
     while queue:
       number = queue[0][1]
       node = nodes[number]
-      if math.floor(max(node.bound, stuck.bound)) - best <= allowed:
+      target = math.floor(best + allowed) + 1  # a leaf is good enough if its bound is below
+      if max(node.bound, stuck.bound) < target:
         break
       if time.perf_counter() > deadline:
         status = "time limit"
@@ -79,7 +82,7 @@ def branch(solver: Any, problem: Problem, index: int, *, gap: float, deadline: f
         for box in split(node.box, *where, problem.integral)
       ]
       for child in children:
-        if child.attack is not None and child.bound >= best + 1:
+        if child.attack is not None and child.bound >= target:
           candidate, count = attacks.near(solver, problem, index, child.region, child.attack, best)
           if count > best:
             attack, best = candidate, count
@@ -87,13 +90,13 @@ def branch(solver: Any, problem: Problem, index: int, *, gap: float, deadline: f
       nodes.extend(children)
       splits[number] = *where, first  # from here on the children are in the tree
       heapq.heappop(queue)
-      for i, child in enumerate(children):
-        if child.bound >= best + 1:
-          heapq.heappush(queue, (-child.bound, first + i))
+      for k, child in enumerate(children):
+        if child.bound >= target:
+          heapq.heappush(queue, (-child.bound, first + k))
   except KeyboardInterrupt:
     status, interrupted = "interrupted", True
   bound, tree = _proof(nodes, splits)
-  if status == "optimal" and math.floor(bound) - best > allowed:
+  if status == "optimal" and bound >= math.floor(best + allowed) + 1:
     solved = stuck.status in ("optimal", "infeasible")
     status = "precision limit" if solved else stuck.status  # finer than the solver's tolerances
   return Search(status, bound, tree, attack, interrupted)

@@ -41,9 +41,9 @@ def dense(
   matrix: np.ndarray,
 ) -> Model:
   """A `Model` from a dense matrix [m, n]."""
-  starts = matrix.shape[0] * np.arange(matrix.shape[1] + 1)
-  rows = np.tile(np.arange(matrix.shape[0]), matrix.shape[1])
-  return Model(cost, lower, upper, row_lower, row_upper, starts, rows, matrix.T.ravel())
+  columns, rows = np.nonzero(matrix.T)
+  starts = np.append(0, np.cumsum(np.bincount(columns, minlength=matrix.shape[1])))
+  return Model(cost, lower, upper, row_lower, row_upper, starts, rows, matrix[rows, columns])
 
 
 _STATUS = {

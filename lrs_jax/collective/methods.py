@@ -12,10 +12,10 @@ from tqdm import tqdm
 from lrs_jax.collective import attacks, highs
 from lrs_jax.collective.branching import branch
 from lrs_jax.collective.certificate import Attack, CollectiveCertificate, seal
-from lrs_jax.collective.envelope import Relaxation, extend, make_layout, point, relax
+from lrs_jax.collective.envelope import bound_hulls, extend, make_layout, point, relax
 from lrs_jax.collective.lp import attackable, bound_outputs, relax_outputs
 from lrs_jax.collective.problem import Given, Problem, Region, make_problem, whole_region
-from lrs_jax.collective.witness import Tree, Witness, bound, interval, leaf, whole_box
+from lrs_jax.collective.witness import Tree, Witness, bound, leaf, whole_box
 
 METHODS = ("naive", "lp", "envelope", "milp")
 
@@ -140,8 +140,8 @@ def _run(
         started = now
   except KeyboardInterrupt:
     for i in set(range(num_budgets)) - finished:
-      proof = proofs.get(i) or _simple(problem, whole_region(problem, i))
-      proofs[i] = proof._replace(status="interrupted")
+      naive = _single("", _nothing(problem, whole_region(problem, i)))
+      proofs[i] = proofs.get(i, naive)._replace(status="interrupted")
   return [proofs[i] for i in range(num_budgets)], times
 
 
@@ -170,21 +170,21 @@ def _ascending(problem: Problem) -> list[int]:
   return np.lexsort(problem.budgets.T).tolist()
 
 
-def _simple(problem: Problem, region: Region, relaxation: Relaxation | None = None) -> Proof:
-  """A proof of one leaf, by an LP's multipliers or, if these prove less, by none: naively."""
-  box, nothing = whole_box(problem), np.zeros(problem.weights.shape[1])
-  proof = Proof("optimal", bound(problem, region, box, nothing), leaf(nothing))
-  if relaxation is None:
-    return proof
-  value = bound(problem, region, box, relaxation.multipliers)
-  if value < proof.attackable:
-    proof = proof._replace(attackable=max(value, 0.0), tree=leaf(relaxation.multipliers))
-  return proof._replace(status=relaxation.status)
+def _single(status: str, *options: tuple[float, np.ndarray]) -> Proof:
+  """A proof of one leaf, by the multipliers that prove most."""
+  value, multipliers = min(options, key=lambda option: option[0])
+  return Proof(status, max(value, 0.0), leaf(multipliers))
+
+
+def _nothing(problem: Problem, region: Region) -> tuple[float, np.ndarray]:
+  """The naive bound, and its multipliers: none."""
+  nothing = np.zeros(problem.weights.shape[1])
+  return bound(problem, region, whole_box(problem), nothing), nothing
 
 
 def _naive(problem: Problem) -> Iterator[tuple[int, Proof]]:
   for i in _ascending(problem):
-    yield i, _simple(problem, whole_region(problem, i))
+    yield i, _single("optimal", _nothing(problem, whole_region(problem, i)))
 
 
 def _envelope(problem: Problem, time_limit: float | None) -> Iterator[tuple[int, Proof]]:
@@ -193,33 +193,37 @@ def _envelope(problem: Problem, time_limit: float | None) -> Iterator[tuple[int,
   known = [(0, start) for _ in problem.thresholds]  # hull of the first thresholds, per group
   for i in _ascending(problem):
     region = whole_region(problem, i)
+    hulls = []
     for g, (eta, counts) in enumerate(zip(problem.thresholds, problem.counts, strict=True)):
-      cut = interval(eta, box, region, g)
-      last = 0 if cut is None or np.isinf(region.reach[g]) else cut[1]
+      last = int(eta.searchsorted(region.reach[g], "right"))
+      if np.isinf(region.reach[g]):
+        hulls.append(point(0.0, counts[last]))
+        continue
       first, hull = known[g] if known[g][0] <= last else (0, start)
-      known[g] = last, extend(hull, eta[first:last], counts[first + 1 : last + 1])
-    layout, hulls = make_layout(region), [hull for _, hull in known]
-    relaxation = relax(solver, hulls, layout, region, box, time_limit=time_limit)
-    yield i, _simple(problem, region, relaxation)
+      hull = extend(hull, eta[first:last], counts[first + 1 : last + 1])
+      known[g] = last, hull
+      hulls.append(hull)
+    relaxation = relax(solver, hulls, make_layout(region), region, box, time_limit=time_limit)
+    options = [np.zeros_like(relaxation.multipliers), relaxation.multipliers]
+    yield i, _single(relaxation.status, *((bound_hulls(hulls, region, box, x), x) for x in options))
 
 
 def _lp(
   problem: Problem, bins: int | None, time_limit: float | None
 ) -> Iterator[tuple[int, Proof]]:
-  solver = highs.new_solver()
+  solver, box = highs.new_solver(), whole_box(problem)
   for i in _ascending(problem):
     region = whole_region(problem, i)
     groups = attackable(problem, region, bins)
     relaxation = relax_outputs(
       solver, groups, region, merge=bins is not None, time_limit=time_limit
     )
-    proof = _simple(problem, region, relaxation)
-    # The LP's own value; the envelope's witness, which it shares, is never larger.
-    value = min(
-      bound_outputs(groups, region, multipliers)
-      for multipliers in (relaxation.multipliers, np.zeros_like(relaxation.multipliers))
-    )
-    yield i, proof._replace(attackable=max(value, proof.attackable))
+    options = [_nothing(problem, region)]
+    # The LP's own value; the envelope's with the same multipliers is smaller, but for rounding.
+    for multipliers in (relaxation.multipliers, options[0][1]):
+      value = bound_outputs(groups, region, multipliers)
+      options.append((max(value, bound(problem, region, box, multipliers)), multipliers))
+    yield i, _single(relaxation.status, *options)
 
 
 def _milp(problem: Problem, gap: float, time_limit: float | None) -> Iterator[tuple[int, Proof]]:
