@@ -48,9 +48,10 @@ def curves_figure(reports: Mapping[str, Any], kind: str, title: str) -> Figure:
     for method, by_kind in report["certified_accuracy"].items():
       curves[f"{smoothing}, {_NAMES.get(method, method)}"] = np.asarray(by_kind[kind]["curve"])
       budgets = by_kind[kind]["budgets"]
+  end = 2 + max(np.flatnonzero(curve).max(initial=0) for curve in curves.values())
   return plots.curves_figure(
-    np.asarray(budgets),
-    curves,
+    np.asarray(budgets)[:end],
+    {name: curve[:end] for name, curve in curves.items()},
     xlabel=f"attribute {kind}, over the whole graph",
     ylabel="certified accuracy (fraction of test nodes)",
     title=title,
@@ -58,10 +59,13 @@ def curves_figure(reports: Mapping[str, Any], kind: str, title: str) -> Figure:
 
 
 def surface_figure(surface: np.ndarray, title: str) -> Figure:
-  """Certified accuracy over (additions, deletions), [A + 1, D + 1]."""
+  """Certified accuracy over (additions, deletions), [A + 1, D + 1], as far as there is any."""
+  rows, columns = (np.max(part, initial=0) + 2 for part in np.nonzero(surface))
   figure = Figure(figsize=(5.8, 4.6), layout="constrained")
   axes = figure.subplots()
-  image = axes.imshow(surface, origin="lower", aspect="auto", cmap="cividis", vmin=0)
+  image = axes.imshow(
+    surface[:rows, :columns], origin="lower", aspect="auto", cmap="cividis", vmin=0
+  )
   axes.set(xlabel="attribute deletions", ylabel="attribute additions", title=title)
   figure.colorbar(image, ax=axes, label="certified accuracy, localized (envelope, all orders)")
   return figure

@@ -18,6 +18,7 @@ from lrs_jax import (
   graph_records,
   metrics,
   noise,
+  planning,
   sparse_flips,
   storage,
 )
@@ -26,7 +27,6 @@ from lrs_jax.graph_jobs import GraphInput, GraphJob
 from lrs_jax.graph_records import GraphRecord
 from lrs_jax.graph_training import head_of
 from lrs_jax.noise import SmoothingDistribution
-from lrs_jax.records import nothing_certifiable
 from lrs_jax.runs import describe_devices, versions
 from lrs_jax.sparse_flips import ClassSums
 
@@ -64,16 +64,19 @@ def certify_graph(job: GraphJob, out: Path, model: Path | None = None) -> dict[s
   """
   graph_jobs.check(job)
   data = graph_jobs.load(job)
-  needed = nothing_certifiable(data.clusters.size, job.samples, job.alpha)
-  if needed is not None:
+  smoothings = graph_jobs.smoothings(job, data)
+  plan = planning.samples_needed(
+    smoothings["isotropic"], np.zeros(2), num_outputs=data.clusters.size, alpha=job.alpha
+  )
+  if job.samples < plan.num_samples[0]:
     raise ValueError(
       f"--samples {job.samples} can not certify any of {data.clusters.size} nodes at --alpha "
-      f"{job.alpha}: at least {needed} samples are needed."
+      f"{job.alpha}: at least {plan.num_samples[0]:.0f} samples are needed."
     )
   for note in data.graph.notes:
     tqdm.write(f"{data.name}: {note}")
   reports = {}
-  for i, (name, distribution) in enumerate(graph_jobs.smoothings(job, data).items()):
+  for i, (name, distribution) in enumerate(smoothings.items()):
     key = jax.random.fold_in(jax.random.key(job.seed), i)
     with jax.default_matmul_precision(job.precision):
       record, seconds, clean = smooth(key, job, data, distribution, out, name, model)

@@ -145,7 +145,9 @@ def plan_flips(
   block_nodes = min(num_nodes, MAX_BLOCK // max(num_attributes, 1))
   capacity = _capacity(block_nodes * num_attributes, theta, deviations)
   # int32 positions: no gap is longer than 23 mean gaps and a stride, or than a block
-  while block_nodes > 1 and capacity * min(block_nodes * num_attributes, 25 / theta) > 2**30:
+  while (
+    block_nodes > 1 and capacity * min(block_nodes * num_attributes, 25 / max(theta, 1e-9)) > 2**30
+  ):
     block_nodes = -(-block_nodes // 2)
     capacity = _capacity(block_nodes * num_attributes, theta, deviations)
   arrays = FlipArrays(
