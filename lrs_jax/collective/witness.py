@@ -268,9 +268,9 @@ def _most(values: list, lower: list, room: list, spare: Exact) -> Exact:
   """The fractional knapsack, exactly: the dearest cells first."""
   total = sum((_product(v, l) for v, l in zip(values, lower, strict=True)), Fraction(0))
   for value, size in sorted(zip(values, room, strict=True), key=lambda item: -item[0]):
-    bought = min(size, spare)
-    if value <= 0 or bought == 0:
+    if value <= 0:
       break
+    bought = min(size, spare)
     total += _product(value, bought)
     spare = spare - bought if bought < spare else 0
   return total
