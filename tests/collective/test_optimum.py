@@ -33,16 +33,14 @@ def check(problem):
 
 
 @pytest.mark.parametrize("part", range(4))
-def test_random_problems(part, record_property):
+def test_random_problems(part):
   """All options crossed, ratios of weights up to 10^8, thresholds over seven decades."""
   attacked = looser = 0
   for seed in range(part, NUM_PROBLEMS, 4):
     bounds, attained = check(random_problem(np.random.default_rng(seed)))
     attacked += attained
     looser += bounds["envelope"] > bounds["milp"]
-  record_property("problems", NUM_PROBLEMS // 4)
-  record_property("optimum attained by an attack", attacked)
-  record_property("envelope above the optimum", looser)
+  print(f"{NUM_PROBLEMS // 4} problems: {attacked} optima attained, envelope above {looser}")
   assert attacked >= 0.98 * (NUM_PROBLEMS // 4)
   assert looser or NUM_PROBLEMS < 1000  # they are not all easy
 
