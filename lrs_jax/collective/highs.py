@@ -48,6 +48,7 @@ def dense(
 
 _STATUS = {
   highspy.HighsModelStatus.kOptimal: "optimal",
+  highspy.HighsModelStatus.kModelEmpty: "optimal",
   highspy.HighsModelStatus.kInfeasible: "infeasible",
   highspy.HighsModelStatus.kTimeLimit: "time limit",
 }

@@ -68,8 +68,9 @@ def relax_outputs(
     Attackable(g.eta[:0], g.times[:0]) if lost else g
     for g, lost in zip(groups, layout.lost, strict=True)
   ]
-  gain = np.concatenate([g.times for g in alive])
-  eta = np.concatenate([g.eta / reach for g, reach in zip(alive, layout.reach, strict=True)])
+  gain = np.concatenate([np.zeros(0), *(g.times for g in alive)])
+  scaled = [g.eta / reach for g, reach in zip(alive, layout.reach, strict=True)]
+  eta = np.concatenate([np.zeros(0), *scaled])
   group = np.repeat(np.arange(num_groups), [g.eta.size for g in alive])
   if not merge:
     times = gain.astype(int)
@@ -77,7 +78,8 @@ def relax_outputs(
   n = eta.size
   # Columns: t [n], s [G], b [A C]. Rows: eta t - s <= 0 [n], s - W b <= 0 [G], budgets [A].
   sizes = np.bincount(group, minlength=num_groups)
-  of_s = [np.append(x, n + g) for g, x in enumerate(np.split(np.arange(n), np.cumsum(sizes)[:-1]))]
+  members = np.split(np.arange(n), np.cumsum(sizes))[:num_groups]
+  of_s = [np.append(x, n + g) for g, x in enumerate(members)]
   lengths = np.concatenate([np.ones(n, int), sizes + 1, np.full(num_attack, num_groups + 1)])
   model = highs.Model(
     cost=np.concatenate([-gain, np.zeros(num_groups + num_attack)]),

@@ -99,7 +99,8 @@ def leaves(witness: Witness, problem: Problem, index: int) -> Iterator[tuple[Box
   """
   start, end = witness.starts[index], witness.starts[index + 1]
   multipliers = iter(witness.multipliers[(witness.variables[:start] < 0).sum() :])
-  last_variable = problem.weights.shape[1] + problem.caps.size
+  # Only integral b are split, and where whole numbers are exact.
+  num_variables = problem.weights.shape[1] + problem.caps.size * problem.integral
   pending = [whole_box(problem)]
   for variable, value in zip(
     witness.variables[start:end].tolist(), witness.values[start:end].tolist(), strict=True
@@ -110,7 +111,8 @@ def leaves(witness: Witness, problem: Problem, index: int) -> Iterator[tuple[Box
     if variable < 0:
       yield box, next(multipliers)
       continue
-    if variable >= last_variable or not math.isfinite(value):
+    largest = math.inf if variable < problem.weights.shape[1] else 2.0**50
+    if variable >= num_variables or not abs(value) < largest:
       raise ValueError(f"its tree splits variable {variable} at {value}")
     pending.extend(reversed(split(box, variable, value, problem.integral)))
   if pending:
