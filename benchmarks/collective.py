@@ -1,6 +1,6 @@
 """The collective certificate: time and tightness of its methods, on synthetic radii.
 
-    python benchmarks/collective.py --out benchmarks/results
+    PYTHONPATH=. python benchmarks/collective.py --out benchmarks/results
 
 writes collective.json and collective.md. Noise grows with the Chebyshev distance between cells of
 an image grid; a part of the pixels is certain, the rest has probabilities spread over decades; eta

@@ -208,13 +208,16 @@ def feasible(problem: Problem, index: int, b: np.ndarray) -> np.ndarray:
   for kind, budget in zip(b, problem.budgets[index], strict=True):
     if np.isinf(budget):
       continue
-    spent = sum(map(Fraction, kind.tolist()), Fraction(0))
-    if spent > budget:
-      if problem.integral:
-        kind[:] = 0
-      else:
-        kind *= float(Fraction(float(budget)) / spent) * (1 - 4 * kind.size * 2.0**-53)
+    spent = _sum(kind)
+    if spent > budget and not problem.integral:
+      kind *= float(Fraction(float(budget)) / spent) * (1 - 4 * kind.size * 2.0**-53)
+    if _sum(kind) > budget:
+      kind[:] = 0
   return b
+
+
+def _sum(b: np.ndarray) -> Fraction:
+  return sum(map(Fraction, b.tolist()), Fraction(0))
 
 
 def gap(attackable: np.ndarray, num_attacked: np.ndarray, num_targets: int) -> np.ndarray:

@@ -203,7 +203,7 @@ def _where(problem: Problem, node: Node) -> tuple[int, float] | None:
   if problem.integral:
     fraction = np.abs(node.attack - np.round(node.attack)).ravel()
     flat = int(fraction.argmax())
-    if fraction[flat] > 1e-6:
+    if fraction[flat] > 1e-6 and node.attack.ravel()[flat] < 2.0**49:
       return num_groups + flat, float(np.ceil(node.attack.ravel()[flat]))
   if losses[g] >= 0:  # the LP takes for granted what falls at its s: is it so?
     eta, hull = problem.thresholds[g], node.hulls[g]

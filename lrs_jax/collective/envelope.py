@@ -173,6 +173,7 @@ def relax(
   group = np.repeat(np.arange(num_groups), sizes)
   width = np.concatenate([hull.width for hull in hulls] + [np.zeros(0)]) / layout.reach[group]
   gain = np.concatenate([hull.gain for hull in hulls] + [np.zeros(0)])
+  unit = gain.max(initial=1.0)  # of the objective: HiGHS gives up where duals are excessive
   is_cut = (box.upper < region.reach) & ~layout.lost
   cut = np.flatnonzero(is_cut)
   last = np.array([hulls[g].s[-1] for g in cut])
@@ -183,7 +184,7 @@ def relax(
   first_edge = (num_groups + 1) * num_attack
   model = highs.Model(
     cost=np.concatenate(
-      [np.zeros(num_attack), gain * -(not elastic), np.zeros(cut.size), np.ones(num_elastic)]
+      [np.zeros(num_attack), gain * -(not elastic) / unit, np.zeros(cut.size), np.ones(num_elastic)]
     ),
     lower=np.concatenate([layout.lower, np.zeros(num_edges + cut.size + num_elastic)]),
     upper=np.concatenate(
@@ -215,7 +216,8 @@ def relax(
   solution = highs.solve(solver, model, time_limit=time_limit)
   multipliers = np.zeros(num_groups)
   if solution.dual is not None and solution.dual.shape == model.row_lower.shape:
-    multipliers = -solution.dual[:num_groups] / layout.reach
+    with np.errstate(over="ignore", invalid="ignore"):
+      multipliers = -solution.dual[:num_groups] / layout.reach * unit
     multipliers[layout.lost | ~np.isfinite(multipliers)] = 0.0
     multipliers = np.where(is_cut, multipliers, np.maximum(multipliers, 0.0))
   attack = None

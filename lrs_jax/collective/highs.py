@@ -48,6 +48,7 @@ def dense(
 
 _STATUS = {
   highspy.HighsModelStatus.kOptimal: "optimal",
+  highspy.HighsModelStatus.kModelEmpty: "optimal",
   highspy.HighsModelStatus.kInfeasible: "infeasible",
   highspy.HighsModelStatus.kTimeLimit: "time limit",
 }
@@ -81,7 +82,6 @@ def solve(
   time_limit: float | None = None,
   presolve: bool = False,
   gap: float = 0.0,
-  start: np.ndarray | None = None,
 ) -> Solution:
   """Solves an LP (by simplex) or a MILP (`model.integer`).
 
@@ -91,17 +91,20 @@ def solve(
     time_limit: seconds.
     presolve: worth it for large models.
     gap: relative gap at which a MILP may stop.
-    start: a feasible point of a MILP to start from.
   """
+  limit = np.inf if time_limit is None else time_limit
   try:
-    return _solve(solver, model, np.inf if time_limit is None else time_limit, presolve, gap, start)
+    if model.integer is not None:  # its clock starts anew, that of the LPs runs on
+      solver = new_solver()
+    solution = _solve(solver, model, limit, presolve, gap)
+    if solution.status not in _STATUS.values():  # once more, from nothing
+      solution = _solve(new_solver(), model, limit, not presolve, gap)
+    return solution
   except Exception as error:  # whatever the solver does, it must not take the certificate along
     return Solution(f"{type(error).__name__}: {error}")
 
 
-def _solve(
-  solver: Any, model: Model, time_limit: float, presolve: bool, gap: float, start: np.ndarray | None
-) -> Solution:
+def _solve(solver: Any, model: Model, time_limit: float, presolve: bool, gap: float) -> Solution:
   lp = highspy.HighsLp()
   lp.num_col_, lp.num_row_ = model.cost.size, model.row_lower.size
   lp.col_cost_, lp.col_lower_, lp.col_upper_ = model.cost, model.lower, model.upper
@@ -118,10 +121,6 @@ def _solve(
   solver.setOptionValue("mip_rel_gap", float(gap))
   if solver.passModel(lp) == highspy.HighsStatus.kError:
     return Solution("model refused")
-  if start is not None:
-    point = highspy.HighsSolution()
-    point.col_value = start
-    solver.setSolution(point)
   solver.run()
   status = solver.getModelStatus()
   solution = solver.getSolution()

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from lrs_jax.collective import highs
-from lrs_jax.collective.envelope import Relaxation
+from lrs_jax.collective.envelope import Relaxation, make_layout
 from lrs_jax.collective.problem import EPS, Problem, Region, knapsack
 
 
@@ -61,58 +61,44 @@ def relax_outputs(
     merge: one variable per distinct threshold (of the bins) instead of one per output.
     time_limit: seconds.
   """
-  num_kinds, num_groups, num_cells = region.weights.shape
-  lost = np.isinf(region.reach)
-  reach = np.where(lost | (region.reach == 0), 1.0, region.reach)
-  size = np.where(np.isfinite(region.upper) & (region.upper > 0), region.upper, 1.0)
-  budget = np.where(np.isfinite(region.budget) & (region.budget > 0), region.budget, 1.0)
+  layout = make_layout(region)
+  num_groups, num_attack = layout.reach.size, layout.size.size
   # A group whose reach is inf falls as a whole and gets no variable.
   alive = [
-    Attackable(g.eta[:0], g.times[:0]) if gone else g for g, gone in zip(groups, lost, strict=True)
+    Attackable(g.eta[:0], g.times[:0]) if lost else g
+    for g, lost in zip(groups, layout.lost, strict=True)
   ]
-  times = [np.ones(g.eta.size, int) if merge else g.times.astype(int) for g in alive]
-  eta = np.concatenate(
-    [np.repeat(g.eta / r, n) for g, r, n in zip(alive, reach, times, strict=True)]
-  )
-  gain = np.concatenate([g.times for g in alive]) if merge else np.ones(eta.size)
-  group = np.repeat(np.arange(num_groups), [n.sum() for n in times])
-  n, num_attack = eta.size, num_kinds * num_cells
+  gain = np.concatenate([np.zeros(0), *(g.times for g in alive)])
+  scaled = [g.eta / reach for g, reach in zip(alive, layout.reach, strict=True)]
+  eta = np.concatenate([np.zeros(0), *scaled])
+  group = np.repeat(np.arange(num_groups), [g.eta.size for g in alive])
+  if not merge:
+    times = gain.astype(int)
+    eta, group, gain = np.repeat(eta, times), np.repeat(group, times), np.ones(times.sum())
+  n = eta.size
   # Columns: t [n], s [G], b [A C]. Rows: eta t - s <= 0 [n], s - W b <= 0 [G], budgets [A].
-  order = np.argsort(group, kind="stable")
-  of_s = [np.append(order[group[order] == g], n + g) for g in range(num_groups)]
-  attack = (-region.weights * size[:, None] / reach[:, None]).transpose(0, 2, 1)
-  columns = np.concatenate([attack, (size / budget[:, None])[..., None]], axis=2)
-  rows = np.empty(columns.shape, np.int64)
-  rows[..., :-1] = n + np.arange(num_groups)
-  rows[..., -1] = n + num_groups + np.arange(num_kinds)[:, None]
-  lengths = np.concatenate(
-    [np.ones(n, int), [r.size for r in of_s], np.full(num_attack, num_groups + 1)]
-  )
+  sizes = np.bincount(group, minlength=num_groups)
+  members = np.split(np.arange(n), np.cumsum(sizes))[:num_groups]
+  of_s = [np.append(x, n + g) for g, x in enumerate(members)]
+  lengths = np.concatenate([np.ones(n, int), sizes + 1, np.full(num_attack, num_groups + 1)])
   model = highs.Model(
     cost=np.concatenate([-gain, np.zeros(num_groups + num_attack)]),
-    lower=np.concatenate([np.zeros(n + num_groups), (region.lower / size).ravel()]),
-    upper=np.concatenate(
-      [
-        np.ones(n),
-        np.full(num_groups, np.inf),
-        np.where(region.upper > 0, np.where(np.isfinite(region.upper), 1.0, np.inf), 0.0).ravel(),
-      ]
-    ),
-    row_lower=np.full(n + num_groups + num_kinds, -np.inf),
-    row_upper=np.concatenate(
-      [np.zeros(n + num_groups), np.where(region.budget == budget, 1.0, np.inf)]
-    ),
+    lower=np.concatenate([np.zeros(n + num_groups), layout.lower]),
+    upper=np.concatenate([np.ones(n), np.full(num_groups, np.inf), layout.upper]),
+    row_lower=np.full(n + num_groups + layout.budget.size, -np.inf),
+    row_upper=np.concatenate([np.zeros(n + num_groups), layout.budget]),
     starts=np.append(0, np.cumsum(lengths)),
-    rows=np.concatenate([np.arange(n), *of_s, rows.ravel()]),
+    rows=np.concatenate([np.arange(n), *of_s, n + layout.rows]),
     values=np.concatenate(
-      [eta, *[np.append(np.full(r.size - 1, -1.0), 1.0) for r in of_s], columns.ravel()]
+      [eta, *[np.append(np.full(x.size - 1, -1.0), 1.0) for x in of_s], layout.values]
     ),
   )
   solution = highs.solve(solver, model, time_limit=time_limit, presolve=True)
   multipliers = np.zeros(num_groups)
   if solution.dual is not None and solution.dual.shape == model.row_lower.shape:
-    multipliers = np.maximum(-solution.dual[n : n + num_groups] / reach, 0.0)
-    multipliers[~np.isfinite(multipliers) | lost] = 0.0
+    with np.errstate(over="ignore", invalid="ignore"):
+      multipliers = np.maximum(-solution.dual[n : n + num_groups] / layout.reach, 0.0)
+    multipliers[~np.isfinite(multipliers) | layout.lost] = 0.0
   return Relaxation(solution.status, multipliers, None)
 
 
@@ -136,5 +122,5 @@ def bound_outputs(groups: list[Attackable], region: Region, multipliers: np.ndar
     values = np.einsum("g,agc->ac", multipliers, region.weights)
     values *= 1 + EPS * (multipliers.size + 3)
     prices = knapsack(values, region.lower, region.upper, region.budget).sum()
-    total = (total + prices) * (1 + EPS * (multipliers.size + len(prices.shape) + 8))
+    total = (total + prices) * (1 + EPS * (multipliers.size + region.budget.size + 8))
   return float(total) if np.isfinite(total) else np.inf

@@ -121,7 +121,7 @@ def certify(
 def _run(
   problem: Problem, stages: list[Iterator[tuple[int, Proof]]], method: str
 ) -> tuple[list[Proof], np.ndarray]:
-  """Proofs of all budgets, each from the last stage that reached it, and the time they took.
+  """Proofs of all budgets, each the best of all stages, and the time they took.
 
   Ctrl-C ends the last stage early: what is proven so far stays proven.
   """
@@ -133,6 +133,9 @@ def _run(
     for stage in stages:
       finished.clear()
       for i, proof in tqdm(stage, method, num_budgets, leave=False, disable=None, delay=1):
+        earlier = proofs.get(i, proof)
+        if earlier.attackable < proof.attackable:
+          proof = proof._replace(attackable=earlier.attackable, tree=earlier.tree)
         proofs[i] = proof
         finished.add(i)
         now = time.perf_counter()

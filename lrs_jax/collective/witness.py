@@ -99,7 +99,8 @@ def leaves(witness: Witness, problem: Problem, index: int) -> Iterator[tuple[Box
   """
   start, end = witness.starts[index], witness.starts[index + 1]
   multipliers = iter(witness.multipliers[(witness.variables[:start] < 0).sum() :])
-  last_variable = problem.weights.shape[1] + problem.caps.size
+  # Only integral b are split, and where whole numbers are exact.
+  num_variables = problem.weights.shape[1] + problem.caps.size * problem.integral
   pending = [whole_box(problem)]
   for variable, value in zip(
     witness.variables[start:end].tolist(), witness.values[start:end].tolist(), strict=True
@@ -110,7 +111,8 @@ def leaves(witness: Witness, problem: Problem, index: int) -> Iterator[tuple[Box
     if variable < 0:
       yield box, next(multipliers)
       continue
-    if variable >= last_variable or not math.isfinite(value):
+    largest = math.inf if variable < problem.weights.shape[1] else 2.0**50
+    if variable >= num_variables or not abs(value) < largest:
       raise ValueError(f"its tree splits variable {variable} at {value}")
     pending.extend(reversed(split(box, variable, value, problem.integral)))
   if pending:
@@ -268,9 +270,9 @@ def _most(values: list, lower: list, room: list, spare: Exact) -> Exact:
   """The fractional knapsack, exactly: the dearest cells first."""
   total = sum((_product(v, l) for v, l in zip(values, lower, strict=True)), Fraction(0))
   for value, size in sorted(zip(values, room, strict=True), key=lambda item: -item[0]):
-    bought = min(size, spare)
-    if value <= 0 or bought == 0:
+    if value <= 0:
       break
+    bought = min(size, spare)
     total += _product(value, bought)
     spare = spare - bought if bought < spare else 0
   return total

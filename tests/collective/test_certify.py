@@ -130,6 +130,11 @@ def test_integral_budgets_and_caps_are_rounded_down():
   check([1], [[1.0]], [0, 0], [1.0, 2.0], [9.0], integral=True, caps=[1.9])
 
 
+def test_nothing_at_all():
+  check([0], np.zeros((0, 0)), [], [], [1.0])
+  check([2], np.zeros((1, 0)), [0, 0], [1.0, 2.0], [1.0])
+
+
 def test_two_kinds_add_up():
   weights = [[[1.0]], [[10.0]]]
   budgets = [[1.0, 0.0], [0.0, 1.0], [1.0, 1.0], [0.9, 1.0]]
