@@ -17,6 +17,7 @@ from lrs_jax import (
   noise,
   sparse_flips,
 )
+from lrs_jax.cli import main
 from lrs_jax.data import citation
 
 
@@ -80,6 +81,22 @@ def test_methods_are_ordered_and_start_at_the_accuracy(done):
   for kind in ("additions", "deletions"):
     assert isotropic["region"][kind]["curve"][0] <= 1
     assert len(isotropic["region"][kind]["curve"]) == len(isotropic["envelope"][kind]["curve"])
+
+
+def test_the_command_line_runs_the_same_job_and_verifies_it(toy, done, capsys):
+  """What is done already is not done again, so the same options must mean the same job."""
+  _, out = done
+  arguments = (
+    *("--graph", str(toy), "--model-name", "gcn", "--per-class", "4", "--clusters", "3"),
+    *("--steps", "60", "--samples", "400", "--selection-samples", "100", "--budgets", "2,4"),
+    *("--theta-plus", "0.02,0.05", "--theta-minus", "0.4,0.8", "--out", str(out)),
+  )
+  assert main(["train", "citeseer", *arguments]) == 0
+  assert capsys.readouterr().out.count("was trained before") == 2
+  assert main(["certify", "citeseer", *arguments]) == 0
+  assert "certified accuracy, deletions" in capsys.readouterr().out
+  assert main(["verify", str(out)]) == 0
+  assert capsys.readouterr().out.count("proven") == 2
 
 
 def test_records_come_back_and_are_proven(done):
