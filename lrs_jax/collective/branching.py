@@ -90,6 +90,7 @@ def branch(solver: Any, problem: Problem, index: int, *, gap: float, deadline: f
       nodes.extend(children)
       splits[number] = *where, first  # from here on the children are in the tree
       heapq.heappop(queue)
+      nodes[number] = node._replace(hulls=[])  # only leaves are needed again
       for k, child in enumerate(children):
         if child.bound >= target:
           heapq.heappush(queue, (-child.bound, first + k))
