@@ -21,7 +21,6 @@ from scipy import special
 from lrs_jax import draws, noise, storage
 from lrs_jax.runs import describe_devices, versions
 
-SHAPE = (180, 240, 3)
 SPLIT = 5.0  # tails beyond this many standard deviations are counted
 
 
@@ -65,10 +64,10 @@ def tail_counts(key: jax.Array, *, draw: Callable, rounds: int) -> tuple[jax.Arr
   return jax.lax.fori_loop(0, rounds, add, (jnp.int32(0), jnp.float32(0)))
 
 
-def milliseconds(draw: Callable, repetitions: int) -> float:
-  """Best time of one draw of `SHAPE`, of 8 drawn at a time."""
+def milliseconds(draw: Callable, shape: tuple[int, ...], repetitions: int) -> float:
+  """Best time of one draw, of 8 drawn at a time."""
   keys = jax.random.split(jax.random.key(0), 8)
-  run = jax.jit(jax.vmap(lambda key: draw(key, SHAPE)))
+  run = jax.jit(jax.vmap(lambda key: draw(key, shape)))
   jax.block_until_ready(run(keys))
   times = []
   for _ in range(repetitions):
@@ -99,7 +98,7 @@ def bernoulli(probability: float) -> dict[str, float]:
   }
 
 
-def measure(num_draws: int, step: int, repetitions: int) -> dict[str, Any]:
+def measure(num_draws: int, step: int, shape: tuple[int, ...], repetitions: int) -> dict[str, Any]:
   """Everything, as a dictionary."""
   rounds = max(1, num_draws // 2**20)
   normals = {}
@@ -121,8 +120,10 @@ def measure(num_draws: int, step: int, repetitions: int) -> dict[str, Any]:
       "mass_beyond_range": 2 * special.ndtr(-np.sqrt(2 * 65 * np.log(2))),
     },
     "bernoulli": [bernoulli(p) for p in (0.3, 0.01, 1e-4, 1e-6, 1e-8)],
-    "milliseconds": {name: milliseconds(draw, repetitions) for name, draw in SAMPLERS.items()},
-    "shape": SHAPE,
+    "milliseconds": {
+      name: milliseconds(draw, shape, repetitions) for name, draw in SAMPLERS.items()
+    },
+    "shape": shape,
     "device": describe_devices(),
     "versions": versions(),
   }
@@ -171,9 +172,10 @@ def main(arguments: list[str] | None = None) -> None:
   parser.add_argument("--out", type=Path, default=Path("benchmarks/results"))
   parser.add_argument("--draws", type=int, default=10**9, help="sampled, to count the tails")
   parser.add_argument("--step", type=int, default=1, help="look at every so many outcomes only")
+  parser.add_argument("--shape", type=int, nargs="+", default=[180, 240, 3], help="of a timed draw")
   parser.add_argument("--repetitions", type=int, default=10, help="of a timing")
   options = parser.parse_args(arguments)
-  results = measure(options.draws, options.step, options.repetitions)
+  results = measure(options.draws, options.step, tuple(options.shape), options.repetitions)
   options.out.mkdir(parents=True, exist_ok=True)
   storage.save_json(options.out / "draws.json", results)
   (options.out / "draws.md").write_text(table(results))

@@ -115,7 +115,8 @@ def from_scores(
   Args:
     noise: the smoothing distribution both sets were drawn from.
     groups: int [N].
-    labels: int [N], chosen from the selection samples; both sums are about them.
+    labels: int [N], chosen from the selection samples, say by their `sampling.vote_counts`; both
+      sums are about them.
     selection: `scores.score_sums` from the selection key.
     estimate: `scores.score_sums` from another key.
     alpha: joint error probability over all N outputs, in (0, 1), or `Levels`.

@@ -31,7 +31,7 @@ LOCATION_SCALE = {
 
 def samples(distribution, x, group, num_samples, seed=0):
   keys = jax.random.split(jax.random.key(seed), num_samples)
-  return jax.vmap(lambda key: noise.sample(key, distribution, x, group))(keys)
+  return jax.jit(jax.vmap(lambda key: noise.sample(key, distribution, x, group)))(keys)
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -65,8 +65,9 @@ class TestProtocol:
     [((), jnp.float32), ((0,), jnp.float32), ((1,), jnp.bfloat16), ((2, 3, 3), jnp.float16)],
   )
   def test_keeps_shape_and_type(self, family, shape, dtype):
-    x = jnp.ones(shape, dtype)
-    z = noise.sample(jax.random.key(0), FAMILIES[family](np.zeros(shape, np.int32)), x, 0)
+    distribution = FAMILIES[family](np.zeros(shape, np.int32))
+    x = jax.ShapeDtypeStruct(shape, dtype)
+    z = jax.eval_shape(lambda x: noise.sample(jax.random.key(0), distribution, x, 0), x)
     assert (z.shape, z.dtype) == (shape, dtype)
 
   def test_lowers_for_all_platforms(self, family):

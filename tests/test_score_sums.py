@@ -23,7 +23,9 @@ def square(logits):
   return jnp.clip(logits, 0.0, 1.0)
 
 
-def sums(num_samples=301, **options):
+def sums(num_samples=301, *, score=square, histograms=True, chunk_size=16, **options):
+  """The same options where possible, to be compiled once."""
+  options = {"score": score, "histograms": histograms, "chunk_size": chunk_size, **options}
   return scores.score_sums(
     jax.random.key(5), apply, jnp.float32(0.1), X, NOISE, GROUPS, LABELS, num_samples, **options
   )
@@ -31,13 +33,15 @@ def sums(num_samples=301, **options):
 
 def by_hand(num_samples):
   """The samples themselves, int64 [S, N]: scores and votes."""
+
+  @jax.jit
+  def by_group(i):
+    key = jax.random.fold_in(jax.random.key(5), i)
+    return jnp.stack([apply(jnp.float32(0.1), noise.sample(key, NOISE, X, g)) for g in range(2)])
+
   values = []
   for i in range(num_samples):
-    key = jax.random.fold_in(jax.random.key(5), i)
-    by_group = [
-      apply(jnp.float32(0.1), noise.sample(key, NOISE, jnp.asarray(X), g)) for g in range(2)
-    ]
-    logits = np.stack(by_group)[GROUPS, np.arange(4)]
+    logits = np.asarray(by_group(i))[GROUPS, np.arange(4)]
     score = np.clip(logits, 0, 1)[np.arange(4), LABELS]
     vote = logits.argmax(axis=-1) == LABELS
     values.append((np.floor(score * 2.0**24) * 255 // 2**24, vote))
@@ -50,7 +54,7 @@ def assert_equal(one, other):
 
 def test_equals_the_samples():
   values, votes = by_hand(12)
-  found = sums(12, score=square, histograms=True, chunk_size=3)
+  found = sums(12)
   np.testing.assert_array_equal(found.votes, votes.sum(axis=0))
   np.testing.assert_array_equal(found.total, values.sum(axis=0))
   np.testing.assert_array_equal(found.squares, (values**2).sum(axis=0))
@@ -61,13 +65,12 @@ def test_equals_the_samples():
 @pytest.mark.parametrize(("chunk_size", "devices"), [(1, 3), (7, 8), (64, 1)])
 def test_chunks_and_devices_change_nothing(chunk_size, devices):
   mesh = jax.make_mesh((devices,), ("samples",), devices=jax.devices()[:devices])
-  found = sums(score=square, histograms=True, chunk_size=chunk_size, mesh=mesh)
-  assert_equal(found, sums(score=square, histograms=True))
+  assert_equal(sums(chunk_size=chunk_size, mesh=mesh), sums())
 
 
 def test_pieces_add_up():
-  one, other = sums(100, score=square), sums(201, score=square, first_sample=100)
-  assert_equal(scores.merge(one, other), sums(301, score=square))
+  one, other = sums(100), sums(201, first_sample=100)
+  assert_equal(scores.merge(one, other), sums(301))
 
 
 def test_no_samples():
@@ -98,7 +101,7 @@ def test_scores_are_rounded_down():
 
 
 def test_softmax_is_the_default_score():
-  found = sums(50, histograms=True)
+  found = sums(50, score=jax.nn.softmax)
   assert (found.histogram.sum(axis=1) == 50).all()
   np.testing.assert_array_equal(found.total, found.histogram @ np.arange(256))
   np.testing.assert_array_equal(found.squares, found.histogram @ np.arange(256) ** 2)
