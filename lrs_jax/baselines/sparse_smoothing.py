@@ -47,12 +47,12 @@ def required_probability(
     ValueError: a probability outside [0, 1), or a negative number of flips.
 
   Example:
-    >>> required_probability(0.5, 0.0, 1, 0)  # an addition is undone by the noise half of the time
-    array([[0.5],
-           [1. ]])
+    >>> required_probability(0.5, 0.0, 1, 0)
+    array([[0.5 ],
+           [0.75]])
     >>> required_probability(0.25, 0.25, 1, 1).round(4)
     array([[0.5   , 0.8333],
-           [0.8333, 0.9111]])
+           [0.8333, 0.9444]])
 
   References:
     Bojchevski, Gasteiger & Günnemann 2020 (arXiv 2008.12952), section 4 and proposition 1.
