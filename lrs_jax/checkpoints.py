@@ -25,8 +25,8 @@ def count_in_pieces(
   """Counts samples from where an interrupted run of the same job stopped.
 
   The counts of samples 0, ..., n - 1 and n, ..., S - 1 add up to those of all S, so that a job in
-  pieces counts what one in a single call would. They are stored every `interval` seconds, and when
-  an exception stops the job; whoever stores the result deletes the file.
+  pieces counts what one in a single call would. They are stored every `interval` seconds, when an
+  exception stops the job and at the end; whoever stores the result deletes the file.
 
   Args:
     count: (first sample, number of samples) -> pytree of integer arrays.
@@ -65,9 +65,8 @@ def count_in_pieces(
       if time.monotonic() - kept > interval:
         _keep(path, manifest, total, done, seconds)
         kept = time.monotonic()
-  except BaseException:
+  finally:
     _keep(path, manifest, total, done, seconds)
-    raise
   return total, seconds
 
 

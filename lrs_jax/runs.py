@@ -233,6 +233,8 @@ def _certify_one(
     options,
     meta,
   )
+  if any("interrupted" in certificate.status for certificate in record.certified.values()):
+    raise KeyboardInterrupt  # a weaker certificate than asked for: the samples are kept, it is not
   records.save(path, record)
   for part in ("selection", "estimation"):
     partial_path(path, part).unlink(missing_ok=True)
