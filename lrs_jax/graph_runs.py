@@ -342,7 +342,7 @@ def compare(summaries: Sequence[Path], out: Path) -> str:
   Returns:
     A table for a terminal.
   """
-  lines = [f"{'smoothing':<44}{'accuracy':>9}{'additions':>10}{'deletions':>10}"]
+  lines = [f"{'smoothing':<56}{'accuracy':>9}{'additions':>10}{'deletions':>10}"]
   points: dict[str, dict[str, list]] = {"additions": {}, "deletions": {}}
   for path in summaries:
     summary = json.loads(Path(path).read_text())
@@ -361,7 +361,7 @@ def compare(summaries: Sequence[Path], out: Path) -> str:
       minus = np.asarray(report["theta_minus"])
       label = f"{name}, theta_minus {minus.min():g} to {minus.max():g}"
       values = f"{accuracy:>9.3f}{areas['additions']:>10.3f}{areas['deletions']:>10.3f}"
-      lines.append(f"{label:<44}{values}")
+      lines.append(f"{label:<56}{values}")
   for kind, found in points.items():
     figure = graph_plots.pareto_figure(found, f"area under certified accuracy ({kind})")
     graph_plots.save(out / f"pareto-{kind}.png", figure)
