@@ -10,7 +10,6 @@ and what certifies, so they cannot disagree.
 import numpy as np
 from jax.typing import ArrayLike
 from scipy import sparse
-from sklearn.cluster import SpectralClustering
 
 
 def spectral_clusters(adjacency: sparse.csr_array, num_clusters: int, *, seed: int) -> np.ndarray:
@@ -45,6 +44,8 @@ def spectral_clusters(adjacency: sparse.csr_array, num_clusters: int, *, seed: i
     return np.arange(num_nodes, dtype=np.int32)
   matrix = sparse.csr_matrix(adjacency)
   matrix.indices, matrix.indptr = matrix.indices.astype(np.int32), matrix.indptr.astype(np.int32)
+  from sklearn.cluster import SpectralClustering  # seconds of import that images need not pay
+
   method = SpectralClustering(num_clusters, affinity="precomputed", random_state=seed)
   return _by_size(method.fit_predict(matrix), num_clusters)
 
@@ -70,7 +71,7 @@ def metis_clusters(adjacency: sparse.csr_array, num_clusters: int, *, seed: int)
   try:
     import pymetis
   except ImportError:
-    raise ValueError("METIS needs the package pymetis: `pip install pymetis`.") from None
+    raise ValueError("METIS needs pymetis: `pip install 'lrs_jax[graphs]'`.") from None
   graph = pymetis.CSRAdjacency(adjacency.indptr.tolist(), adjacency.indices.tolist())
   options = pymetis.Options(seed=seed)
   _, labels = pymetis.part_graph(num_clusters, graph, options=options)
