@@ -84,12 +84,24 @@ def _add_image_options(parser: argparse.ArgumentParser, default: jobs.ImageJob, 
     "decides it",
   )
   add = parser.add_argument_group("images").add_argument
-  add("--size", type=_pair, default=default.size, metavar="HxW", help="pixels, images are resized")
+  add(
+    "--size",
+    type=_pair,
+    default="{}x{}".format(*default.size),
+    metavar="HxW",
+    help="pixels, images are resized",
+  )
   add("--images", type=int, default=default.images, help="test images to certify")
   add = parser.add_argument_group(
     "noise", "Standard deviations are on the input's own scale, which is [0, 1]."
   ).add_argument
-  add("--grid", type=_pair, default=default.grid, metavar="RxQ", help="cells, rows by columns")
+  add(
+    "--grid",
+    type=_pair,
+    default="{}x{}".format(*default.grid),
+    metavar="RxQ",
+    help="cells, rows by columns",
+  )
   add("--std-min", type=float, default=default.std_min, help="noise in a group's own cell")
   add("--std-max", type=float, default=default.std_max, help="noise in the farthest cell")
   add(
