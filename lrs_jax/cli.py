@@ -21,7 +21,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     print(f"lrs-jax: error: {error}", file=sys.stderr)
     return 1
   except KeyboardInterrupt:
-    print("lrs-jax: interrupted; the same command goes on from here.", file=sys.stderr)
+    print(
+      "lrs-jax: interrupted; samples counted so far are kept for the same command.", file=sys.stderr
+    )
     return 130
   finally:
     signal.signal(signal.SIGTERM, before)
