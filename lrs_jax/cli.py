@@ -191,10 +191,10 @@ def _job(options: argparse.Namespace) -> jobs.ImageJob:
 
 
 def _certify(options: argparse.Namespace) -> int:
-  from lrs_jax import runs
+  from lrs_jax import reports, runs
 
   summary = runs.certify_images(_job(options), options.out, options.model)
-  print(runs.table(summary))
+  print(reports.table(summary))
   print(f"\nresults in {options.out}: summary.json, curves.png, noise.png, and a folder per image")
   return 0
 

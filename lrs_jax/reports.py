@@ -1,0 +1,142 @@
+"""What a finished image job reports: quality, curves, a table and figures (host)."""
+
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from matplotlib.figure import Figure
+
+from lrs_jax import jobs, metrics, noise, plots, records, storage
+from lrs_jax.data.images import LabelledImages
+from lrs_jax.jobs import ImageJob
+from lrs_jax.noise import SmoothingDistribution
+from lrs_jax.records import Record
+
+
+def quality(data: LabelledImages, predictions: np.ndarray) -> dict[str, float]:
+  """Accuracy of predictions [M, N] on all images together; abstentions (-1) are wrong."""
+  num_classes = len(data.classes)
+  labels = data.labels.reshape(predictions.shape)
+  confusion = metrics.confusion_matrix(labels, predictions, num_classes)
+  return {
+    "pixel_accuracy": metrics.accuracy(confusion),
+    "mean_iou": metrics.mean_iou(confusion),
+    "abstention": float(np.mean(predictions < 0)) if predictions.size else math.nan,
+  }
+
+
+def report(data: LabelledImages, done: list[Record]) -> dict[str, Any]:
+  """Means over images: quality, curves and average certifiable radius of every method.
+
+  `certified` counts all pixels whose prediction cannot change, over all pixels;
+  `certified_accuracy` those that are right as well, over the labelled ones.
+  """
+  predictions = np.stack([records.predictions(record) for record in done])
+  report: dict[str, Any] = quality(data, predictions)
+  num_classes, radii = len(data.classes), done[0].radii
+  for name, targets in (("certified", "all"), ("certified_accuracy", "correct")):
+    report[name], report[f"{name}_radius"] = {}, {}
+    for method in sorted({key.partition("/")[2] for key in done[0].certified}):
+      fractions = [
+        metrics.certified_fraction(
+          record.certified[f"{targets}/{method}"].certified,
+          len(record.truth) if targets == "all" else int(np.sum(record.truth < num_classes)),
+        )
+        for record in done
+      ]
+      curve = np.mean(fractions, axis=0)
+      report[name][method] = curve.tolist()
+      report[f"{name}_radius"][method] = metrics.average_certifiable_radius(radii, curve)
+  return report
+
+
+def table(summary: Mapping[str, Any]) -> str:
+  """What a summary says, for a terminal: quality, and certified accuracy at five budgets."""
+  radii = np.asarray(summary["radii"])
+  reported = _reported_methods(summary)
+  longest = max(np.max(np.flatnonzero(curve), initial=0) for _, curve, _ in reported)
+  shown = np.unique(np.linspace(0, longest, 6).round().astype(int))[1:]
+  columns = [f"{'certified accuracy at radius':<34}"] + [f"{radii[i]:>7.3g}" for i in shown]
+  lines = ["".join(columns) + "     ACR (all pixels)"]
+  for label, curve, radius in reported:
+    values = "".join(f"{curve[i]:>7.3f}" for i in shown)
+    lines.append(f"{label:<34}{values} {radius:>7.4f}")
+  lines.append("")
+  for label, key in (
+    ("network without noise", "base_model"),
+    ("localized smoothing", "localized"),
+    ("isotropic smoothing", "isotropic"),
+  ):
+    quality = summary[key]
+    lines.append(
+      f"{label:<34} pixel accuracy {quality['pixel_accuracy']:.3f}   "
+      f"mIoU {quality['mean_iou']:.3f}   abstains {quality['abstention']:.3f}"
+    )
+  seconds = summary["seconds"]
+  lines += ["", "seconds: " + "   ".join(f"{name} {value:.1f}" for name, value in seconds.items())]
+  return "\n".join(lines)
+
+
+def _reported_methods(summary: Mapping[str, Any]) -> list[tuple[str, list[float], float]]:
+  """(label, curve of certified accuracy, its area) of every method, the strongest first."""
+  job, localized = summary["job"], summary["localized"]
+  names = {"lp": "paper's LP", "milp": "exact (MILP)"}
+  found = [
+    (f"localized, {names.get(method, method)}", curve, localized["certified_radius"][method])
+    for method, curve in localized["certified_accuracy"].items()
+  ]
+  found.sort(key=lambda item: -sum(item[1]))
+  isotropic = summary["isotropic"]
+  label = f"isotropic, std {job['isotropic_std'] or job['std_min']:g}"
+  curve = isotropic["certified_accuracy"]["envelope"]
+  return [*found, (label, curve, isotropic["certified_radius"]["envelope"])]
+
+
+def draw(
+  job: ImageJob,
+  data: LabelledImages,
+  distribution: SmoothingDistribution,
+  done: list[Record],
+  summary: Mapping[str, Any],
+  out: Path,
+) -> None:
+  """Draws `curves.png`, `noise.png` and every image's `image.png` under `out`."""
+  radii = np.asarray(summary["radii"])
+  curves = plots.curves_figure(
+    radii,
+    {label: np.asarray(curve) for label, curve, _ in _reported_methods(summary)},
+    xlabel=r"$\ell_2$ budget $\varepsilon$ of one perturbation of the whole image, [0, 1] scale",
+    ylabel="certified accuracy (fraction of labelled pixels)",
+    title=f"{job.data}: {len(done)} images, {job.samples} samples, "
+    f"level {1 - job.alpha:g} per image",
+  )
+  _save_figure(out / "curves.png", curves)
+  _save_figure(out / "noise.png", plots.noise_figure(distribution.scale, job.grid))
+  groups = jobs.output_groups(job)
+  corners = tuple(dict.fromkeys(int(groups[i, j]) for i in (0, -1) for j in (0, -1)))
+  key = jax.random.key(job.seed)
+  dearest = distribution.weights[0].max(axis=1)[groups.reshape(-1)]
+  for i, (name, record) in enumerate(zip(data.names, done, strict=True)):
+    view = plots.ImageView(
+      name=name,
+      image=data.images[i],
+      truth=data.labels[i],
+      prediction=records.predictions(record).reshape(job.size),
+      radius=((record.base.eta / dearest) ** (1 / distribution.p)).reshape(job.size),
+      noisy=[
+        np.asarray(noise.sample(key, distribution, jnp.asarray(data.images[i]), group))
+        for group in corners
+      ],
+      noisy_groups=corners,
+      groups=groups,
+      classes=data.classes,
+    )
+    _save_figure(out / name / "image.png", plots.image_figure(view))
+
+
+def _save_figure(path: Path, figure: Figure) -> None:
+  storage.write_whole(path, lambda partial: figure.savefig(partial, dpi=130))
