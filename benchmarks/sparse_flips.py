@@ -28,8 +28,7 @@ def random_graph(nodes: int, attributes: int, seed: int = 0) -> citation.Citatio
   receivers = np.concatenate([np.arange(1, nodes), rng.integers(0, nodes, 3 * nodes // 4)])
   shape = nodes, nodes
   adjacency = sparse.csr_array((np.ones(senders.size), (senders, receivers)), shape=shape)
-  words = sparse.random_array((nodes, attributes), density=32 / 3703, rng=rng).tocsr()
-  words.data[:] = 1
+  words = sparse.csr_array((rng.random((nodes, attributes)) < 32 / 3703).astype(np.float32))
   return citation.standardize(adjacency, words, rng.integers(0, 6, nodes))
 
 

@@ -118,7 +118,7 @@ def standardize(
     >>> graph.notes
     ('2 of 3 nodes are in the largest connected component', '2 of 3 classes occur in it')
   """
-  adjacency, attributes = sparse.csr_array(adjacency), sparse.csr_array(attributes)
+  adjacency, attributes = sparse.csr_array(adjacency), sparse.csr_array(attributes, copy=True)
   labels = np.asarray(labels)
   num_nodes = labels.size
   if adjacency.shape != (num_nodes, num_nodes) or attributes.shape[0] != num_nodes:
@@ -145,7 +145,8 @@ def standardize(
   row, col = edges.row[keep], edges.col[keep]
   ends = np.concatenate([row, col]), np.concatenate([col, row])
   undirected = sparse.csr_array((np.ones(ends[0].size, np.float32), ends), shape=adjacency.shape)
-  undirected.data[:] = 1  # duplicates were summed
+  undirected.sum_duplicates()
+  undirected.data[:] = 1
 
   count, component = sparse.csgraph.connected_components(undirected, directed=False)
   inside = component == np.bincount(component, minlength=count).argmax()
