@@ -230,20 +230,18 @@ def _fingerprint(
 def certify(job: GraphJob, record: GraphRecord, *, localized: bool) -> GraphRecord:
   """Adds the collective certificates of a job to a sampled record.
 
-  Envelope and naive certificates cover the whole grid of budgets, the former for every Rényi order
-  as well; the paper's LP covers the two axes, and the exact one (`--method milp`) the axes and a
-  coarse grid.
+  Envelope, the paper's LP and naive certificates cover the whole grid of budgets, the first for
+  every Rényi order as well, and the exact one (`--method milp`) the axes and a coarse grid.
   """
   additions, deletions = (np.arange(most + 1) for most in job.budgets)
   grid = np.stack(np.meshgrid(additions, deletions, indexing="ij"), axis=-1).reshape(-1, 2)
-  axes = grid[(grid == 0).any(axis=1)]
   coarse = [np.unique(np.linspace(0, most, 6).round()) for most in job.budgets]
   few = np.isin(grid[:, 0], coarse[0]) & np.isin(grid[:, 1], coarse[1])
   limit = {"time_limit": job.time_limit}
   plans: list[tuple[str, np.ndarray, dict[str, Any]]] = [("envelope", grid, limit)]
   plans += [(f"envelope@{order:g}", grid, limit) for order in job.orders]
   if localized:
-    plans += [("naive", grid, {}), ("lp", axes, {**limit, "bins": job.bins})]
+    plans += [("naive", grid, {}), ("lp", grid, {**limit, "bins": job.bins})]
     if job.method == "milp":
       plans.append(("milp", grid[few | (grid == 0).any(axis=1)], limit))
   for method, budgets, options in plans:
