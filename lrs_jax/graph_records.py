@@ -205,9 +205,7 @@ def verify(record: GraphRecord, *, exact: bool = False) -> None:
     alpha=record.alpha, methods=record.methods,
   )  # fmt: skip
   for name, stored in record.base._asdict().items():
-    again = np.asarray(getattr(base, name))
-    same = np.array_equal if again.dtype.kind != "f" else _close
-    if np.shape(stored) != again.shape or not same(np.asarray(stored), again):
+    if not storage.same_numbers(np.asarray(stored), np.asarray(getattr(base, name))):
       raise ValueError(f"`{name}` does not follow from the sums, the flips and alpha.")
   caps = flip_caps(record.num_ones, record.num_attributes, record.cells, record.theta_plus.shape[1])
   for name, certificate in record.certified.items():
@@ -220,8 +218,3 @@ def verify(record: GraphRecord, *, exact: bool = False) -> None:
       collective.verify(weights, record.groups, eta, certificate, exact=exact)
     except ValueError as error:
       raise ValueError(f"{name}: {error}") from None
-
-
-def _close(stored: np.ndarray, again: np.ndarray) -> bool:
-  """Equal up to what versions of SciPy may differ by, far below the margins of eta."""
-  return bool(np.allclose(stored, again, rtol=1e-9, atol=0.0, equal_nan=True))

@@ -189,9 +189,9 @@ def verify(record: Record, *, exact: bool = False) -> None:
     smoothing, record.base.groups, record.selection_counts, record.counts, alpha=record.alpha
   )
   for name in _BASE:
-    if not _same(getattr(record.base, name), getattr(base, name)):
+    if not storage.same_numbers(getattr(record.base, name), getattr(base, name)):
       raise ValueError(f"`{name}` does not follow from the counts, the noise and alpha.")
-  if not _same(record.budgets, budgets_from_radii(record.radii, smoothing.p)):
+  if not storage.same_numbers(record.budgets, budgets_from_radii(record.radii, smoothing.p)):
     raise ValueError("`budgets` does not follow from the radii.")
   for name, certificate in record.certified.items():
     targets = {
@@ -217,12 +217,3 @@ def _digest(arrays: Mapping[str, np.ndarray]) -> str:
     array = np.ascontiguousarray(arrays[name])
     digest.update(f"{name} {array.dtype} {array.shape}".encode() + array.tobytes())
   return digest.hexdigest()
-
-
-def _same(stored: np.ndarray, again: np.ndarray) -> bool:
-  """Equal; for floats up to what SciPy's versions may differ by, far below the margins of eta."""
-  if stored.shape != again.shape:
-    return False
-  if stored.dtype.kind == "f":
-    return bool(np.allclose(stored, again, rtol=1e-9, atol=0.0))
-  return bool(np.array_equal(stored, again))

@@ -77,6 +77,25 @@ def from_json_array(array: np.ndarray) -> Any:
   return json.loads(str(array))
 
 
+def same_numbers(stored: np.ndarray, again: np.ndarray) -> bool:
+  """Whether an array is what was computed again: floats up to what versions of SciPy differ by.
+
+  That is a relative 1e-9, far below the margins of eta; a collective certificate's digest holds the
+  very floats it was proven for.
+
+  Example:
+    >>> same_numbers(np.array([1.0, np.inf]), np.array([1 + 1e-12, np.inf]))
+    True
+    >>> same_numbers(np.array([1, 2]), np.array([1, 3]))
+    False
+  """
+  if stored.shape != again.shape:
+    return False
+  if again.dtype.kind == "f":
+    return bool(np.allclose(stored, again, rtol=1e-9, atol=0.0, equal_nan=True))
+  return bool(np.array_equal(stored, again))
+
+
 def _without_nan(value: Any) -> Any:
   if isinstance(value, Mapping):
     return {key: _without_nan(item) for key, item in value.items()}
