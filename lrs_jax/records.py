@@ -202,6 +202,8 @@ def verify(record: Record, *, exact: bool = False) -> None:
       raise ValueError(f"the targets of {name!r} are not those that its name says.")
     if not np.array_equal(certificate.budgets.reshape(-1), record.budgets):
       raise ValueError(f"the budgets of {name!r} are not the record's.")
+    if certificate.caps is not None or certificate.integral:
+      raise ValueError(f"{name!r} restricts the adversary by caps or to integers; a ball does not.")
     try:
       collective.verify(
         record.base.weights, record.base.groups, record.base.eta, certificate, exact=exact

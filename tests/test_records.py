@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from lrs_jax import noise, records
+from lrs_jax import collective, noise, records
 
 GROUPS = np.array([0, 0, 0, 1, 1, 1])
 TRUTH = np.array([0, 0, 1, 1, 2, 0])  # the fifth is void, two classes
@@ -123,6 +123,16 @@ def change_certificate(record, name, field, index, by):
 def test_what_does_not_follow_is_refused(record, tamper, message):
   with pytest.raises(ValueError, match=message):
     records.verify(tamper(record))
+
+
+@pytest.mark.parametrize("restriction", [{"caps": np.zeros(2)}, {"integral": True}])
+def test_a_certificate_against_a_weaker_adversary_is_refused(record, restriction):
+  """It is proven, but not for the ball that the record speaks of."""
+  base = record.base
+  weaker = collective.certify(base.weights, base.groups, base.eta, record.budgets, **restriction)
+  collective.verify(base.weights, base.groups, base.eta, weaker)
+  with pytest.raises(ValueError, match="restricts the adversary"):
+    records.verify(record._replace(certified={**record.certified, "all/envelope": weaker}))
 
 
 def test_no_record_is_one_clear_error(tmp_path):
