@@ -154,25 +154,28 @@ def model_path(job: ImageJob, out: Path) -> Path:
 
 
 def train(job: ImageJob, path: Path) -> float:
-  """Trains the job's network and stores it; returns the seconds that this took."""
+  """Trains the job's network and stores it; returns the seconds that this took, from a stop on."""
   start = time.perf_counter()
   data = load_images(job, "train", None)
   path.parent.mkdir(parents=True, exist_ok=True)  # better refused now than after training
-  augment = training.keep if job.data == "scenes" else training.mirror
+  unfinished = path.with_name(f"{path.stem}.partial.npz")
+  augment = training.keep if job.data == "scenes" else training.mirror_and_rescale
   variables, losses = training.train(
     jax.random.key(job.seed),
     network(job, len(data.classes)),
     data.images,
     data.labels,
-    localized_noise(job),
+    training.random_group(localized_noise(job)),
     num_steps=job.steps,
     batch_size=job.batch_size,
     learning_rate=job.learning_rate,
     augment=augment,
+    checkpoint=training.Checkpoint(unfinished, _network_fields(job)),
   )
   arrays = flax.traverse_util.flatten_dict(jax.device_get(variables), sep="/")
   meta = {"network": _network_fields(job), "classes": data.classes, "loss": losses.tolist()}
   storage.save_arrays(path, {**arrays, "meta": storage.json_array(meta)})
+  unfinished.unlink(missing_ok=True)
   return time.perf_counter() - start
 
 

@@ -11,14 +11,17 @@ LABELS = (IMAGES[..., 0] > 0.5).astype(np.int32)
 NOISE = noise.gaussian([[0.01, 0.02]], np.repeat([[0] * 8, [1] * 8], 4, axis=0)[..., None])
 
 
-def train(labels=LABELS, **options):
+RANDOM_GROUP = training.random_group(NOISE)
+
+
+def train(labels=LABELS, expose=RANDOM_GROUP, **options):
   model = UNet(num_classes=2, width=4, depth=1)
   return model, *training.train(
     jax.random.key(0),
     model,
     IMAGES,
     labels,
-    NOISE,
+    expose,
     **{"num_steps": 60, "learning_rate": 0.03, **options},
   )
 
@@ -56,8 +59,68 @@ def test_mirroring_treats_image_and_labels_alike(seed):
   np.testing.assert_array_equal(image[..., 0] > 0.5, labels == 1)
 
 
+@pytest.mark.parametrize("seed", range(6))
+def test_rescaling_treats_image_and_labels_alike(seed):
+  rows, columns = np.meshgrid(np.arange(24), np.arange(32), indexing="ij")
+  labels = rows * 32 + columns
+  image = np.stack([rows, columns, rows], axis=-1).astype(np.float32)
+  scaled, moved = training.rescale(jax.random.key(seed), jnp.asarray(image), jnp.asarray(labels))
+  moved = np.asarray(moved)
+  inside = moved >= 0
+  assert 0.2 < inside.mean() <= 1
+  assert np.abs(np.asarray(scaled[..., 0]) - moved // 32)[inside].max() <= 0.5 + 1e-4
+  assert np.abs(np.asarray(scaled[..., 1]) - moved % 32)[inside].max() <= 0.5 + 1e-4
+  assert set(moved[~inside].tolist()) <= {-1}
+
+
 def test_mirroring_happens_to_some():
   keys = jax.random.split(jax.random.key(0), 20)
   images = jax.vmap(training.mirror, in_axes=(0, None, None))(keys, IMAGES[0], LABELS[0])[0]
   flipped = [not np.array_equal(image, IMAGES[0]) for image in images]
   assert 0 < sum(flipped) < 20
+
+
+def test_views_under_noise():
+  """A random group's view counts everywhere; stitched views count where their group lies."""
+  image = jnp.asarray(IMAGES[0])
+  views, counted = training.random_group(NOISE)(jax.random.key(1), image)
+  assert views.shape == (1, 8, 8, 3)
+  assert counted.all()
+  groups = np.repeat([[0] * 8, [1] * 8], 4, axis=0)
+  wide = noise.gaussian([[0.01, 1.0], [1.0, 0.01]], NOISE.cells)
+  views, counted = training.stitched(wide, groups)(jax.random.key(1), image)
+  np.testing.assert_array_equal(counted.sum(axis=0), 1)
+  np.testing.assert_array_equal(counted[1], groups == 1)
+  spread = np.abs(np.asarray(views) - IMAGES[:1]).mean(axis=-1)
+  assert spread[np.asarray(counted)].max() < 0.05 < spread[~np.asarray(counted)].mean()
+
+
+def test_stitched_training_learns_too():
+  groups = np.repeat([[0] * 8, [1] * 8], 4, axis=0)
+  _, _, losses = train(expose=training.stitched(NOISE, groups))
+  assert losses[-5:].mean() < losses[:5].mean() / 2
+
+
+class _StoppedOnce(training.tqdm):
+  """A progress bar at whose first update the user presses Ctrl-C."""
+
+  def update(self, n=1):
+    raise KeyboardInterrupt
+
+
+def test_a_stopped_training_goes_on_to_the_same_network(tmp_path, monkeypatch):
+  _, whole, losses = train(num_steps=25)
+  checkpoint = training.Checkpoint(tmp_path / "net.partial.npz", {"job": 1})
+  with monkeypatch.context() as patch:
+    patch.setattr(training, "tqdm", _StoppedOnce)
+    with pytest.raises(KeyboardInterrupt):
+      train(num_steps=25, checkpoint=checkpoint)
+  assert len(np.load(checkpoint.path)["losses"]) == 20
+  _, resumed, again = train(num_steps=25, checkpoint=checkpoint)
+  np.testing.assert_array_equal(losses, again)
+  jax.tree.map(np.testing.assert_array_equal, whole, resumed)
+  with pytest.raises(ValueError, match="holds another training"):
+    train(num_steps=25, checkpoint=checkpoint._replace(manifest={"job": 2}))
+  checkpoint.path.write_bytes(b"half a file")
+  with pytest.raises(ValueError, match="cannot read"):
+    train(num_steps=25, checkpoint=checkpoint)
