@@ -1,0 +1,357 @@
+"""Localized smoothing against its alternatives on CamVid: the study behind the README's main plot.
+
+    PYTHONPATH=. python benchmarks/images.py --data-dir DIR --work lrs-out/images
+
+does every piece that is not done yet, in an order that gives a first comparison early: networks,
+counts and certificates. It may be stopped at any time. Results are one small JSON file for every
+way of smoothing under benchmarks/results/images, and `--report` makes tables and figures of them.
+"""
+
+import argparse
+import functools
+import hashlib
+import math
+import time
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import flax.traverse_util
+import jax
+import numpy as np
+
+from lrs_jax import (
+  certificates,
+  collective,
+  corrections,
+  jobs,
+  metrics,
+  noise,
+  partition,
+  records,
+  reports,
+  sampling,
+  storage,
+  training,
+)
+from lrs_jax.data import camvid
+from lrs_jax.data.images import LabelledImages
+from lrs_jax.jobs import ImageJob
+from lrs_jax.models import folded_unet
+from lrs_jax.runs import Smoothed, describe_devices, job_radii, versions
+
+
+class Sizes(NamedTuple):
+  """How large the study is; the tests run a toy."""
+
+  size: tuple[int, int] = (64, 96)
+  images: int = 8
+  width: int = 8
+  depth: int = 3
+  steps: int = 3000
+  marks: tuple[int, ...] = (100, 1000)  # samples per output at which counts are kept
+  more: int = 15  # times as many samples for the isotropic baseline
+  selection: tuple[int, ...] = (10, 100)  # and of the samples that select labels
+  alpha: float = 0.01
+  radii: int = 81
+  seed: int = 0
+
+
+class Smoothing(NamedTuple):
+  """One way of smoothing: a network, and noise on a grid of cells."""
+
+  network: str
+  grid: tuple[int, int]
+  std_min: float
+  std_max: float
+  hide_beyond: float | None = None
+  more: bool = False  # also with `Sizes.more` times the samples
+  compare: tuple[str, ...] = ()  # further ways to combine the base certificates
+
+
+PAPER = (3, 5)
+"""Grid of the paper."""
+
+LEVELS = (0.1, 0.15, 0.2, 0.3)
+RATIOS = (3.0, 5.0, 10.0)
+ISOTROPIC = (0.1, 0.15, 0.2, 0.25, 0.3, 0.4, 0.5)
+
+STUDY = {
+  "localized-0.2": Smoothing("localized", PAPER, 0.2, 1.0, compare=("lp", "milp")),
+  **{f"isotropic-{s}": Smoothing("isotropic", (1, 1), s, s, more=True) for s in ISOTROPIC},
+  **{
+    f"localized-{s}": Smoothing("localized", PAPER, s, 5 * s, compare=("lp",))
+    for s in (0.15, 0.3, 0.1)
+  },
+}
+
+
+def networks(sizes: Sizes) -> dict[str, training.Expose]:
+  """What every network is trained on; one network serves all noise levels of its kind."""
+  every_level = [_noise(sizes, PAPER, s, r * s, None) for s in LEVELS for r in RATIOS]
+  fine = (2 * PAPER[0], 2 * PAPER[1])  # cells of which both grids consist
+  strict = [_refined(sizes, grid, fine, s) for grid in (PAPER, (2, 2)) for s in LEVELS]
+  isotropic = [_noise(sizes, (1, 1), s, s, None) for s in ISOTROPIC]
+  return {
+    "localized": training.random_group(_stacked(every_level)),
+    "isotropic": training.random_group(_stacked(isotropic)),
+    "strict": training.random_group(_stacked(strict)),
+  }
+
+
+def _noise(
+  sizes: Sizes, grid: tuple[int, int], low: float, high: float, hide_beyond: float | None
+) -> noise.SmoothingDistribution:
+  return jobs.localized_noise(
+    ImageJob(size=sizes.size, grid=grid, std_min=low, std_max=high, hide_beyond=hide_beyond)
+  )
+
+
+def _refined(
+  sizes: Sizes, grid: tuple[int, int], fine: tuple[int, int], std: float
+) -> noise.SmoothingDistribution:
+  """Strictly local noise on `grid`, expressed in the cells of a finer grid."""
+  cells = partition.image_grid(sizes.size, fine)
+  coarse = partition.image_grid(fine, grid).reshape(-1)
+  own = coarse[None, :] == np.arange(math.prod(grid))[:, None]
+  return noise.gaussian(np.where(own, std, np.inf), partition.pixel_cells(cells, 3))
+
+
+def _stacked(distributions: list[noise.SmoothingDistribution]) -> noise.SmoothingDistribution:
+  """The groups of several distributions over the same cells, to train for all of them."""
+  return noise.gaussian(np.concatenate([d.scale for d in distributions]), distributions[0].cells)
+
+
+def train(name: str, sizes: Sizes, data: LabelledImages, path: Path) -> None:
+  """Trains one network and stores it with its configuration; goes on after a stop."""
+  start = time.perf_counter()
+  manifest = {"name": name, "sizes": _plain(sizes), "classes": list(data.classes)}
+  unfinished = path.with_name(f"{path.stem}.partial.npz")
+  variables, losses = training.train(
+    jax.random.fold_in(jax.random.key(sizes.seed), sorted(networks(sizes)).index(name)),
+    jobs.UNet(num_classes=len(data.classes), width=sizes.width, depth=sizes.depth),
+    data.images,
+    data.labels,
+    networks(sizes)[name],
+    num_steps=sizes.steps,
+    augment=training.mirror_and_rescale,
+    checkpoint=training.Checkpoint(unfinished, manifest),
+  )
+  arrays = flax.traverse_util.flatten_dict(jax.device_get(variables), sep="/")
+  meta = {**manifest, "loss": losses.tolist(), "seconds": time.perf_counter() - start}
+  storage.save_arrays(path, {**arrays, "meta": storage.json_array(meta)})
+  unfinished.unlink(missing_ok=True)
+
+
+def _plain(value: NamedTuple) -> dict[str, Any]:
+  """A configuration as it comes back from JSON."""
+  return {k: list(v) if isinstance(v, tuple) else v for k, v in value._asdict().items()}
+
+
+def load_network(path: Path) -> tuple[folded_unet.Folded, str]:
+  """A stored network, folded, and the digest of its arrays."""
+  arrays = storage.load_arrays(path)
+  del arrays["meta"]
+  digest = hashlib.sha256()
+  for name in sorted(arrays):
+    digest.update(name.encode() + arrays[name].tobytes())
+  return folded_unet.fold(flax.traverse_util.unflatten_dict(arrays, sep="/")), digest.hexdigest()
+
+
+def marks(smoothing: Smoothing, sizes: Sizes) -> tuple[tuple[int, ...], tuple[int, ...]]:
+  """Numbers of samples, selecting and bounding, at which counts are kept."""
+  if not smoothing.more:
+    return sizes.selection, sizes.marks
+  most = sizes.marks[-1]
+  multiples = tuple(most * i for i in range(2, sizes.more + 1))
+  return (*sizes.selection, sizes.selection[-1] * sizes.more), (*sizes.marks, *multiples)
+
+
+def distribution(smoothing: Smoothing, sizes: Sizes) -> noise.SmoothingDistribution:
+  return _noise(sizes, smoothing.grid, smoothing.std_min, smoothing.std_max, smoothing.hide_beyond)
+
+
+def count(
+  smoothing: Smoothing,
+  sizes: Sizes,
+  params: folded_unet.Folded,
+  digest: str,
+  image: np.ndarray,
+  index: int,
+  path: Path,
+) -> None:
+  """Counts one image's votes up to every mark; what was counted before is not counted again."""
+  grid = partition.image_grid(sizes.size, smoothing.grid)
+  starts, size = partition.windows(grid, alignment=folded_unet.alignment(params))
+  manifest = {
+    "smoothing": _plain(smoothing._replace(more=False, compare=())),
+    "sizes": _plain(sizes._replace(images=0, marks=(), more=0, selection=(), radii=0)),
+    "network": digest,
+    "image": index,
+  }
+  stored = storage.load_arrays(path) if path.exists() else {}
+  if stored and storage.from_json_array(stored["manifest"]) != manifest:
+    raise ValueError(f"{path} holds counts of another configuration: delete it.")
+  keys = jax.random.split(jax.random.fold_in(jax.random.key(sizes.seed), index))
+  for part, key, wanted in zip(
+    ("selection", "estimation"), keys, marks(smoothing, sizes), strict=True
+  ):
+    done = 0
+    for mark in wanted:
+      name = f"{part}-{mark}"
+      if name not in stored:
+        start = time.perf_counter()
+        votes = sampling.vote_counts(
+          key,
+          folded_unet.apply,
+          params,
+          image,
+          distribution(smoothing, sizes),
+          grid.reshape(-1),
+          mark - done,
+          num_classes=len(camvid.CLASSES),
+          first_sample=done,
+          windows=sampling.Windows(_window(size), starts, size) if len(starts) > 1 else None,
+        )
+        before = stored[f"{part}-{done}"] if done else np.zeros(votes.shape, np.int32)
+        stored[name] = before + np.asarray(votes)
+        stored[f"{name}-seconds"] = np.asarray(time.perf_counter() - start)
+        storage.save_arrays(path, {**stored, "manifest": storage.json_array(manifest)})
+      done = mark
+
+
+@functools.cache
+def _window(size: tuple[int, int]) -> Any:
+  """One function a size, so that the sampling loop is compiled once."""
+  return folded_unet.window(size)
+
+
+def common_radii(sizes: Sizes) -> np.ndarray:
+  """One grid of budgets for all methods, to where none of them can certify anything."""
+  smoothings = [
+    Smoothed("", distribution(s, sizes), np.zeros(0, np.int32), (), None) for s in STUDY.values()
+  ]
+  samples = sizes.marks[-1] * sizes.more
+  job = ImageJob(size=sizes.size, samples=samples, alpha=sizes.alpha)
+  return np.linspace(0, job_radii(job, tuple(smoothings))[-1], sizes.radii)
+
+
+def certify(
+  smoothing: Smoothing, sizes: Sizes, data: LabelledImages, paths: list[Path]
+) -> dict[str, Any]:
+  """Quality and curves at every number of samples, from the counts of all images."""
+  radii = common_radii(sizes)
+  selecting, bounding = marks(smoothing, sizes)
+  stored = [storage.load_arrays(path) for path in paths]
+  groups = partition.image_grid(sizes.size, smoothing.grid).reshape(-1)
+  found = {}
+  for mark in bounding:
+    selected = max((s for s in selecting if s * 10 <= mark), default=selecting[0])
+    votes = [(a[f"selection-{selected}"], a[f"estimation-{mark}"]) for a in stored]
+    bound = functools.partial(certificates.from_votes, distribution(smoothing, sizes), groups)
+    bases = [bound(*pair, alpha=sizes.alpha) for pair in votes]
+    extra = smoothing.compare if mark == sizes.marks[-1] else ()
+    found[str(mark)] = evaluate(data, bases, radii, ("envelope", "naive", *extra))
+    if "milp" in extra:
+      levels = corrections.k_fwer(sizes.alpha, groups.size, 1 + groups.size // 200)
+      several = [bound(*pair, alpha=levels) for pair in votes]
+      found[f"{mark}, k-FWER"] = evaluate(data, several, radii, ("envelope", "milp"))
+  return {
+    "smoothing": _plain(smoothing),
+    "sizes": _plain(sizes),
+    "manifest": storage.from_json_array(stored[0]["manifest"]),
+    "images": list(data.names),
+    "versions": versions(),
+    "device": describe_devices(),
+    "seconds_per_image": float(
+      np.mean([sum(v for k, v in a.items() if k.endswith("-seconds")) for a in stored])
+    ),
+    "radii": radii.tolist(),
+    "samples": found,
+  }
+
+
+def evaluate(
+  data: LabelledImages,
+  bases: list[certificates.BaseCertificates],
+  radii: np.ndarray,
+  methods: tuple[str, ...],
+) -> dict[str, Any]:
+  """Quality of the smoothed predictions, and curves of every method over the common budgets."""
+  predictions = np.stack([np.where(base.eta > 0, base.labels, -1) for base in bases])
+  labels = data.labels.reshape(predictions.shape)
+  result: dict[str, Any] = reports.quality(data, predictions)
+  result["curves"] = {}
+  for method in methods:
+    certified = [
+      _certify(base, labels[i], len(data.classes), radii, method) for i, base in enumerate(bases)
+    ]
+    result["curves"][method] = _curve(radii, np.mean(certified, axis=0))
+  return result
+
+
+def _certify(
+  base: certificates.BaseCertificates,
+  labels: np.ndarray,
+  num_classes: int,
+  radii: np.ndarray,
+  method: str,
+) -> np.ndarray:
+  """Certified fraction of all pixels, and certified accuracy of the labelled ones: [2, B]."""
+  budgets = records.budgets_from_radii(radii, 2)
+  options = {"milp": {"gap": 0.01, "time_limit": 10.0}}.get(method, {})
+  fractions = []
+  for targets, number in (
+    (np.ones(labels.shape, bool), labels.size),
+    (base.labels == labels, int((labels < num_classes).sum())),
+  ):
+    given = base.weights, base.groups, base.eta
+    envelope = collective.certify(*given, budgets, targets=targets)
+    # The paper's LP and the naive certificate are never tighter than the envelope.
+    end = (
+      len(radii) if method == "milp" else 1 + int(np.flatnonzero(envelope.certified).max(initial=0))
+    )
+    found = np.zeros(len(radii), np.int64)
+    found[:end] = collective.certify(
+      *given, budgets[:end], method=method, targets=targets, **options
+    ).certified
+    fractions.append(metrics.certified_fraction(np.maximum(found - base.forfeit, 0), number))
+  return np.stack(fractions)
+
+
+def _curve(radii: np.ndarray, fractions: np.ndarray) -> dict[str, Any]:
+  certified, accurate = fractions
+  return {
+    "certified": certified.tolist(),
+    "certified_accuracy": accurate.tolist(),
+    "radius": metrics.average_certifiable_radius(radii, certified),
+  }
+
+
+def main(arguments: list[str] | None = None) -> None:
+  parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+  parser.add_argument("--data-dir", required=True, help="folder of camvid/")
+  parser.add_argument("--work", type=Path, default=Path("lrs-out/images"), help="networks, counts")
+  parser.add_argument("--out", type=Path, default=Path("benchmarks/results/images"))
+  parser.add_argument("--only", nargs="*", choices=tuple(STUDY), default=tuple(STUDY))
+  options = parser.parse_args(arguments)
+  run(Sizes(), options.data_dir, options.work, options.out, options.only)
+
+
+def run(sizes: Sizes, data_dir: str, work: Path, out: Path, names: tuple[str, ...]) -> None:
+  """Does every piece of the named ways of smoothing that is not done yet."""
+  test = camvid.load(data_dir, "test", sizes.size, sizes.images)
+  for name in names:
+    smoothing = STUDY[name]
+    network = work / "networks" / f"{smoothing.network}.npz"
+    if not network.exists():
+      train(smoothing.network, sizes, camvid.load(data_dir, "train", sizes.size), network)
+    params, digest = load_network(network)
+    paths = [work / "counts" / name / f"{image}.npz" for image in test.names]
+    for i, path in enumerate(paths):
+      count(smoothing, sizes, params, digest, test.images[i], i, path)
+    storage.save_json(out / f"{name}.json", certify(smoothing, sizes, test, paths))
+    print(f"{name}: done", flush=True)
+
+
+if __name__ == "__main__":
+  main()
