@@ -137,6 +137,27 @@ def holm(p_values: ArrayLike, alpha: float) -> np.ndarray:
   return rejected
 
 
+def bonferroni_test(p_values: ArrayLike, alpha: float) -> np.ndarray:
+  r"""Bonferroni's test of N fixed hypotheses: those with :math:`p_n \le \alpha / N` (host).
+
+  Args:
+    p_values: [N], of hypotheses fixed before sampling.
+    alpha: joint error probability, in (0, 1).
+
+  Returns:
+    bool [N], whether a hypothesis is rejected; `holm` rejects these and perhaps more.
+
+  Raises:
+    ValueError: alpha outside (0, 1).
+
+  Example:
+    >>> bonferroni_test([0.02, 0.005, 0.4], 0.05)
+    array([False,  True, False])
+  """
+  p_values = np.asarray(p_values, np.float64)
+  return p_values <= bonferroni(alpha, p_values.size).alpha
+
+
 def _checked_joint(alpha: float) -> float:
   if not 0 < alpha < 1:
     raise ValueError(f"`alpha` must lie in (0, 1), but it is {alpha}.")

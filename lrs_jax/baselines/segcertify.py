@@ -1,0 +1,145 @@
+r"""SegCertify: isotropic Gaussian smoothing of a segmentation, each pixel tested alone (host).
+
+Under noise :math:`\mathcal{N}(0, \sigma^2 I)` on the whole image, pixel n keeps its label
+:math:`y_n` for all perturbations of norm :math:`\|\delta\|_2 < \sigma \Phi^{-1}(q_n)`, where
+:math:`q_n` is the label's probability (Cohen et al. 2019, theorem 1). SegCertify tests
+:math:`q_n \le \tau` for all pixels at one threshold, and what is not rejected abstains: with
+probability :math:`1 - \alpha` all others survive
+:math:`\|\delta\|_2 < R = \sigma \Phi^{-1}(\tau)` at the same time. Since every pixel is certified
+on its own, each of them is granted an adversary of its own.
+
+Either the threshold is fixed, for one radius (`fixed_threshold`, as published), or a radius is, and
+the threshold follows from it (`at_radius`).
+"""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
+from jax.typing import ArrayLike
+from scipy import special
+
+from lrs_jax.confidence import binomial_p_value
+from lrs_jax.corrections import holm
+from lrs_jax.eta import round_down, round_up
+from lrs_jax.metrics import ABSTAIN
+
+Reject = Callable[[ArrayLike, float], np.ndarray]
+"""(p-values [N], alpha) -> bool [N]: `corrections.holm` or `corrections.bonferroni_test`."""
+
+
+class Segmentation(NamedTuple):
+  """What survives every perturbation of a norm below one radius, jointly."""
+
+  labels: np.ndarray  # int [N], the smoothed prediction; `ABSTAIN` where it is not certified
+  radius: float  # in the units of the input
+
+
+def fixed_threshold(
+  selection_counts: ArrayLike,
+  counts: ArrayLike,
+  std: float,
+  *,
+  alpha: float,
+  tau: float = 0.75,
+  reject: Reject = holm,
+) -> Segmentation:
+  r"""Tests :math:`q_n \le \tau` for every pixel; what is rejected survives one radius.
+
+  :math:`R = \sigma \Phi^{-1}(\tau)`. A pixel is attacked where :math:`\|\delta\|_2 \ge R`.
+
+  Args:
+    selection_counts: int [N, K], votes from one key; they choose the labels.
+    counts: int [N, K], votes from another key.
+    std: sigma of the isotropic noise that both were drawn under.
+    alpha: joint error probability over all N pixels, in (0, 1).
+    tau: threshold in [1/2, 1), fixed before sampling.
+    reject: the correction for N tests.
+
+  Returns:
+    A `Segmentation`.
+
+  Raises:
+    ValueError: tau outside [1/2, 1), a std that is not positive, or counts of two shapes.
+
+  Example:
+    >>> votes = [[100, 0], [90, 10], [45, 55]]
+    >>> fixed_threshold(votes, votes, 0.5, alpha=0.01)  # two keys in earnest
+    Segmentation(labels=array([ 0,  0, -1]), radius=0.33724...)
+
+  References:
+    Fischer, Baader & Vechev 2021 (arXiv 2107.00228), algorithm 2 and section 4.2.
+  """
+  if not 0.5 <= tau < 1:
+    raise ValueError(f"`tau` must lie in [1/2, 1), but it is {tau}.")
+  labels, p_values = _tested(selection_counts, counts, tau)
+  labels = np.where(reject(p_values, alpha), labels, ABSTAIN)
+  return Segmentation(labels, float(round_down(_checked(std) * special.ndtri(tau))))
+
+
+def at_radius(
+  selection_counts: ArrayLike,
+  counts: ArrayLike,
+  std: float,
+  radius: float,
+  *,
+  alpha: float,
+  reject: Reject = holm,
+) -> Segmentation:
+  r"""Tests :math:`q_n \le \Phi(\varepsilon / \sigma)`: what survives one radius, fixed beforehand.
+
+  With probability :math:`1 - \alpha` all that does not abstain survives every
+  :math:`\|\delta\|_2 \le \varepsilon`. That holds at the *one* radius asked for: answers at several
+  radii, a curve of them or the best of them do not hold together. `certificates.naive_holm` is the
+  same for other noise.
+
+  Args:
+    selection_counts: int [N, K], votes from one key; they choose the labels.
+    counts: int [N, K], votes from another key.
+    std: sigma of the isotropic noise that both were drawn under.
+    radius: epsilon >= 0, fixed before sampling.
+    alpha: joint error probability over all N pixels, in (0, 1).
+    reject: the correction for N tests.
+
+  Returns:
+    A `Segmentation`.
+
+  Raises:
+    ValueError: a negative radius, a std that is not positive, or counts of two shapes.
+
+  Example:
+    >>> votes = [[100, 0], [90, 10], [45, 55]]
+    >>> at_radius(votes, votes, 0.5, 0.7, alpha=0.01).labels  # two keys in earnest
+    array([ 0, -1, -1])
+
+  References:
+    Fischer, Baader & Vechev 2021 (arXiv 2107.00228), section 4.2.
+  """
+  if not radius >= 0:
+    raise ValueError(f"`radius` must be at least 0, but it is {radius}.")
+  tau = min(float(round_up(special.ndtr(radius / _checked(std)))), 1.0)
+  labels, p_values = _tested(selection_counts, counts, tau)
+  # No number of votes rejects q <= 1, but rounding might.
+  rejected = reject(p_values, alpha) & (tau < 1)
+  return Segmentation(np.where(rejected, labels, ABSTAIN), radius)
+
+
+def _tested(
+  selection_counts: ArrayLike, counts: ArrayLike, tau: float
+) -> tuple[np.ndarray, np.ndarray]:
+  """Labels, and p-values of the hypotheses that their probabilities are at most tau."""
+  selection_counts, counts = np.asarray(selection_counts), np.asarray(counts)
+  if selection_counts.shape != counts.shape or counts.ndim != 2:
+    raise ValueError(
+      "`selection_counts` and `counts` must have one shape [N, K], but theirs are "
+      f"{selection_counts.shape} and {counts.shape}."
+    )
+  labels = selection_counts.argmax(axis=1)
+  successes = np.take_along_axis(counts, labels[:, None], axis=1)[:, 0]
+  return labels, binomial_p_value(successes, counts.sum(axis=1), tau)
+
+
+def _checked(std: float) -> float:
+  if not 0 < std < np.inf:
+    raise ValueError(f"`std` must be positive, but it is {std}.")
+  return std
