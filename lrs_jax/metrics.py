@@ -3,6 +3,8 @@
 An abstaining output counts as wrong everywhere; a void one, whose label is outside [0, K), nowhere.
 """
 
+from typing import NamedTuple
+
 import numpy as np
 from jax.typing import ArrayLike
 
@@ -90,3 +92,60 @@ def average_certifiable_radius(radii: ArrayLike, fraction: ArrayLike) -> float:
     0.75
   """
   return float(np.sum(np.diff(np.asarray(radii, np.float64)) * np.asarray(fraction)[1:]))
+
+
+class RadiusSums(NamedTuple):
+  """Three sums for the area under one curve; for a falling one, right <= area <= left."""
+
+  right: float  # `average_certifiable_radius`, the one that is proven
+  trapezoid: float
+  left: float
+
+
+def radius_sums(radii: ArrayLike, fraction: ArrayLike) -> RadiusSums:
+  r"""The area under a curve by right, trapezoid and left sums, to compare with what others report.
+
+  :math:`\sum_b (\varepsilon_{b+1} - \varepsilon_b) f`, with :math:`f(\varepsilon_{b+1})`, the mean
+  of both ends, and :math:`f(\varepsilon_b)`.
+
+  Args:
+    radii: [B], rising.
+    fraction: [B], certified fraction at each radius.
+
+  Returns:
+    `RadiusSums`, in the units of the radii.
+
+  Example:
+    >>> radius_sums([0, 1, 2], [1.0, 0.5, 0.25])
+    RadiusSums(right=0.75, trapezoid=1.125, left=1.5)
+  """
+  right = average_certifiable_radius(radii, fraction)
+  left = float(np.sum(np.diff(np.asarray(radii, np.float64)) * np.asarray(fraction)[:-1]))
+  return RadiusSums(right, (left + right) / 2, left)
+
+
+def pareto_front(points: ArrayLike) -> np.ndarray:
+  """Which points no other one beats, where more is better in every coordinate.
+
+  A point beats another if it is at least as good in all coordinates and better in one; equal points
+  do not beat each other. A point with a NaN is on no front, and beats none.
+
+  Args:
+    points: [P, coordinates].
+
+  Returns:
+    bool [P].
+
+  Raises:
+    ValueError: points that are no matrix.
+
+  Example:
+    >>> pareto_front([[0.3, 0.9], [0.5, 0.5], [0.4, 0.5]])
+    array([ True,  True, False])
+  """
+  points = np.asarray(points, np.float64)
+  if points.ndim != 2:
+    raise ValueError(f"`points` must have shape [P, coordinates], but it is {points.shape}.")
+  as_good = (points[:, None] >= points[None]).all(axis=-1)  # [p, q]: p at least as good as q
+  beaten = (as_good & ~as_good.T).any(axis=0)
+  return np.logical_not(beaten | np.isnan(points).any(axis=1))

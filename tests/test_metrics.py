@@ -43,3 +43,41 @@ def test_radius_of_a_falling_curve_is_at_most_the_integral():
   curve = np.exp(-radii)
   area = metrics.average_certifiable_radius(radii, curve)
   assert 1 - np.exp(-2) - 2 / 30 * (1 - np.exp(-2)) * 1.1 < area < 1 - np.exp(-2)
+
+
+def test_sums_enclose_the_integral():
+  radii = np.linspace(0, 2, 30) ** 1.5
+  sums = metrics.radius_sums(radii, np.exp(-radii))
+  area = 1 - np.exp(-radii[-1])
+  assert sums.right < area < sums.trapezoid < sums.left  # a convex curve
+  assert sums.right == metrics.average_certifiable_radius(radii, np.exp(-radii))
+  assert sums.trapezoid == pytest.approx(np.trapezoid(np.exp(-radii), radii))
+  assert metrics.radius_sums([0.0], [1.0]) == (0, 0, 0)
+
+
+def test_classes_in_neither_labels_nor_predictions_are_left_out():
+  confusion = metrics.confusion_matrix([0, 0, 1], [0, 1, 1], 5)
+  assert metrics.mean_iou(confusion) == pytest.approx(0.5)
+  with_false_positive = metrics.confusion_matrix([0, 0, 1], [0, 4, 1], 5)
+  assert metrics.mean_iou(with_false_positive) == pytest.approx((1 / 2 + 1 + 0) / 3)
+
+
+coordinate = st.sampled_from([0.0, 0.5, 1.0, np.nan])
+
+
+@given(st.lists(st.tuples(coordinate, coordinate), max_size=8))
+def test_the_front_is_what_none_beats(points):
+  def beats(p, q):
+    return all(a >= b for a, b in zip(p, q, strict=True)) and p != q
+
+  expected = [
+    not np.isnan(q).any() and not any(beats(p, q) for p in points if not np.isnan(p).any())
+    for q in points
+  ]
+  front = metrics.pareto_front(np.reshape(points, (-1, 2)))
+  assert front.tolist() == expected
+
+
+def test_the_front_needs_a_matrix():
+  with pytest.raises(ValueError, match="`points`"):
+    metrics.pareto_front([1.0, 2.0])
