@@ -4,13 +4,15 @@ From the input to the certificate: `partition` cuts the input into cells, `local
 group of outputs its noise scale per cell, `noise` makes a smoothing distribution of them,
 `sampling` counts the model's votes on the device and `scores` sums its scores, `certificates` turns
 them into base certificates by the bounds in `confidence` and the `corrections` for their number,
-and `collective` combines them. `planning` says beforehand how many samples that takes, `metrics`
-what the result is worth. Networks, data, training, figures and whole jobs are imported by name:
-`lrs_jax.models`, `lrs_jax.data`, `lrs_jax.training`, `lrs_jax.plots`, `lrs_jax.runs`.
+and `collective` combines them. `choosing` proposes the noise from training images, `planning` says
+beforehand how many samples a certificate takes, `metrics` what the result is worth. Networks, data,
+training, figures and whole jobs are imported by name: `lrs_jax.models`, `lrs_jax.data`,
+`lrs_jax.training`, `lrs_jax.plots`, `lrs_jax.runs`.
 """
 
 from lrs_jax import (
   certificates,
+  choosing,
   collective,
   confidence,
   corrections,
@@ -25,6 +27,7 @@ from lrs_jax import (
 
 __all__ = [
   "certificates",
+  "choosing",
   "collective",
   "confidence",
   "corrections",
