@@ -1,1 +1,1 @@
-"""Data sets: scenes (embedded), CamVid, citation graphs."""
+"""Data sets: scenes (embedded), CamVid, Cityscapes, Pascal VOC, citation graphs."""

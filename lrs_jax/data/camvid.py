@@ -3,9 +3,7 @@
 import os
 from pathlib import Path
 
-import numpy as np
-
-from lrs_jax.data.images import LabelledImages, read_pair
+from lrs_jax.data.images import LabelledImages, read_split
 
 CLASSES = (
   *("sky", "building", "pole", "road", "pavement", "tree"),
@@ -24,7 +22,7 @@ def load(
   Args:
     data_dir: folder that holds `camvid/train`, `camvid/trainannot` and so on, or `train` itself.
     split: "train", "val" or "test".
-    size: (H, W) to resize to; the files' own size if None.
+    size: (H, W) to resize to, without cropping; the files' own size if None.
     count: number of images, spread evenly over the split in the order of their names; all if None.
 
   Returns:
@@ -49,20 +47,5 @@ def load(
   paths = sorted(image_dir.glob("*.png"))
   if not paths:
     raise ValueError(f"no PNG files in {image_dir}.")
-  if count is not None:
-    if not 1 <= count <= len(paths):
-      raise ValueError(
-        f"`count` must lie in [1, {len(paths)}], the images of {image_dir}, not {count}."
-      )
-    paths = [paths[i] for i in np.linspace(0, len(paths) - 1, count).round().astype(int)]
-  pairs = [read_pair(path, label_dir / path.name, size) for path in paths]
-  shapes = {image.shape for image, _ in pairs}
-  if len(shapes) > 1:
-    raise ValueError(
-      f"the images of {image_dir} differ in size: {shapes}; give a size to resize to."
-    )
-  labels = np.stack([label for _, label in pairs])
-  if labels.max() > len(CLASSES):
-    raise ValueError(f"the labels in {label_dir} must lie in [0, 11], but reach {labels.max()}.")
-  images = np.stack([image for image, _ in pairs])
-  return LabelledImages(images, labels, tuple(path.stem for path in paths), CLASSES)
+  files = {path.stem: (path, label_dir / path.name) for path in paths}
+  return read_split(files, CLASSES, void=len(CLASSES), size=size, count=count)

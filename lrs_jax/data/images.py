@@ -1,5 +1,6 @@
-"""Labelled images: the container that every segmentation data set fills, and reading one (host)."""
+"""Labelled images: the container that every segmentation data set fills, and reading it (host)."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -14,6 +15,63 @@ class LabelledImages(NamedTuple):
   labels: np.ndarray  # int32 [M, H, W]
   names: tuple[str, ...]  # M
   classes: tuple[str, ...]  # K
+
+
+def read_split(
+  files: Mapping[str, tuple[Path, Path]],
+  classes: tuple[str, ...],
+  *,
+  void: int,
+  size: tuple[int, int] | None,
+  count: int | None,
+  relabel: np.ndarray | None = None,
+) -> LabelledImages:
+  """Reads the images of a split.
+
+  Args:
+    files: name -> paths of the image and of its label map, at least one.
+    classes: K.
+    void: the label that does not count.
+    size: (H, W) to resize to, see `read_pair`: nothing is cropped, and the aspect is not kept. None
+      keeps the files' own size, if they have one.
+    count: number of images, spread evenly over `files`; all if None.
+    relabel: int [256], the label that each value of a label map stands for; itself if None.
+
+  Returns:
+    `LabelledImages`.
+
+  Raises:
+    ValueError: a file that is missing, sizes that differ, or a label that is neither in [0, K) nor
+      void.
+  """
+  chosen = list(files.items())
+  if count is not None:
+    if not 1 <= count <= len(files):
+      raise ValueError(
+        f"`count` must lie in [1, {len(files)}], the images of this split, but it is {count}."
+      )
+    chosen = [chosen[i] for i in np.linspace(0, len(files) - 1, count).round().astype(int)]
+  images: list[np.ndarray] = []
+  labels: list[np.ndarray] = []
+  for name, (image_path, label_path) in chosen:
+    image, label = read_pair(image_path, label_path, size)
+    if images and image.shape != images[0].shape:
+      raise ValueError(
+        "the images differ in size: {}x{} pixels and, {}, {}x{}; give a size to resize to.".format(
+          *images[0].shape[1::-1], name, *image.shape[1::-1]
+        )
+      )
+    label = label if relabel is None else relabel[label]
+    wrong = label[(label >= len(classes)) & (label != void)]
+    if wrong.size:
+      raise ValueError(
+        f"the labels in {label_path} must lie in [0, {len(classes)}) or be {void} (void), "
+        f"but {wrong[0]} is among them."
+      )
+    images.append(image)
+    labels.append(label)
+  names = tuple(name for name, _ in chosen)
+  return LabelledImages(np.stack(images), np.stack(labels).astype(np.int32), names, classes)
 
 
 def read_pair(
