@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 
 import flax.traverse_util
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from lrs_jax import (
@@ -33,6 +34,7 @@ from lrs_jax import (
   storage,
   training,
 )
+from lrs_jax.baselines import center_smoothing, segcertify
 from lrs_jax.data import camvid
 from lrs_jax.data.images import LabelledImages
 from lrs_jax.jobs import ImageJob
@@ -65,6 +67,7 @@ class Smoothing(NamedTuple):
   std_max: float
   hide_beyond: float | None = None
   more: bool = False  # also with `Sizes.more` times the samples
+  centers: bool = False  # also center smoothing of the same network
   compare: tuple[str, ...] = ()  # further ways to combine the base certificates
 
 
@@ -77,12 +80,31 @@ ISOTROPIC = (0.1, 0.15, 0.2, 0.25, 0.3, 0.4, 0.5)
 
 STUDY = {
   "localized-0.2": Smoothing("localized", PAPER, 0.2, 1.0, compare=("lp", "milp")),
-  **{f"isotropic-{s}": Smoothing("isotropic", (1, 1), s, s, more=True) for s in ISOTROPIC},
+  **{
+    f"isotropic-{s}": Smoothing("isotropic", (1, 1), s, s, None, 0.15 <= s <= 0.3, s in LEVELS)
+    for s in ISOTROPIC
+  },
   **{
     f"localized-{s}": Smoothing("localized", PAPER, s, 5 * s, compare=("lp",))
     for s in (0.15, 0.3, 0.1)
   },
+  **{
+    f"strict-{rows}x{columns}-{s}": Smoothing(
+      "strict", (rows, columns), s, s, 0, centers=s == 0.2, compare=("lp",)
+    )
+    for rows, columns in (PAPER, (2, 2))
+    for s in LEVELS
+  },
+  "localized-0.2-other-network": Smoothing("isotropic", PAPER, 0.2, 1.0),
+  **{f"isotropic-{s}-other-network": Smoothing("localized", (1, 1), s, s) for s in LEVELS},
 }
+"""Every way of smoothing; the "other network" was trained for the other kind's noise."""
+
+CANDIDATES = 30
+"""Sampled masks among which center smoothing chooses."""
+
+THRESHOLDS = (0.75, 0.9, 0.95)
+"""SegCertify's tau, where it is fixed."""
 
 
 def networks(sizes: Sizes) -> dict[str, training.Expose]:
@@ -132,7 +154,7 @@ def train(name: str, sizes: Sizes, data: LabelledImages, path: Path) -> None:
     data.images,
     data.labels,
     networks(sizes)[name],
-    num_steps=sizes.steps,
+    num_steps=sizes.steps // 2 if name == "strict" else sizes.steps,  # compared with none other
     augment=training.mirror_and_rescale,
     checkpoint=training.Checkpoint(unfinished, manifest),
   )
@@ -183,7 +205,7 @@ def count(
   grid = partition.image_grid(sizes.size, smoothing.grid)
   starts, size = partition.windows(grid, alignment=folded_unet.alignment(params))
   manifest = {
-    "smoothing": _plain(smoothing._replace(more=False, compare=())),
+    "smoothing": _plain(smoothing._replace(more=False, centers=False, compare=())),
     "sizes": _plain(sizes._replace(images=0, marks=(), more=0, selection=(), radii=0)),
     "network": digest,
     "image": index,
@@ -225,6 +247,98 @@ def _window(size: tuple[int, int]) -> Any:
   return folded_unet.window(size)
 
 
+def center(
+  smoothing: Smoothing,
+  sizes: Sizes,
+  params: folded_unet.Folded,
+  image: np.ndarray,
+  index: int,
+  votes: np.ndarray,
+  path: Path,
+) -> None:
+  """Center smoothing of one image: the answer, and distances of fresh samples to it.
+
+  It gets as many samples for each of its three steps as the others have to bound with.
+  """
+  if path.exists():
+    return
+  groups = partition.image_grid(sizes.size, smoothing.grid)
+  apply = _in_own_cells(groups.tobytes(), *groups.shape)
+  isotropic = _noise(sizes, (1, 1), smoothing.std_min, smoothing.std_min, None)
+  keys = jax.random.split(jax.random.fold_in(jax.random.key(sizes.seed + 1), index), 4)
+  sampled = np.stack(
+    [
+      sampling.vote_counts(
+        keys[0], apply, params, image, isotropic, np.zeros(groups.size, np.int32), 1,
+        num_classes=len(camvid.CLASSES), first_sample=i,
+      ).argmax(axis=1)
+      for i in range(CANDIDATES)
+    ]
+  )  # fmt: skip
+  candidates = np.concatenate([sampled, votes.argmax(axis=1)[None]])
+  selecting, testing = (
+    np.asarray(
+      center_smoothing.hamming_distances(
+        key, apply, params, image, isotropic, candidates, sizes.marks[-1]
+      )
+    )
+    for key in keys[1:3]
+  )
+  # The toy of the tests has too few samples for the published error of the answer.
+  answer = center_smoothing.select_center(
+    selecting, testing, CANDIDATES, alpha=sizes.alpha if sizes.marks[-1] >= 1000 else 0.5
+  )
+  distances = center_smoothing.hamming_distances(
+    keys[3], apply, params, image, isotropic, candidates[answer.candidate][None], sizes.marks[-1]
+  )
+  arrays = {"prediction": candidates[answer.candidate], "accepted": np.asarray(answer.accepted)}
+  storage.save_arrays(path, {**arrays, "distances": np.asarray(distances)[0]})
+
+
+@functools.cache
+def _in_own_cells(groups: bytes, height: int, width: int) -> sampling.Apply:
+  """The strictly local network: every cell's logits from that cell alone; of one cell, itself."""
+  cells = np.frombuffer(groups, np.int32).reshape(height, width)
+  if not cells.any():
+    return folded_unet.apply
+
+  def apply(params: folded_unet.Folded, x: jax.Array) -> jax.Array:
+    def add_cell(cell: jax.Array, logits: jax.Array) -> jax.Array:
+      own = (jnp.asarray(cells) == cell)[..., None]
+      return jnp.where(own, folded_unet.apply(params, jnp.where(own, x, 0)), logits)
+
+    shape = jax.eval_shape(folded_unet.apply, params, x)
+    return jax.lax.fori_loop(0, cells.max() + 1, add_cell, jnp.zeros(shape.shape, shape.dtype))
+
+  return apply
+
+
+def center_curves(
+  smoothing: Smoothing, sizes: Sizes, data: LabelledImages, paths: list[Path]
+) -> dict[str, Any]:
+  """Quality and curves of center smoothing, with the published ranks and with exact ones."""
+  stored = [storage.load_arrays(path) for path in paths]
+  predictions = np.stack(
+    [np.where(a["accepted"], a["prediction"], metrics.ABSTAIN) for a in stored]
+  )
+  labels, radii = data.labels.reshape(predictions.shape), common_radii(sizes)
+  result: dict[str, Any] = reports.quality(data, predictions)
+  result["curves"] = {}
+  for ranks in (center_smoothing.ranks_by_dkw, center_smoothing.ranks_by_binomial):
+    fractions = []
+    for arrays, prediction, truth in zip(stored, predictions, labels, strict=True):
+      distance = center_smoothing.certify(
+        arrays["distances"], radii, smoothing.std_min, alpha=sizes.alpha, ranks=ranks
+      )
+      right = int((prediction == truth).sum())
+      known = int((truth < len(data.classes)).sum())
+      of_all = center_smoothing.certified_outputs(distance, truth.size * bool(arrays["accepted"]))
+      of_right = center_smoothing.certified_outputs(distance, right)
+      fractions.append([of_all / truth.size, of_right / known])
+    result["curves"][ranks.__name__] = _curve(radii, np.mean(fractions, axis=0))
+  return result
+
+
 def common_radii(sizes: Sizes) -> np.ndarray:
   """One grid of budgets for all methods, to where none of them can certify anything."""
   smoothings = [
@@ -251,6 +365,14 @@ def certify(
     bases = [bound(*pair, alpha=sizes.alpha) for pair in votes]
     extra = smoothing.compare if mark == sizes.marks[-1] else ()
     found[str(mark)] = evaluate(data, bases, radii, ("envelope", "naive", *extra))
+    if smoothing.std_min == smoothing.std_max:
+      found[str(mark)]["curves"]["segcertify"] = segcertify_curve(
+        data, votes, smoothing.std_min, radii, sizes.alpha
+      )
+      found[str(mark)]["fixed_threshold"] = {
+        str(tau): threshold_curve(data, votes, smoothing.std_min, tau, radii, sizes.alpha)
+        for tau in THRESHOLDS
+      }
     if "milp" in extra:
       levels = corrections.k_fwer(sizes.alpha, groups.size, 1 + groups.size // 200)
       several = [bound(*pair, alpha=levels) for pair in votes]
@@ -323,8 +445,51 @@ def _curve(radii: np.ndarray, fractions: np.ndarray) -> dict[str, Any]:
   return {
     "certified": certified.tolist(),
     "certified_accuracy": accurate.tolist(),
-    "radius": metrics.average_certifiable_radius(radii, certified),
+    "radius": metrics.radius_sums(radii, certified)._asdict(),
   }
+
+
+def segcertify_curve(
+  data: LabelledImages, votes: list, std: float, radii: np.ndarray, alpha: float
+) -> dict[str, Any]:
+  """SegCertify with Holm's correction: every radius for itself, valid at one that is asked for."""
+  labels = data.labels.reshape(len(votes), -1)
+  return _curve(
+    radii,
+    np.mean(
+      [
+        [
+          _fractions(segcertify.at_radius(*pair, std, radius, alpha=alpha).labels, truth, data)
+          for radius in radii
+        ]
+        for pair, truth in zip(votes, labels, strict=True)
+      ],
+      axis=0,
+    ).T,
+  )
+
+
+def threshold_curve(
+  data: LabelledImages, votes: list, std: float, tau: float, radii: np.ndarray, alpha: float
+) -> dict[str, Any]:
+  """SegCertify at a fixed threshold: quality, and one level up to its radius."""
+  found = [segcertify.fixed_threshold(*pair, std, alpha=alpha, tau=tau) for pair in votes]
+  predictions = np.stack([segmentation.labels for segmentation in found])
+  labels = data.labels.reshape(predictions.shape)
+  level = np.mean(
+    [_fractions(p, truth, data) for p, truth in zip(predictions, labels, strict=True)], axis=0
+  )
+  curve = _curve(radii, np.outer(level, radii < found[0].radius))
+  return {**reports.quality(data, predictions), "curve": curve, "certified_up_to": found[0].radius}
+
+
+def _fractions(
+  predictions: np.ndarray, truth: np.ndarray, data: LabelledImages
+) -> tuple[float, float]:
+  """Certified fraction of all pixels, and certified accuracy of the labelled ones."""
+  certified = predictions != metrics.ABSTAIN
+  known = (truth >= 0) & (truth < len(data.classes))
+  return float(certified.mean()), float((certified & (predictions == truth))[known].mean())
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -349,7 +514,14 @@ def run(sizes: Sizes, data_dir: str, work: Path, out: Path, names: tuple[str, ..
     paths = [work / "counts" / name / f"{image}.npz" for image in test.names]
     for i, path in enumerate(paths):
       count(smoothing, sizes, params, digest, test.images[i], i, path)
-    storage.save_json(out / f"{name}.json", certify(smoothing, sizes, test, paths))
+    result = certify(smoothing, sizes, test, paths)
+    if smoothing.centers:
+      centers = [path.with_name(f"{path.stem}-center.npz") for path in paths]
+      for i, path in enumerate(centers):
+        votes = storage.load_arrays(paths[i])[f"selection-{sizes.selection[-1]}"]
+        center(smoothing, sizes, params, test.images[i], i, votes, path)
+      result["center"] = center_curves(smoothing, sizes, test, centers)
+    storage.save_json(out / f"{name}.json", result)
     print(f"{name}: done", flush=True)
 
 
