@@ -22,9 +22,11 @@ import numpy as np
 
 from lrs_jax import (
   certificates,
+  choosing,
   collective,
   corrections,
   jobs,
+  locality,
   metrics,
   noise,
   partition,
@@ -67,6 +69,7 @@ class Smoothing(NamedTuple):
   std_max: float
   hide_beyond: float | None = None
   more: bool = False  # also with `Sizes.more` times the samples
+  power: float = 1.0  # of the distance's fraction: the paper's noise is linear
   centers: bool = False  # also center smoothing of the same network
   compare: tuple[str, ...] = ()  # further ways to combine the base certificates
 
@@ -81,7 +84,9 @@ ISOTROPIC = (0.1, 0.15, 0.2, 0.25, 0.3, 0.4, 0.5)
 STUDY = {
   "localized-0.2": Smoothing("localized", PAPER, 0.2, 1.0, compare=("lp", "milp")),
   **{
-    f"isotropic-{s}": Smoothing("isotropic", (1, 1), s, s, None, 0.15 <= s <= 0.3, s in LEVELS)
+    f"isotropic-{s}": Smoothing(
+      "isotropic", (1, 1), s, s, more=0.15 <= s <= 0.3, centers=s in LEVELS
+    )
     for s in ISOTROPIC
   },
   **{
@@ -109,10 +114,10 @@ THRESHOLDS = (0.75, 0.9, 0.95)
 
 def networks(sizes: Sizes) -> dict[str, training.Expose]:
   """What every network is trained on; one network serves all noise levels of its kind."""
-  every_level = [_noise(sizes, PAPER, s, r * s, None) for s in LEVELS for r in RATIOS]
+  every_level = [_noise(sizes, PAPER, s, r * s) for s in LEVELS for r in RATIOS]
   fine = (2 * PAPER[0], 2 * PAPER[1])  # cells of which both grids consist
   strict = [_refined(sizes, grid, fine, s) for grid in (PAPER, (2, 2)) for s in LEVELS]
-  isotropic = [_noise(sizes, (1, 1), s, s, None) for s in ISOTROPIC]
+  isotropic = [_noise(sizes, (1, 1), s, s) for s in ISOTROPIC]
   return {
     "localized": training.random_group(_stacked(every_level)),
     "isotropic": training.random_group(_stacked(isotropic)),
@@ -121,11 +126,18 @@ def networks(sizes: Sizes) -> dict[str, training.Expose]:
 
 
 def _noise(
-  sizes: Sizes, grid: tuple[int, int], low: float, high: float, hide_beyond: float | None
+  sizes: Sizes,
+  grid: tuple[int, int],
+  low: float,
+  high: float,
+  hide_beyond: float | None = None,
+  power: float = 1.0,
 ) -> noise.SmoothingDistribution:
-  return jobs.localized_noise(
-    ImageJob(size=sizes.size, grid=grid, std_min=low, std_max=high, hide_beyond=hide_beyond)
-  )
+  distances = locality.chebyshev_distances(grid)
+  scale = locality.interpolate_std(locality.fraction_of_grid(distances) ** power, low, high)
+  if hide_beyond is not None:
+    scale = locality.hide_beyond(scale, distances, hide_beyond)
+  return noise.gaussian(scale, partition.pixel_cells(partition.image_grid(sizes.size, grid), 3))
 
 
 def _refined(
@@ -264,7 +276,7 @@ def center(
     return
   groups = partition.image_grid(sizes.size, smoothing.grid)
   apply = _in_own_cells(groups.tobytes(), *groups.shape)
-  isotropic = _noise(sizes, (1, 1), smoothing.std_min, smoothing.std_min, None)
+  isotropic = _noise(sizes, (1, 1), smoothing.std_min, smoothing.std_min)
   keys = jax.random.split(jax.random.fold_in(jax.random.key(sizes.seed + 1), index), 4)
   sampled = np.stack(
     [
@@ -492,12 +504,99 @@ def _fractions(
   return float(certified.mean()), float((certified & (predictions == truth))[known].mean())
 
 
+def choose(sizes: Sizes, data: LabelledImages, params: folded_unet.Folded) -> dict[str, Any]:
+  """What `choosing.choose` proposes from pilot samples on validation images, hand-made first."""
+  by_hand = choosing.grid_candidates(
+    sizes.size, [PAPER], [0.2], [1.0], windows=functools.partial(_windows, sizes.depth)
+  )
+  proposed = choosing.grid_candidates(
+    sizes.size,
+    [PAPER],
+    [0.15, 0.2, 0.25, 0.3],
+    [0.6, 1.0, 1.5, 2.0],
+    [0.25, 0.5, 1.0],
+    windows=functools.partial(_windows, sizes.depth),
+  )
+  radii = np.linspace(0, common_radii(sizes)[-1], 41)[1:]
+  found = choosing.choose(
+    jax.random.key(sizes.seed + 2),
+    [*by_hand, *proposed],
+    folded_unet.apply,
+    params,
+    data.images,
+    data.labels,
+    records.budgets_from_radii(radii, 2),
+    num_classes=len(data.classes),
+    num_samples=sizes.marks[-1],
+    alpha=sizes.alpha,
+    pilot_samples=40,
+    selection_samples=10,
+    tolerance=0.005,
+  )
+  order = np.argsort(-found.score)
+  return {
+    "images": list(data.names),
+    "sizes": _plain(sizes),
+    "versions": versions(),
+    "device": describe_devices(),
+    "best": found.names[found.best],
+    "candidates": [
+      {
+        "name": found.names[i],
+        "average_certifiable_radius": float(found.score[i] * radii[-1]),
+        "pixel_accuracy": float(found.accuracy[i]),
+        "mean_iou": float(found.mean_iou[i]),
+        "eligible": bool(found.eligible[i]),
+      }
+      for i in order
+    ],
+  }
+
+
+def _windows(depth: int, grid: np.ndarray) -> sampling.Windows:
+  starts, size = partition.windows(grid, alignment=1 << depth)
+  return sampling.Windows(_window(size), starts, size)
+
+
+def rates(sizes: Sizes, image: np.ndarray, params: folded_unet.Folded) -> dict[str, Any]:
+  """Seconds of a pass in a window over those of a whole one: medians of runs in turn."""
+  grids = {"window": PAPER, "whole": (1, 1)}
+  seconds: dict[str, list[float]] = {name: [] for name in grids}
+  for i in range(12):
+    for name, grid in grids.items():
+      groups = partition.image_grid(sizes.size, grid)
+      passes = 960
+      start = time.perf_counter()
+      sampling.vote_counts(
+        jax.random.key(i),
+        folded_unet.apply,
+        params,
+        image,
+        _noise(sizes, grid, 0.2, 0.2),
+        groups.reshape(-1),
+        passes // math.prod(grid),
+        num_classes=len(camvid.CLASSES),
+        windows=_windows(sizes.depth, groups) if groups.any() else None,
+      ).block_until_ready()
+      if i > 1:  # the first one compiles
+        seconds[name].append((time.perf_counter() - start) / passes)
+  median = {name: float(np.median(times)) for name, times in seconds.items()}
+  return {
+    "seconds_per_pass": median,
+    "passes_per_window": median["window"] / median["whole"],
+    "sizes": _plain(sizes),
+    "versions": versions(),
+    "device": describe_devices(),
+  }
+
+
 def main(arguments: list[str] | None = None) -> None:
   parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
   parser.add_argument("--data-dir", required=True, help="folder of camvid/")
   parser.add_argument("--work", type=Path, default=Path("lrs-out/images"), help="networks, counts")
   parser.add_argument("--out", type=Path, default=Path("benchmarks/results/images"))
-  parser.add_argument("--only", nargs="*", choices=tuple(STUDY), default=tuple(STUDY))
+  pieces = (*STUDY, "choice", "rates")
+  parser.add_argument("--only", nargs="*", choices=pieces, default=pieces, metavar="PIECE")
   options = parser.parse_args(arguments)
   run(Sizes(), options.data_dir, options.work, options.out, options.only)
 
@@ -506,23 +605,42 @@ def run(sizes: Sizes, data_dir: str, work: Path, out: Path, names: tuple[str, ..
   """Does every piece of the named ways of smoothing that is not done yet."""
   test = camvid.load(data_dir, "test", sizes.size, sizes.images)
   for name in names:
-    smoothing = STUDY[name]
+    smoothing = STUDY.get(name, STUDY["localized-0.2"])
     network = work / "networks" / f"{smoothing.network}.npz"
     if not network.exists():
       train(smoothing.network, sizes, camvid.load(data_dir, "train", sizes.size), network)
     params, digest = load_network(network)
-    paths = [work / "counts" / name / f"{image}.npz" for image in test.names]
-    for i, path in enumerate(paths):
-      count(smoothing, sizes, params, digest, test.images[i], i, path)
-    result = certify(smoothing, sizes, test, paths)
-    if smoothing.centers:
-      centers = [path.with_name(f"{path.stem}-center.npz") for path in paths]
-      for i, path in enumerate(centers):
-        votes = storage.load_arrays(paths[i])[f"selection-{sizes.selection[-1]}"]
-        center(smoothing, sizes, params, test.images[i], i, votes, path)
-      result["center"] = center_curves(smoothing, sizes, test, centers)
+    if name == "choice":
+      pilot = camvid.load(data_dir, "val", sizes.size, min(sizes.images, 4))
+      result = choose(sizes, pilot, params)
+    elif name == "rates":
+      result = rates(sizes, test.images[0], params)
+    else:
+      result = one(smoothing, sizes, params, digest, test, work / "counts" / name)
     storage.save_json(out / f"{name}.json", result)
     print(f"{name}: done", flush=True)
+
+
+def one(
+  smoothing: Smoothing,
+  sizes: Sizes,
+  params: folded_unet.Folded,
+  digest: str,
+  test: LabelledImages,
+  folder: Path,
+) -> dict[str, Any]:
+  """Counts and certifies all images under one way of smoothing."""
+  paths = [folder / f"{image}.npz" for image in test.names]
+  for i, path in enumerate(paths):
+    count(smoothing, sizes, params, digest, test.images[i], i, path)
+  result = certify(smoothing, sizes, test, paths)
+  if smoothing.centers:
+    centers = [path.with_name(f"{path.stem}-center.npz") for path in paths]
+    for i, path in enumerate(centers):
+      votes = storage.load_arrays(paths[i])[f"selection-{sizes.selection[-1]}"]
+      center(smoothing, sizes, params, test.images[i], i, votes, path)
+    result["center"] = center_curves(smoothing, sizes, test, centers)
+  return result
 
 
 if __name__ == "__main__":

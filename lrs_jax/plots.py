@@ -13,7 +13,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
-_COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#F0E442")
+COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#F0E442")
 _STYLES = ("-", "--", "-.", ":", (0, (3, 1, 1, 1, 1, 1)), (0, (5, 1)))
 
 
@@ -52,7 +52,7 @@ def curves_figure(
     axes.plot(
       radii,
       fraction,
-      color=_COLORS[i % len(_COLORS)],
+      color=COLORS[i % len(COLORS)],
       linestyle=_STYLES[i % len(_STYLES)],
       linewidth=2,
       label=label,
@@ -141,5 +141,5 @@ def _outline(x: float, y: float, width: float, height: float) -> Patch:
 
 def _palette(num_classes: int) -> list[str]:
   """Distinct colors for the classes and gray for void and abstention."""
-  colors = [*_COLORS, "#882255", "#44AA99", "#DDCC77", "#332288", "#AA4499", "#117733"]
+  colors = [*COLORS, "#882255", "#44AA99", "#DDCC77", "#332288", "#AA4499", "#117733"]
   return [colors[i % len(colors)] for i in range(num_classes)] + ["#999999"]

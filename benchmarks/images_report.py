@@ -1,0 +1,230 @@
+"""Tables and figures of the study on images, from its JSON files.
+
+    PYTHONPATH=. python benchmarks/images_report.py
+
+reads benchmarks/results/images/*.json and writes images.md, pareto.png, curves.png and strict.png
+beside them.
+"""
+
+import argparse
+import json
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from lrs_jax import plots
+
+
+class Point(NamedTuple):
+  """One way of smoothing with one way of certifying."""
+
+  method: str
+  noise: str
+  miou: float
+  accuracy: float
+  radius: dict[str, float]  # right, trapezoid and left sums
+  curve: dict[str, Any]
+
+
+LOCALIZED = {
+  "naive": "localized, naive",
+  "lp": "localized, paper's LP",
+  "envelope": "localized, envelope",
+  "milp": "localized, exact",
+}
+ISOTROPIC = {
+  "envelope": "isotropic, Bonferroni",
+  "segcertify": "isotropic, SegCertify (Holm, one budget at a time)",
+}
+CENTER = {
+  "ranks_by_dkw": "center smoothing, published ranks",
+  "ranks_by_binomial": "center smoothing, exact ranks",
+}
+
+
+def points(results: dict[str, dict], kind: str, samples: str) -> list[Point]:
+  """All that was certified for one kind of smoothing at one number of samples."""
+  found = []
+  for name, result in results.items():
+    if not name.startswith(kind) or samples not in result["samples"]:
+      continue
+    smoothing, at = result["smoothing"], result["samples"][samples]
+    low, high = smoothing["std_min"], smoothing["std_max"]
+    noise = f"{low:g}" if low == high else f"{low:g}–{high:g}"
+    noise += ", other network" if name.endswith("other-network") else ""
+    known = ISOTROPIC if kind == "isotropic" else LOCALIZED | {"segcertify": "SegCertify"}
+    found += [
+      _point(label, noise, at, at["curves"][m]) for m, label in known.items() if m in at["curves"]
+    ]
+    for tau, fixed in at.get("fixed_threshold", {}).items():
+      found.append(_point(f"SegCertify, τ = {tau}", noise, fixed, fixed["curve"]))
+    if "center" in result and samples == _base(result):
+      center = result["center"]
+      found += [_point(label, noise, center, center["curves"][m]) for m, label in CENTER.items()]
+    several = result["samples"].get(f"{samples}, k-FWER")
+    if several:
+      label = "localized, exact, k-FWER"
+      found.append(_point(label, noise, several, several["curves"]["milp"]))
+  return found
+
+
+def _point(method: str, noise: str, quality: dict, curve: dict) -> Point:
+  return Point(
+    method, noise, quality["mean_iou"], quality["pixel_accuracy"], curve["radius"], curve
+  )
+
+
+def _base(result: dict) -> str:
+  """The number of samples per output that all methods have."""
+  return str(result["sizes"]["marks"][-1])
+
+
+def table(title: str, found: Iterable[Point], rivals: list[Point]) -> str:
+  """Markdown; the last column compares with the best rival of at least the same mean IoU."""
+  lines = [
+    f"### {title}\n",
+    "| method | std | mIoU | pixel accuracy | ACR (right) | trapezoid | left | "
+    "over best isotropic of same or better mIoU |",
+    "| --- | --- |" + " ---: |" * 6,
+  ]
+  for point in sorted(found, key=lambda p: (p.method, p.miou)):
+    better = [p for p in rivals if p.miou >= point.miou]
+    best = max(better, key=lambda p: p.radius["right"], default=None)
+    ratio = (
+      "none as good"
+      if best is None
+      else f"{point.radius['right'] / best.radius['right']:.2f} ({best.noise})"
+    )
+    sums = " | ".join(f"{point.radius[k]:.3f}" for k in ("right", "trapezoid", "left"))
+    lines.append(
+      f"| {point.method} | {point.noise} | {point.miou:.3f} | {point.accuracy:.3f} | {sums} | "
+      f"{ratio} |"
+    )
+  return "\n".join(lines) + "\n"
+
+
+def ablation(found: list[Point], noise: str) -> str:
+  """What every step brings at one noise level, in multiples of the naive certificate."""
+  steps = [*LOCALIZED.values(), "localized, exact, k-FWER"]
+  here = {p.method: p for p in found if p.noise == noise}
+  first = here[steps[0]].radius["right"]
+  lines = ["| step | ACR | over naive | over the step before |", "| --- |" + " ---: |" * 3]
+  before = first
+  for step in steps:
+    if step in here:
+      radius = here[step].radius["right"]
+      lines.append(f"| {step} | {radius:.3f} | {radius / first:.2f} | {radius / before:.2f} |")
+      before = radius
+  return f"### Ablation at std {noise}\n\n" + "\n".join(lines) + "\n"
+
+
+def pareto(panels: dict[str, list[Point]]) -> Figure:
+  """Mean IoU against average certifiable radius, one panel per comparison."""
+  figure = Figure(figsize=(5.2 * len(panels), 5.6), layout="constrained")
+  axes = figure.subplots(1, len(panels), squeeze=False, sharey=True)[0]
+  order = list(dict.fromkeys(p.method for found in panels.values() for p in found))
+  for one, (title, found) in zip(axes, panels.items(), strict=True):
+    _scatter(one, found, order)
+    one.set(title=title, xlabel="mean IoU of the smoothed prediction")
+  axes[0].set_ylabel(r"average certifiable $\ell_2$ radius, right sums")
+  handles = {h.get_label(): h for one in axes for h in one.get_lines()}
+  figure.legend(
+    handles=list(handles.values()), loc="outside lower center", ncols=3, fontsize="small"
+  )
+  return figure
+
+
+def _scatter(axes: Axes, found: list[Point], order: list[str]) -> None:
+  for i, method in enumerate(order):
+    mine = sorted((p for p in found if p.method == method), key=lambda p: p.miou)
+    if mine:
+      axes.plot(
+        [p.miou for p in mine],
+        [p.radius["right"] for p in mine],
+        marker="osD^vP*X<>hd"[i % 12],
+        color=plots.COLORS[i % len(plots.COLORS)],
+        linestyle="-" if method.startswith("localized") else ":",
+        label=method,
+      )
+      for p in mine:
+        axes.annotate(p.noise, (p.miou, p.radius["right"]), fontsize=5, alpha=0.7)
+  axes.grid(alpha=0.3)
+
+
+def matched(found: list[Point], rivals: list[Point]) -> list[Point]:
+  """The strongest localized point of every method, and rivals of at least its mean IoU."""
+  chosen = [p for p in found if p.noise == "0.2–1"]
+  floor = min(p.miou for p in chosen)
+  best: dict[str, Point] = {}
+  for p in rivals:
+    strongest = best.get(p.method, p).radius["right"]
+    if p.miou >= floor - 0.005 and p.radius["right"] >= strongest:
+      best[p.method] = p
+  return [*chosen, *best.values()]
+
+
+def main(arguments: list[str] | None = None) -> None:
+  parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+  parser.add_argument("--results", type=Path, default=Path("benchmarks/results/images"))
+  options = parser.parse_args(arguments)
+  report(options.results)
+
+
+def report(folder: Path) -> str:
+  """Writes every table and figure that the results at hand allow; returns the tables."""
+  results = {p.stem: json.loads(p.read_text()) for p in sorted(folder.glob("*-*.json"))}
+  first = next(iter(results.values()))
+  few, base = (str(mark) for mark in first["sizes"]["marks"])
+  rates = folder / "rates.json"
+  localized = {mark: points(results, "localized", mark) for mark in (few, base)}
+  isotropic = {
+    mark: points(results, "isotropic", mark)
+    for mark in sorted({m for r in results.values() for m in r["samples"]})
+  }
+  comparisons = {
+    f"{base} samples per output": (localized[base], isotropic[base]),
+    f"{few} samples per output": (localized[few], isotropic[few]),
+  }
+  groups = int(
+    np.prod(next(r for n, r in results.items() if n.startswith("localized"))["smoothing"]["grid"])
+  )
+  multiples = {f"equal forward passes: isotropic {groups} x {base}": groups}
+  if rates.exists():
+    ratio = json.loads(rates.read_text())["passes_per_window"]
+    multiples[f"equal device time: isotropic {np.ceil(groups * ratio):g} x {base}"] = int(
+      np.ceil(groups * ratio)
+    )
+  for title, multiple in multiples.items():
+    rivals = isotropic.get(str(multiple * int(base)))
+    if rivals:
+      comparisons[title] = localized[base], rivals
+  texts = []
+  for title, (ours, rivals) in comparisons.items():
+    texts.append(table(title, [*ours, *rivals], [p for p in rivals if p.method in _RIVALS]))
+  texts.append(ablation(localized[base], "0.2–1"))
+  strict = points(results, "strict", base)
+  if strict:
+    texts.append(table(f"Strictly local models, {base} samples", strict, []))
+  text = "\n".join(texts)
+  (folder / "images.md").write_text(text)
+  pareto({t: [*a, *b] for t, (a, b) in comparisons.items()}).savefig(folder / "pareto.png", dpi=120)
+  chosen = matched(localized[base], isotropic[base])
+  plots.curves_figure(
+    np.asarray(first["radii"]),
+    {f"{p.method} ({p.noise})": np.asarray(p.curve["certified_accuracy"]) for p in chosen},
+    xlabel=r"$\ell_2$ budget $\varepsilon$ of one perturbation of the whole image, [0, 1] scale",
+    ylabel="certified accuracy (fraction of labelled pixels)",
+    title=f"CamVid, {len(first['images'])} images, {base} samples per output",
+  ).savefig(folder / "curves.png", dpi=120)
+  return text
+
+
+_RIVALS = (*ISOTROPIC.values(), *CENTER.values())
+
+
+if __name__ == "__main__":
+  main()
