@@ -85,7 +85,7 @@ STUDY = {
   "localized-0.2": Smoothing("localized", PAPER, 0.2, 1.0, compare=("lp", "milp")),
   **{
     f"isotropic-{s}": Smoothing(
-      "isotropic", (1, 1), s, s, more=0.15 <= s <= 0.3, centers=s in LEVELS
+      "isotropic", (1, 1), s, s, more=0.2 <= s <= 0.3, centers=s in LEVELS
     )
     for s in ISOTROPIC
   },
@@ -95,7 +95,7 @@ STUDY = {
   },
   **{
     f"strict-{rows}x{columns}-{s}": Smoothing(
-      "strict", (rows, columns), s, s, 0, centers=s == 0.2, compare=("lp",)
+      "strict", (rows, columns), s, s, 0, centers=(rows, s) == (2, 0.2), compare=("lp",)
     )
     for rows, columns in (PAPER, (2, 2))
     for s in LEVELS
