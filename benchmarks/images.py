@@ -104,7 +104,8 @@ STUDY = {
   "localized-0.2-other-network": Smoothing("isotropic", PAPER, 0.2, 1.0),
   **{f"isotropic-{s}-other-network": Smoothing("localized", (1, 1), s, s) for s in LEVELS},
 }
-"""Every way of smoothing; "exact" takes minutes an image, the "other network" was trained for the other kind's noise."""
+"""Every way of smoothing; "exact" takes minutes an image, the "other network" was trained for
+the other kind's noise."""
 
 CANDIDATES = 30
 """Sampled masks among which center smoothing chooses."""
