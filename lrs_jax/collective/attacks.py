@@ -57,7 +57,7 @@ def outputs(problem: Problem, given: Given, fallen: list[int]) -> np.ndarray:
     eta_g = problem.thresholds[g]
     if count:  # all of a group: its last threshold may stand for an infinite one
       largest[g] = eta_g[count - 1] if count < eta_g.size else np.inf
-  return given.targets & (given.eta > 0) & (given.eta <= largest[given.groups])
+  return (given.targets > 0) & (given.eta > 0) & (given.eta <= largest[given.groups])
 
 
 def near(

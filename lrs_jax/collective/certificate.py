@@ -14,7 +14,7 @@ class Attack(NamedTuple):
 
   b: np.ndarray  # float64 [B, A, C], the budget split over kinds and cells
   attacked: np.ndarray  # bool [B, N], the targets that fall
-  num_attacked: np.ndarray  # int64 [B], how many
+  num_attacked: np.ndarray  # int64 [B], what they count for
 
 
 class CollectiveCertificate(NamedTuple):
@@ -29,7 +29,7 @@ class CollectiveCertificate(NamedTuple):
   witness: Witness  # proves attackable
   attack: Attack | None  # milp only
   budgets: np.ndarray  # float64 [B, A], as given
-  targets: np.ndarray  # bool [N], as given
+  targets: np.ndarray  # bool [N], as given; int64 [N], what each counts for, if that was given
   caps: np.ndarray | None  # float64 [A, C], as given
   integral: bool
   digest: str  # SHA-256 of weights, groups and eta
@@ -133,7 +133,7 @@ _KINDS = {
   "attack_num_attacked": "i",
   "witness_starts": "i",
   "witness_variables": "i",
-  "targets": "b",
+  "targets": "bi",
   "attack_attacked": "b",
   "integral": "b",
   "status": "U",
@@ -144,9 +144,9 @@ _KINDS = {
 
 
 def _take(mapping: Mapping[str, np.ndarray], name: str) -> np.ndarray:
-  array, kind = np.asarray(mapping[name]), _KINDS.get(name, "f")
-  if array.dtype.kind != kind:
-    raise ValueError(f"`{name}` must be of kind {kind!r}, but its dtype is {array.dtype}.")
+  array, kinds = np.asarray(mapping[name]), _KINDS.get(name, "f")
+  if array.dtype.kind not in kinds:
+    raise ValueError(f"`{name}` must be of kind {kinds!r}, but its dtype is {array.dtype}.")
   return array
 
 

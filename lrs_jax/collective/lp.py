@@ -24,7 +24,7 @@ class Attackable(NamedTuple):
   """Thresholds of one group that are at most its reach, rounded down to the bins."""
 
   eta: np.ndarray  # float64 [k], positive, increasing
-  times: np.ndarray  # float64 [k], how many targets have each of them
+  times: np.ndarray  # float64 [k], what the targets that have each of them count for
 
 
 def attackable(problem: Problem, region: Region, bins: int | None) -> list[Attackable]:
@@ -58,7 +58,7 @@ def relax_outputs(
     solver: from `highs.new_solver`.
     groups: from `attackable`.
     region: the attacks.
-    merge: one variable per distinct threshold (of the bins) instead of one per output.
+    merge: one variable per distinct threshold (of the bins) instead of one per count.
     time_limit: seconds.
   """
   layout = make_layout(region)
@@ -76,13 +76,14 @@ def relax_outputs(
     times = gain.astype(int)
     eta, group, gain = np.repeat(eta, times), np.repeat(group, times), np.ones(times.sum())
   n = eta.size
+  unit = gain.max(initial=1.0)  # of the objective: HiGHS gives up where duals are excessive
   # Columns: t [n], s [G], b [A C]. Rows: eta t - s <= 0 [n], s - W b <= 0 [G], budgets [A].
   sizes = np.bincount(group, minlength=num_groups)
   members = np.split(np.arange(n), np.cumsum(sizes))[:num_groups]
   of_s = [np.append(x, n + g) for g, x in enumerate(members)]
   lengths = np.concatenate([np.ones(n, int), sizes + 1, np.full(num_attack, num_groups + 1)])
   model = highs.Model(
-    cost=np.concatenate([-gain, np.zeros(num_groups + num_attack)]),
+    cost=np.concatenate([-gain / unit, np.zeros(num_groups + num_attack)]),
     lower=np.concatenate([np.zeros(n + num_groups), layout.lower]),
     upper=np.concatenate([np.ones(n), np.full(num_groups, np.inf), layout.upper]),
     row_lower=np.full(n + num_groups + layout.budget.size, -np.inf),
@@ -97,7 +98,7 @@ def relax_outputs(
   multipliers = np.zeros(num_groups)
   if solution.dual is not None and solution.dual.shape == model.row_lower.shape:
     with np.errstate(over="ignore", invalid="ignore"):
-      multipliers = np.maximum(-solution.dual[n : n + num_groups] / layout.reach, 0.0)
+      multipliers = np.maximum(-solution.dual[n : n + num_groups] / layout.reach * unit, 0.0)
     multipliers[~np.isfinite(multipliers) | layout.lost] = 0.0
   return Relaxation(solution.status, multipliers, None)
 

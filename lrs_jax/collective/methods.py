@@ -37,6 +37,7 @@ def certify(
   *,
   method: str = "envelope",
   targets: ArrayLike | None = None,
+  worth: ArrayLike | None = None,
   caps: ArrayLike | None = None,
   integral: bool = False,
   time_limit: float | None = None,
@@ -63,6 +64,7 @@ def certify(
     method: "naive", every output on its own; "lp", the paper's LP with one variable per output;
       "envelope", the tightest LP, never looser than either; "milp", exact up to the gap.
     targets: bool [N], all if None.
+    worth: int [N] >= 0, what a target counts for in every number here; 1 if None.
     caps: [C] or [A, C], b <= caps.
     integral: b is integral; budgets and caps are rounded down.
     time_limit: seconds per budget.
@@ -85,10 +87,10 @@ def certify(
     Schuchardt et al. 2023 (arXiv 2210.16140), sections 4 and 5.
   """
   _check_options(method, time_limit, bins, gap)
-  problem, given = make_problem(weights, groups, eta, budgets, targets, caps, integral)
+  problem, given = make_problem(weights, groups, eta, budgets, targets, caps, integral, worth)
   stages = {
     "naive": [_naive(problem)],
-    "lp": [_lp(problem, bins, time_limit)],
+    "lp": [_lp(problem, bins, time_limit, merge=given.targets.dtype != bool)],
     "envelope": [_envelope(problem, time_limit)],
     "milp": [_envelope(problem, time_limit), _milp(problem, gap, time_limit)],
   }[method]
@@ -165,7 +167,7 @@ def _attack(problem: Problem, given: Given, proofs: list[Proof]) -> Attack:
       b[i] = proof.attack
       fallen = attacks.fallen_exactly(problem, i, b[i])
       attacked[i] = attacks.outputs(problem, given, fallen)
-  return Attack(b, attacked, attacked.sum(axis=1))
+  return Attack(b, attacked, np.where(attacked, given.targets, 0).sum(axis=1))
 
 
 def _ascending(problem: Problem) -> list[int]:
@@ -212,14 +214,14 @@ def _envelope(problem: Problem, time_limit: float | None) -> Iterator[tuple[int,
 
 
 def _lp(
-  problem: Problem, bins: int | None, time_limit: float | None
+  problem: Problem, bins: int | None, time_limit: float | None, *, merge: bool
 ) -> Iterator[tuple[int, Proof]]:
   solver, box = highs.new_solver(), whole_box(problem)
   for i in _ascending(problem):
     region = whole_region(problem, i)
     groups = attackable(problem, region, bins)
     relaxation = relax_outputs(
-      solver, groups, region, merge=bins is not None, time_limit=time_limit
+      solver, groups, region, merge=merge or bins is not None, time_limit=time_limit
     )
     options = [_nothing(problem, region)]
     # The LP's own value; the envelope's with the same multipliers is smaller, but for rounding.

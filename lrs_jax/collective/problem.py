@@ -18,14 +18,16 @@ class Problem(NamedTuple):
 
   weights: np.ndarray  # float64 [A, G, C]
   thresholds: tuple[np.ndarray, ...]  # per group: distinct eta > 0 of its targets, increasing
-  counts: tuple[np.ndarray, ...]  # per group: counts[k] targets have one of the k smallest eta
+  counts: tuple[
+    np.ndarray, ...
+  ]  # per group: targets with one of the k smallest eta count counts[k]
   budgets: np.ndarray  # float64 [B, A]
   caps: np.ndarray  # float64 [A, C], inf where there is none
   integral: bool  # b is integral
 
   @property
   def num_targets(self) -> int:
-    """Targets that do not abstain."""
+    """What targets that do not abstain count for, in all."""
     return int(sum(counts[-1] for counts in self.counts))
 
 
@@ -35,7 +37,7 @@ class Given(NamedTuple):
   groups: np.ndarray  # int64 [N]
   eta: np.ndarray  # float64 [N]
   budgets: np.ndarray  # float64 [B, A]
-  targets: np.ndarray  # bool [N]
+  targets: np.ndarray  # bool [N]; int64 [N], what each counts for, if that was given
   caps: np.ndarray | None  # float64 [A, C]
   digest: str  # of weights, groups and eta
 
@@ -58,6 +60,7 @@ def make_problem(
   targets: ArrayLike | None,
   caps: ArrayLike | None,
   integral: bool,
+  worth: ArrayLike | None = None,
 ) -> tuple[Problem, Given]:
   """Checks the arguments of `certify` and sorts the thresholds.
 
@@ -68,6 +71,8 @@ def make_problem(
   num_kinds, num_groups, num_cells = weights.shape
   budgets = _check_budgets(budgets, num_kinds)
   targets = _check_targets(targets, eta.size)
+  if worth is not None:
+    targets = np.where(targets, _check_worth(worth, eta.size), 0)
   if caps is not None:
     caps = _check_caps(caps, num_kinds, num_cells)
   if not isinstance(integral, bool | np.bool_):
@@ -207,17 +212,19 @@ def _times(x: np.ndarray, y: np.ndarray) -> np.ndarray:
 def _sort(
   groups: np.ndarray, eta: np.ndarray, targets: np.ndarray, num_groups: int
 ) -> tuple[tuple[np.ndarray, ...], tuple[np.ndarray, ...]]:
-  alive = targets & (eta > 0)
-  groups, eta = groups[alive], eta[alive]
+  alive = (targets > 0) & (eta > 0)
+  groups, eta, size = groups[alive], eta[alive], targets[alive].astype(np.int64)
   small = groups.astype(np.uint16) if num_groups < 2**16 else groups  # sorted by radix
-  eta = eta[np.argsort(small, kind="stable")]
+  order = np.argsort(small, kind="stable")
+  eta, size = eta[order], size[order]
   thresholds, counts = [], []
   ends = np.cumsum(np.bincount(groups, minlength=num_groups))
   for start, end in zip(np.append(0, ends), ends, strict=False):
-    ordered = np.sort(eta[start:end])
+    order = np.argsort(eta[start:end])
+    ordered, sizes = eta[start:end][order], size[start:end][order]
     last = np.flatnonzero(np.append(ordered[1:] != ordered[:-1], True)[: ordered.size])
     thresholds.append(ordered[last])
-    counts.append(np.append(0.0, last + 1.0))
+    counts.append(np.append(0.0, np.cumsum(sizes)[last]))
   return tuple(thresholds), tuple(counts)
 
 
@@ -275,6 +282,21 @@ def _check_targets(targets: ArrayLike | None, num_outputs: int) -> np.ndarray:
       f"{targets.dtype} of shape {targets.shape}."
     )
   return targets.astype(bool)
+
+
+def _check_worth(worth: ArrayLike, num_outputs: int) -> np.ndarray:
+  worth = np.asarray(worth)
+  if worth.shape != (num_outputs,) or (worth.size and worth.dtype.kind != "i"):
+    raise ValueError(
+      f"`worth` must be int of the shape [N] of `eta`, ({num_outputs},), but it is "
+      f"{worth.dtype} of shape {worth.shape}."
+    )
+  if (worth < 0).any() or worth.sum(dtype=np.float64) >= 2.0**52:
+    raise ValueError(
+      "`worth` must be at least 0 and sum to less than 2^52, "
+      f"but it ranges from {worth.min()} to {worth.max()}."
+    )
+  return worth.astype(np.int64)
 
 
 def _check_caps(caps: ArrayLike, num_kinds: int, num_cells: int) -> np.ndarray:

@@ -48,14 +48,17 @@ def verify(
     ...
     ValueError: Budget 0, [0.5]: `certified` is 2, but 2 targets - floor(1.0) is 1.
   """
+  stored = np.asarray(certificate.targets)
+  targets, worth = (None, stored) if stored.dtype.kind == "i" else (stored, None)
   problem, given = make_problem(
     weights,
     groups,
     eta,
     certificate.budgets,
-    certificate.targets,
+    targets,
     certificate.caps,
     certificate.integral,
+    worth,
   )
   if given.digest != certificate.digest:
     raise ValueError(
@@ -96,7 +99,7 @@ def _verify_budget(
   b, attacked, count = (field[i] for field in certificate.attack)
   fallen = attacks.fallen_exactly(problem, i, b)
   falls = attacks.outputs(problem, given, fallen)
-  if not (falls == attacked).all() or count != attacked.sum():
+  if not (falls == attacked).all() or count != np.where(attacked, given.targets, 0).sum():
     raise ValueError(
       f"the attack makes {int(falls.sum())} targets fall, but {int(attacked.sum())} are marked and "
       f"`attack.num_attacked` is {count}, or others are marked"

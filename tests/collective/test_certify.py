@@ -34,6 +34,10 @@ ETA = [1.0, 9.0, 1.0, 9.0]
     ({"budgets": [[1.0, 1.0]]}, "`budgets` must have shape .* A = 1 perturbation kinds"),
     ({"targets": [True]}, "`targets` must be bool of the shape"),
     ({"targets": [1, 0, 1, 0]}, "`targets` must be bool of the shape"),
+    ({"worth": [1.0, 1, 1, 1]}, "`worth` must be int of the shape"),
+    ({"worth": [1]}, "`worth` must be int of the shape"),
+    ({"worth": [1, 2, -1, 1]}, "`worth` must be at least 0"),
+    ({"worth": [2**51, 2**51, 1, 1]}, "`worth` must .* sum to less"),
     ({"caps": [1.0]}, r"`caps` must have shape \[A, C\] = \(1, 2\)"),
     ({"caps": [1.0, -1.0]}, "`caps` must be >= 0"),
     ({"caps": [1.0, NAN]}, "`caps` must be >= 0"),
@@ -203,3 +207,26 @@ def test_from_arrays_says_what_is_missing_or_odd():
     collective.from_arrays({k: v for k, v in arrays.items() if k != "witness_values"})
   with pytest.raises(ValueError, match="`certified` must be of kind 'i'"):
     collective.from_arrays(arrays | {"certified": np.array([1.5])})
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_worth_is_storable_and_provable(method):
+  """Targets of very different worth, up to 2^50 in all; a changed worth is no more proven."""
+  rng = np.random.default_rng(0)
+  weights, groups = rng.uniform(1, 9, (3, 4)), rng.integers(0, 3, 40)
+  eta, worth = rng.gamma(2, 2, 40), (2.0 ** rng.uniform(0, 44, 40)).astype(np.int64)
+  targets = rng.random(40) < 0.8
+  certificate = collective.certify(
+    weights, groups, eta, [0.3, 0.6], method=method, targets=targets, worth=worth
+  )
+  assert certificate.targets.tolist() == np.where(targets, worth, 0).tolist()
+  buffer = io.BytesIO()
+  np.savez(buffer, **collective.to_arrays(certificate))
+  buffer.seek(0)
+  with np.load(buffer, allow_pickle=False) as arrays:
+    loaded = collective.from_arrays(arrays)
+  for exact in (False, True):
+    collective.verify(weights, groups, eta, loaded, exact=exact)
+  dearer = loaded._replace(targets=loaded.targets + 2**40 * (loaded.targets > 0))
+  with pytest.raises(ValueError, match="Budget 0"):
+    collective.verify(weights, groups, eta, dearer)

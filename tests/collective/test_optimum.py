@@ -82,3 +82,27 @@ def test_std_ratios_of_100_and_eta_over_decades():
     certificate = collective.certify(weights, groups, eta, [1.0, 30.0], method="milp", gap=0.0)
     collective.verify(weights, groups, eta, certificate, exact=True)
     assert (certificate.attack.num_attacked == np.floor(certificate.attackable)).all()
+
+
+@pytest.mark.parametrize("seed", range(60))
+def test_worth_is_as_many_copies(seed):
+  """An output of worth w is w outputs, for every method; of worth 0 it is none."""
+  rng = np.random.default_rng(seed)
+  problem = random_problem(rng)
+  worth = rng.integers(0, 4, problem.eta.size)
+  copies = [np.repeat(array, worth) for array in (problem.groups, problem.eta)]
+  options = problem.options
+  if options["targets"] is not None:
+    options = options | {"targets": np.repeat(options["targets"], worth)}
+  for method in METHODS:
+    ours, copied = (
+      collective.certify(*inputs, problem.budgets, method=method, gap=0.0, **keywords)
+      for inputs, keywords in (
+        (problem.inputs, problem.options | {"worth": worth}),
+        ((problem.weights, *copies), options),
+      )
+    )
+    collective.verify(*problem.inputs, ours, exact=True)
+    np.testing.assert_allclose(ours.attackable, copied.attackable, rtol=1e-6, atol=1e-6)
+    if ours.attack is not None:
+      assert ours.attack.num_attacked == copied.attack.num_attacked
