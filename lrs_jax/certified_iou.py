@@ -17,14 +17,16 @@ the mean over all predicted classes at little cost; `metrics.mean_iou` counts su
 where they are predicted, and may therefore be smaller even on the clean image.
 """
 
+import math
 from typing import Any, NamedTuple
 
 import numpy as np
 from jax.typing import ArrayLike
 
 from lrs_jax import collective
-from lrs_jax.certificates import BaseCertificates
+from lrs_jax.certificates import BaseCertificates, naive_price
 from lrs_jax.collective import CollectiveCertificate
+from lrs_jax.eta import round_down, round_up
 
 
 class ClassIoU(NamedTuple):
@@ -183,3 +185,307 @@ def verify(
   for name in ("classes", "sizes", "true_positives", "union", "iou", "mean_iou"):
     if not np.array_equal(getattr(certified, name), getattr(again, name), equal_nan=True):
       raise ValueError(f"`{name}` does not follow from the certificates.")
+
+
+class JointIoU(NamedTuple):
+  """Lower bounds on the mean IoU that share one perturbation among all classes."""
+
+  mean_iou: np.ndarray  # float64 [B], rounded down; never below that of `per_class`
+  slopes: np.ndarray  # int64 [B, 2, K'], alpha and kappa, in units of `unit`
+  unit: np.ndarray  # float64 [B], powers of 2
+  certificates: tuple[CollectiveCertificate, ...]  # [B], one budget each
+
+
+def jointly(
+  base: BaseCertificates,
+  truth: ArrayLike,
+  separate: ClassIoU,
+  *,
+  num_steps: int = 24,
+  **options: Any,
+) -> JointIoU:
+  r"""Lower bounds on the mean IoU under one perturbation that hurts all classes at once (host).
+
+  It is enough to bound what is left if all that the adversary holds is wrong. Then
+  :math:`u^-_k \le u_k \le u^+_k` and :math:`v^-_k \le v_k \le v^+_k`, with the counts of
+  `per_class` at one end, at the other the hits that do not abstain and :math:`n_k`. For any slopes
+  :math:`\alpha_k, \kappa_k \ge 0`,
+
+  .. math:: \frac{u}{v} \ge \gamma_k + \alpha_k u - \kappa_k v, \quad
+    \gamma_k = \min_{u \in \{u^-_k, u^+_k\}} \min_{v^-_k \le v \le v^+_k}
+    \Big( \frac{u}{v} + \kappa_k v - \alpha_k u \Big) ,
+
+  because the difference is linear in u, and in v it is convex, with its minimum at
+  :math:`\sqrt{u / \kappa_k}`. Let :math:`\kappa^l` be the largest :math:`\kappa_k` of a class other
+  than l: what a pixel of label l can do at most as a false positive. Then pixel by pixel
+
+  .. math:: \sum_k \mathrm{IoU}_k \ge \sum_k (\gamma_k - \kappa_k n_k) - \sum_n \kappa^{l_n} +
+    \sum_{n \text{ survives}} w_n, \quad w_n = \begin{cases} \alpha_l + \kappa^l & y_n = l_n \\
+    \kappa^l - \kappa_{y_n} & y_n \ne l_n \end{cases}
+
+  with :math:`\kappa_y = 0` for a class that the truth lacks, and :math:`w_n \ge 0`: a collective
+  certificate of targets that count for :math:`w_n`. Slopes are whole numbers of one unit, so that
+  :math:`w_n` is, exactly.
+
+  The slopes are Lagrange multipliers, every choice of them proves a bound, and the best is sought
+  step by step: they support u / v at a point, which moves towards what the last certificate leaves.
+
+  Args:
+    base: base certificates of N pixels.
+    truth: int [N].
+    separate: from `per_class`, of these; its budgets, caps and integrality hold here, too.
+    num_steps: certificates per budget, at least 1.
+    **options: other keywords for `collective.certify`.
+
+  Returns:
+    `JointIoU`.
+
+  Raises:
+    ValueError: truth that is not of the shape [N], or no steps.
+
+  Example:
+    >>> weights, groups = np.array([[[1.0]]]), np.zeros(6, int)
+    >>> eta, labels = np.array([1.0, 9.0, 9.0, 1.0, 9.0, 9.0]), np.array([0, 0, 0, 1, 1, 1])
+    >>> base = BaseCertificates(weights, groups, eta, labels, labels)
+    >>> separate = per_class(base, labels, [0.0, 2.0], num_classes=2)
+    >>> jointly(base, labels, separate).mean_iou.round(3)
+    array([1. , 0.5])
+
+  References:
+    Fisher 1981, Management Science 27(1), for Lagrangian bounds.
+  """
+  truth = _checked(base, truth)
+  if num_steps < 1:
+    raise ValueError(f"`num_steps` must be at least 1, but it is {num_steps}.")
+  if not separate.classes.size:
+    return JointIoU(separate.mean_iou, *_no_slopes(len(separate.mean_iou)), ())
+  pixels = _pixels(truth, base.labels, separate)
+  rows = []
+  for i, budget in enumerate(separate.hits[0].budgets):
+    box = _box(base, separate, i)
+    u, v = box.u_upper, box.v_lower
+    found = []
+    for step in range(num_steps):
+      slopes, unit = _whole(pixels, *_supporting(box, u, v))
+      certificate = collective.certify(
+        base.weights,
+        base.groups,
+        base.eta,
+        budget[None],
+        worth=_worth(pixels, slopes),
+        caps=separate.hits[0].caps,
+        integral=separate.hits[0].integral,
+        **options,
+      )
+      bound = _joint_bound(pixels, box, slopes, unit, certificate, base.forfeit)
+      found.append((bound, slopes, unit, certificate))
+      share, (u_left, v_left) = 2 / (step + 3), _left(base, pixels, slopes, certificate)
+      u = np.clip((1 - share) * u + share * u_left, box.u_lower, box.u_upper)
+      v = np.clip((1 - share) * v + share * v_left, box.v_lower, box.v_upper)
+    rows.append(max(found, key=lambda row: row[0]))
+  bounds = np.array([row[0] for row in rows])
+  return JointIoU(
+    np.maximum(bounds, separate.mean_iou),
+    np.array([row[1] for row in rows]),
+    np.array([row[2] for row in rows]),
+    tuple(row[3] for row in rows),
+  )
+
+
+def verify_jointly(
+  base: BaseCertificates,
+  truth: ArrayLike,
+  separate: ClassIoU,
+  joint: JointIoU,
+  *,
+  num_classes: int,
+  exact: bool = False,
+) -> None:
+  """Proves the bounds of `per_class` and of `jointly` again, or raises.
+
+  Args:
+    base: base certificates.
+    truth: int [N].
+    separate: from `per_class`.
+    joint: from `jointly`.
+    num_classes: K.
+    exact: the witnesses in rational arithmetic, see `collective.verify`.
+
+  Raises:
+    ValueError: naming what does not follow.
+  """
+  verify(base, truth, separate, num_classes=num_classes, exact=exact)
+  if not separate.classes.size:
+    return
+  pixels = _pixels(np.asarray(truth), base.labels, separate)
+  given = separate.hits[0]
+  for name in ("mean_iou", "slopes", "unit", "certificates"):
+    if len(getattr(joint, name)) != len(given.budgets):
+      raise ValueError(f"`{name}` must have a row for each of {len(given.budgets)} budgets.")
+  for i, (slopes, unit, certificate) in enumerate(
+    zip(joint.slopes, joint.unit, joint.certificates, strict=True)
+  ):
+    if slopes.shape != (2, separate.classes.size) or slopes.dtype.kind != "i" or slopes.min() < 0:
+      raise ValueError(f"`slopes` of budget {i} must be int [2, K'] and at least 0.")
+    if not (unit > 0 and math.frexp(unit)[0] == 0.5 and slopes.max() < 2**52):
+      raise ValueError(f"`unit` of budget {i} must be a power of 2, and `slopes` below 2^52.")
+    if not np.array_equal(certificate.targets, _worth(pixels, slopes)):
+      raise ValueError(f"the targets of budget {i} do not follow from its slopes.")
+    if not np.array_equal(certificate.budgets, given.budgets[i : i + 1]):
+      raise ValueError(f"the certificate of budget {i} is for another budget.")
+    if certificate.integral != given.integral or not _same(certificate.caps, given.caps):
+      raise ValueError(f"the certificate of budget {i} is against another adversary.")
+    collective.verify(base.weights, base.groups, base.eta, certificate, exact=exact)
+    bound = _joint_bound(pixels, _box(base, separate, i), slopes, unit, certificate, base.forfeit)
+    if joint.mean_iou[i] > max(bound, separate.mean_iou[i]):
+      raise ValueError(f"`mean_iou` of budget {i} is {joint.mean_iou[i]}, but {bound} is proven.")
+
+
+class _Pixels(NamedTuple):
+  """Labels and predictions as positions among the classes of the truth; -1 for others."""
+
+  label: np.ndarray  # int [N]
+  prediction: np.ndarray  # int [N]
+  sizes: np.ndarray  # int64 [K']
+
+
+class _Box(NamedTuple):
+  """What true positives and union of every class can be, float64 [K'] each."""
+
+  u_lower: np.ndarray
+  u_upper: np.ndarray
+  v_lower: np.ndarray
+  v_upper: np.ndarray
+
+
+def _pixels(truth: np.ndarray, labels: np.ndarray, separate: ClassIoU) -> _Pixels:
+  position = [
+    np.where(
+      np.isin(values, separate.classes),
+      np.minimum(np.searchsorted(separate.classes, values), separate.classes.size - 1),
+      -1,
+    )
+    for values in (truth, labels)
+  ]
+  return _Pixels(position[0], position[1], separate.sizes)
+
+
+def _box(base: BaseCertificates, separate: ClassIoU, i: int) -> _Box:
+  hits = [(certificate.targets & (base.eta > 0)).sum() for certificate in separate.hits]
+  return _Box(
+    separate.true_positives[i].astype(np.float64),
+    np.array(hits, np.float64),
+    separate.sizes.astype(np.float64),
+    separate.union[i].astype(np.float64),
+  )
+
+
+def _least(box: _Box, u: np.ndarray, kappa: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+  """The minimum over v of u / v + kappa v, and where it is: float64 [K'] each."""
+  with np.errstate(divide="ignore", invalid="ignore"):
+    v = np.where(kappa > 0, np.sqrt(u / kappa), np.inf)
+  v = np.clip(v, box.v_lower, box.v_upper)
+  return u / v + kappa * v, v
+
+
+def _supporting(box: _Box, u: np.ndarray, v: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+  """Slopes whose linear bound is the largest at (u, v): alpha and kappa, float64 [K'] each.
+
+  For given kappa the best alpha is that of the chord of a concave function of u; what it then
+  bounds at (u, v) is concave in kappa, and its derivative, a mean of minimizing v less v, falls.
+  """
+  width = box.u_upper - box.u_lower
+  share = np.where(width > 0, (u - box.u_lower) / np.maximum(width, 1), 0.0)
+  low = np.full(width.shape, -64.0)  # logarithms of kappa, which is at most u / v^2
+  high = np.log(np.maximum(box.u_upper, 1) / box.v_lower**2)
+  for _ in range(50):
+    kappa = np.exp((low + high) / 2)
+    at_lower, at_upper = (_least(box, end, kappa)[1] for end in (box.u_lower, box.u_upper))
+    rises = (1 - share) * at_lower + share * at_upper > v
+    low, high = np.where(rises, np.log(kappa), low), np.where(rises, high, np.log(kappa))
+  kappa = np.exp(high)
+  rise = _least(box, box.u_upper, kappa)[0] - _least(box, box.u_lower, kappa)[0]
+  return np.where(width > 0, rise / np.maximum(width, 1), 0.0), kappa
+
+
+def _whole(pixels: _Pixels, alpha: np.ndarray, kappa: np.ndarray) -> tuple[np.ndarray, float]:
+  """Slopes as whole numbers, int64 [2, K'], of a unit that lets all worths sum to about 2^50."""
+  total = float(pixels.sizes @ (alpha + kappa + _elsewhere(kappa)[0]))
+  unit = 2.0 ** (math.ceil(math.log2(max(total, 2.0**-100))) - 50)
+  return np.rint(np.stack([alpha, kappa]) / unit).astype(np.int64), unit
+
+
+def _elsewhere(kappa: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+  """The largest kappa of another class (0 if there is none), and which it is: [K'] each."""
+  if kappa.size == 1:
+    return np.zeros_like(kappa), np.full(1, -1)
+  second, first = np.argsort(kappa)[-2:]
+  which = np.where(np.arange(kappa.size) == first, second, first)
+  return kappa[which], which
+
+
+def _worth(pixels: _Pixels, slopes: np.ndarray) -> np.ndarray:
+  """What it is worth that a pixel keeps its prediction: int64 [N]."""
+  alpha, kappa = slopes
+  lost = _elsewhere(kappa)[0][pixels.label]
+  own = np.where(pixels.prediction < 0, 0, kappa[pixels.prediction])
+  worth = np.where(pixels.prediction == pixels.label, alpha[pixels.label] + lost, lost - own)
+  return np.where(pixels.label < 0, 0, worth)
+
+
+def _joint_bound(
+  pixels: _Pixels,
+  box: _Box,
+  slopes: np.ndarray,
+  unit: float,
+  certificate: CollectiveCertificate,
+  forfeit: int,
+) -> float:
+  """The bound on the mean IoU that slopes and a certificate of their worths prove."""
+  alpha, kappa = slopes * unit
+  offsets = [
+    round_down(_least(box, u, kappa)[0]) - round_up(alpha * u) for u in (box.u_lower, box.u_upper)
+  ]
+  each = zip(pixels.sizes.tolist(), (slopes[1] + _elsewhere(slopes[1])[0]).tolist(), strict=True)
+  lost = sum(size * worth for size, worth in each)
+  kept = int(certificate.certified[0]) - forfeit * int(certificate.targets.max(initial=0))
+  terms = [*np.minimum(*offsets).tolist(), (kept - lost) * unit]
+  margin = 2.0**-48 * sum(map(abs, terms))
+  return (math.fsum(terms) - margin) / pixels.sizes.size
+
+
+def _left(
+  base: BaseCertificates,
+  pixels: _Pixels,
+  slopes: np.ndarray,
+  certificate: CollectiveCertificate,
+) -> tuple[np.ndarray, np.ndarray]:
+  """True positives and unions, about, after the attack that the certificate deems the worst.
+
+  In every group, what falls is where worth less price is largest; false positives go to the class
+  that they hurt most. It guides the search, no bound rests on it.
+  """
+  fallen = base.eta <= 0
+  reach = naive_price(base.weights, certificate.budgets[0])
+  prices = certificate.witness.multipliers[0]
+  for g, price in enumerate(prices):
+    mine = np.flatnonzero((base.groups == g) & (base.eta > 0) & (base.eta <= reach[g]))
+    mine = mine[np.argsort(base.eta[mine])]
+    gain = np.cumsum(certificate.targets[mine]) - price * base.eta[mine]
+    if gain.size and gain.max() > 0:
+      fallen[mine[: gain.size - int(gain[::-1].argmax())]] = True
+  size, known = pixels.sizes.size, pixels.label >= 0
+  hit = known & ~fallen & (pixels.prediction == pixels.label)
+  wrong = known & ~fallen & (pixels.prediction != pixels.label) & (pixels.prediction >= 0)
+  victims = _elsewhere(slopes[1])[1][pixels.label[known & fallen]]
+  union = pixels.sizes + np.bincount(pixels.prediction[wrong], minlength=size)
+  union = union + np.bincount(victims[victims >= 0], minlength=size)
+  return np.bincount(pixels.label[hit], minlength=size), union
+
+
+def _no_slopes(num_budgets: int) -> tuple[np.ndarray, np.ndarray]:
+  return np.zeros((num_budgets, 2, 0), np.int64), np.ones(num_budgets)
+
+
+def _same(one: np.ndarray | None, other: np.ndarray | None) -> bool:
+  return one is other if one is None or other is None else np.array_equal(one, other)

@@ -165,3 +165,106 @@ def test_truth_of_another_shape_is_refused():
   base, truth = random_base(7, 2, 2, 30)
   with pytest.raises(ValueError, match="`truth`"):
     certified_iou.per_class(base, truth[:-1], [0.5], num_classes=NUM_CLASSES)
+
+
+def both(base, truth, budgets, num_steps=6, **options):
+  separate = certified_iou.per_class(base, truth, budgets, num_classes=NUM_CLASSES, **options)
+  return separate, certified_iou.jointly(base, truth, separate, num_steps=num_steps, **options)
+
+
+@settings(deadline=None, max_examples=100)
+@given(problems, budgets, st.sampled_from(["naive", "lp", "envelope", "milp"]))
+def test_no_attack_and_no_relabelling_is_worse_for_all_classes(problem, budget, method):
+  base, truth = random_base(*problem)
+  separate, joint = both(base, truth, [budget], method=method)
+  certified_iou.verify_jointly(base, truth, separate, joint, num_classes=NUM_CLASSES)
+  if separate.classes.size:
+    least = worst(base, truth, budget)[1]
+    assert separate.mean_iou[0] <= joint.mean_iou[0] <= least
+
+
+def test_one_attack_is_less_than_one_for_every_class():
+  """The joint bound closes most of the gap between the separate ones and the worst case."""
+  gaps = []
+  for seed in range(12):
+    base, truth = random_base(seed, 2, 2, 6)
+    if len(np.unique(truth[truth < NUM_CLASSES])) < 2:
+      continue
+    separate, joint = both(base, truth, [1.0], num_steps=24)
+    least = worst(base, truth, 1.0)[1]
+    gaps.append([least - separate.mean_iou[0], least - joint.mean_iou[0]])
+  before, after = np.sum(gaps, axis=0)
+  assert after < 0.6 * before
+
+
+@pytest.mark.parametrize("budget", [0.2, 0.6, 1.5])
+def test_attacks_on_many_pixels_leave_more(budget):
+  """Hundreds of pixels, attacks on one cell and on several, false positives where they hurt."""
+  rng = np.random.default_rng(0)
+  base, truth = random_base(0, 6, 6, 600)
+  base = base._replace(
+    weights=rng.uniform(0.5, 8, base.weights.shape), eta=rng.gamma(2, 2, 600) - 0.3
+  )
+  separate, joint = both(base, truth, [budget], num_steps=24)
+  assert separate.mean_iou[0] < joint.mean_iou[0]
+  shares = np.concatenate([np.eye(6), rng.dirichlet(np.full(6, 0.3), 200)])
+  least = 1.0
+  for share in shares:
+    theirs = (base.eta <= 0) | ((base.weights[0] @ share * budget)[base.groups] >= base.eta)
+    for mixed in (False, True):
+      for victim in range(NUM_CLASSES):
+        chosen = rng.integers(0, NUM_CLASSES, 600) if mixed else np.full(600, victim)
+        chosen = np.where(chosen == truth, (chosen + 1) % NUM_CLASSES, chosen)
+        least = min(least, ious(truth, np.where(theirs, chosen, base.labels)).mean())
+  assert joint.mean_iou[0] <= least
+  assert joint.mean_iou[0] > 0.2 * least
+
+
+def test_jointly_without_attack_and_abstention_it_is_the_mean_iou():
+  base, truth = random_base(3, 2, 2, 200)
+  base = base._replace(eta=base.eta + 1)
+  joint = both(base, truth, [0.0], num_steps=1)[1]
+  assert joint.mean_iou[0] == pytest.approx(ious(truth, base.labels).mean(), abs=1e-12)
+
+
+def test_one_class_and_none():
+  base, _ = random_base(3, 2, 2, 20)
+  for truth in (np.zeros(20, int), np.full(20, 3)):
+    separate, joint = both(base, truth, [0.0, 1.0])
+    certified_iou.verify_jointly(base, truth, separate, joint, num_classes=NUM_CLASSES)
+    assert (joint.mean_iou >= separate.mean_iou).all() or np.isnan(joint.mean_iou).all()
+
+
+@settings(deadline=None, max_examples=40)
+@given(problems, budgets)
+def test_one_forfeited_bound_is_covered(problem, budget):
+  """Whichever pixel's bound fails, it is the adversary's."""
+  base, truth = random_base(*problem)
+  separate, joint = both(base._replace(forfeit=1), truth, [budget])
+  for n in range(len(truth) if separate.classes.size else 0):
+    failed = base._replace(eta=np.where(np.arange(len(truth)) == n, 0.0, base.eta))
+    assert joint.mean_iou[0] <= worst(failed, truth, budget)[1]
+
+
+def test_changed_joint_numbers_are_refused():
+  base, truth = random_base(7, 2, 2, 30)
+  separate, joint = both(base, truth, [0.5, 1.0])
+  kwargs = {"num_classes": NUM_CLASSES, "exact": True}
+  certified_iou.verify_jointly(base, truth, separate, joint, **kwargs)
+  for changed, message in (
+    (joint._replace(mean_iou=joint.mean_iou + 1e-9), "`mean_iou` of budget 0"),
+    (joint._replace(slopes=joint.slopes + 1), "targets of budget 0"),
+    (joint._replace(slopes=-joint.slopes), "`slopes` of budget 0"),
+    (joint._replace(unit=joint.unit * 0.75), "`unit` of budget 0"),
+    (joint._replace(certificates=joint.certificates[::-1]), "budget 0"),
+    (joint._replace(certificates=()), "`certificates`"),
+  ):
+    with pytest.raises(ValueError, match=message):
+      certified_iou.verify_jointly(base, truth, separate, changed, **kwargs)
+  loose = joint.certificates[0]._replace(certified=joint.certificates[0].certified + 1)
+  with pytest.raises(ValueError, match="Budget 0"):
+    certified_iou.verify_jointly(
+      base, truth, separate, joint._replace(certificates=(loose, joint.certificates[1])), **kwargs
+    )
+  with pytest.raises(ValueError, match="`num_steps`"):
+    certified_iou.jointly(base, truth, separate, num_steps=0)
