@@ -388,6 +388,14 @@ def _least(box: _Box, u: np.ndarray, kappa: np.ndarray) -> tuple[np.ndarray, np.
   return u / v + kappa * v, v
 
 
+def _offset(box: _Box, alpha: np.ndarray, kappa: np.ndarray) -> np.ndarray:
+  """Gamma for any slopes, rounded down: float64 [K']."""
+  ends = [
+    round_down(_least(box, u, kappa)[0]) - round_up(alpha * u) for u in (box.u_lower, box.u_upper)
+  ]
+  return np.minimum(*ends)
+
+
 def _supporting(box: _Box, u: np.ndarray, v: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
   """Slopes whose linear bound is the largest at (u, v): alpha and kappa, float64 [K'] each.
 
@@ -442,14 +450,10 @@ def _joint_bound(
   forfeit: int,
 ) -> float:
   """The bound on the mean IoU that slopes and a certificate of their worths prove."""
-  alpha, kappa = slopes * unit
-  offsets = [
-    round_down(_least(box, u, kappa)[0]) - round_up(alpha * u) for u in (box.u_lower, box.u_upper)
-  ]
   each = zip(pixels.sizes.tolist(), (slopes[1] + _elsewhere(slopes[1])[0]).tolist(), strict=True)
   lost = sum(size * worth for size, worth in each)
   kept = int(certificate.certified[0]) - forfeit * int(certificate.targets.max(initial=0))
-  terms = [*np.minimum(*offsets).tolist(), (kept - lost) * unit]
+  terms = [*_offset(box, *slopes * unit).tolist(), (kept - lost) * unit]
   margin = 2.0**-48 * sum(map(abs, terms))
   return (math.fsum(terms) - margin) / pixels.sizes.size
 

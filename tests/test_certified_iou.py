@@ -183,6 +183,23 @@ def test_no_attack_and_no_relabelling_is_worse_for_all_classes(problem, budget, 
     assert separate.mean_iou[0] <= joint.mean_iou[0] <= least
 
 
+@settings(deadline=None)
+@given(st.integers(0, 10**6))
+def test_any_slopes_bound_the_ratio_from_below(seed):
+  """On the whole box, and those that support it at a point come close there."""
+  rng = np.random.default_rng(seed)
+  u_lower, u_upper = np.sort(rng.integers(0, 40, 2))
+  v_lower, v_upper = np.sort(rng.integers(max(u_upper, 1), 90, 2))
+  box = certified_iou._Box(*(np.array([float(x)]) for x in (u_lower, u_upper, v_lower, v_upper)))
+  alpha, kappa = rng.choice([0, 1e-3, 1e-2, 0.1, 1], (2, 1)) * rng.random((2, 1))
+  u, v = np.meshgrid(np.arange(u_lower, u_upper + 1), np.arange(v_lower, v_upper + 1))
+  assert (u / v >= certified_iou._offset(box, alpha, kappa) + alpha * u - kappa * v).all()
+  corner = rng.choice([u_lower, u_upper]), rng.choice([v_lower, v_upper])
+  alpha, kappa = certified_iou._supporting(box, *np.array(corner, float)[:, None])
+  value = certified_iou._offset(box, alpha, kappa) + alpha * corner[0] - kappa * corner[1]
+  np.testing.assert_allclose(value, corner[0] / corner[1], atol=1e-6)
+
+
 def test_one_attack_is_less_than_one_for_every_class():
   """The joint bound closes most of the gap between the separate ones and the worst case."""
   gaps = []
