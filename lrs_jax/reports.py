@@ -11,6 +11,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from lrs_jax import jobs, metrics, noise, plots, records, storage
+from lrs_jax.baselines import segcertify
 from lrs_jax.data.images import LabelledImages
 from lrs_jax.jobs import ImageJob
 from lrs_jax.noise import SmoothingDistribution
@@ -33,25 +34,45 @@ def report(data: LabelledImages, done: list[Record]) -> dict[str, Any]:
   """Means over images: quality, curves and average certifiable radius of every method.
 
   `certified` counts all pixels whose prediction cannot change, over all pixels;
-  `certified_accuracy` those that are right as well, over the labelled ones.
+  `certified_accuracy` those that are right as well, over the labelled ones. Under isotropic
+  Gaussian noise there is SegCertify as well: every radius by a test of its own, at the level of the
+  job, so that it holds at any one radius, where the others hold at all of them together.
   """
   predictions = np.stack([records.predictions(record) for record in done])
   report: dict[str, Any] = quality(data, predictions)
   num_classes, radii = len(data.classes), done[0].radii
+  counted = [{key: one.certified for key, one in record.certified.items()} for record in done]
+  if done[0].family == "gaussian" and done[0].base.weights.shape == (1, 1, 1):
+    counted = [of | _segcertify(record) for of, record in zip(counted, done, strict=True)]
   for name, targets in (("certified", "all"), ("certified_accuracy", "correct")):
     report[name], report[f"{name}_radius"] = {}, {}
-    for method in sorted({key.partition("/")[2] for key in done[0].certified}):
+    for method in sorted({key.partition("/")[2] for key in counted[0]}):
       fractions = [
         metrics.certified_fraction(
-          record.certified[f"{targets}/{method}"].certified,
+          of[f"{targets}/{method}"],
           len(record.truth) if targets == "all" else int(np.sum(record.truth < num_classes)),
         )
-        for record in done
+        for of, record in zip(counted, done, strict=True)
       ]
       curve = np.mean(fractions, axis=0)
       report[name][method] = curve.tolist()
       report[f"{name}_radius"][method] = metrics.average_certifiable_radius(radii, curve)
   return report
+
+
+def _segcertify(record: Record) -> dict[str, np.ndarray]:
+  """What SegCertify, with Holm's correction, certifies at each radius: int64 [B] by targets."""
+  std = float(record.scales[0, 0, 0])
+  kept = [
+    segcertify.at_radius(
+      record.selection_counts, record.counts, std, float(radius), alpha=record.alpha
+    ).labels
+    for radius in record.radii
+  ]
+  return {
+    "all/segcertify": np.array([np.sum(labels >= 0) for labels in kept], np.int64),
+    "correct/segcertify": np.array([np.sum(labels == record.truth) for labels in kept], np.int64),
+  }
 
 
 def table(summary: Mapping[str, Any]) -> str:
@@ -91,9 +112,12 @@ def _reported_methods(summary: Mapping[str, Any]) -> list[tuple[str, list[float]
   ]
   found.sort(key=lambda item: -sum(item[1]))
   isotropic = summary["isotropic"]
-  label = f"isotropic, std {job['isotropic_std'] or job['std_min']:g}"
-  curve = isotropic["certified_accuracy"]["envelope"]
-  return [*found, (label, curve, isotropic["certified_radius"]["envelope"])]
+  for method, label in (("envelope", "isotropic"), ("segcertify", "SegCertify per radius")):
+    curve = isotropic["certified_accuracy"].get(method)
+    if curve is not None:
+      label = f"{label}, std {job['isotropic_std'] or job['std_min']:g}"
+      found.append((label, curve, isotropic["certified_radius"][method]))
+  return found
 
 
 def draw(

@@ -1,0 +1,58 @@
+"""Reports of finished image jobs, from records made by hand."""
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from lrs_jax import noise, records, reports
+from lrs_jax.data.images import LabelledImages
+
+TRUTH = np.array([0, 1, 1, 2])  # the last one is void, two classes
+RADII = np.array([0.0, 0.2, 0.36, 1.0])
+VOTES = np.array([1000, 985, 30, 990])  # for class 0
+
+
+def isotropic_record(std=0.2, alpha=0.01):
+  counts = np.stack([VOTES, 1000 - VOTES], axis=1)
+  smoothing = noise.gaussian([[std]], np.zeros((2, 2, 3), int))
+  return records.make_record(
+    smoothing, np.zeros(4, int), counts, counts, alpha, TRUTH, RADII, {"envelope": {}}, {}
+  )
+
+
+@pytest.fixture(scope="module")
+def data():
+  return LabelledImages(
+    np.zeros((2, 2, 2, 3), np.float32), np.tile(TRUTH.reshape(2, 2), (2, 1, 1)), ("a", "b"),
+    ("one", "two"),
+  )  # fmt: skip
+
+
+def test_segcertify_stands_beside_the_isotropic_curve(data):
+  report = reports.report(data, [isotropic_record()] * 2)
+  assert set(report["certified"]) == {"envelope", "segcertify"}
+  certified, correct = [], []
+  for radius in RADII:
+    agree = np.array([1000, 985, 970, 990])
+    p_values = stats.binom.sf(agree - 1, 1000, stats.norm.cdf(radius / 0.2))
+    order = np.argsort(p_values)
+    passed = np.logical_and.accumulate(p_values[order] <= 0.01 / np.arange(4, 0, -1))
+    survivors = set(order[passed].tolist())
+    certified.append(len(survivors) / 4)
+    correct.append(len(survivors & {0, 2}) / 3)
+  assert report["certified"]["segcertify"] == pytest.approx(certified)
+  assert report["certified_accuracy"]["segcertify"] == pytest.approx(correct)
+  assert 0 < certified[2] < certified[0] == 1
+  assert certified[-1] == 0
+
+
+def test_there_is_no_segcertify_for_other_noise(data):
+  counts = np.stack([VOTES, 1000 - VOTES], axis=1)
+  for smoothing in (
+    noise.laplace([[0.2]], np.zeros((2, 2, 3), int)),
+    noise.gaussian([[0.2, 0.4]], np.zeros((2, 2, 3), int)),
+  ):
+    record = records.make_record(
+      smoothing, np.zeros(4, int), counts, counts, 0.01, TRUTH, RADII, {"envelope": {}}, {}
+    )
+    assert set(reports.report(data, [record] * 2)["certified"]) == {"envelope"}
