@@ -22,6 +22,7 @@ import numpy as np
 
 from lrs_jax import (
   certificates,
+  certified_iou,
   choosing,
   collective,
   corrections,
@@ -506,6 +507,43 @@ def _fractions(
   return float(certified.mean()), float((certified & (predictions == truth))[known].mean())
 
 
+def certify_iou(
+  sizes: Sizes, data: LabelledImages, folders: dict[str, Path], num_radii: int = 9
+) -> dict[str, Any]:
+  """Certified mean IoU, every class for itself and jointly: means over images."""
+  radii = np.linspace(0, common_radii(sizes)[-1] / 2, num_radii)
+  budgets = records.budgets_from_radii(radii, 2)
+  found = {}
+  for name, folder in folders.items():
+    smoothing = STUDY[name]
+    groups = partition.image_grid(sizes.size, smoothing.grid).reshape(-1)
+    bounds = []
+    for image, truth in zip(data.names, data.labels, strict=True):
+      arrays = storage.load_arrays(folder / f"{image}.npz")
+      base = certificates.from_votes(
+        distribution(smoothing, sizes),
+        groups,
+        arrays[f"selection-{sizes.selection[-1]}"],
+        arrays[f"estimation-{sizes.marks[-1]}"],
+        alpha=sizes.alpha,
+      )
+      given = base, truth.reshape(-1)
+      classes = len(data.classes)
+      separate = certified_iou.per_class(*given, budgets, num_classes=classes)
+      joint = certified_iou.jointly(*given, separate)
+      certified_iou.verify_jointly(*given, separate, joint, num_classes=classes)
+      bounds.append([separate.mean_iou, joint.mean_iou])
+    per_class, jointly = np.mean(bounds, axis=0)
+    found[name] = {"per_class": per_class.tolist(), "jointly": jointly.tolist()}
+  return {
+    "radii": radii.tolist(),
+    "mean_iou": found,
+    "sizes": _plain(sizes),
+    "versions": versions(),
+    "device": describe_devices(),
+  }
+
+
 def choose(sizes: Sizes, data: LabelledImages, params: folded_unet.Folded) -> dict[str, Any]:
   """What `choosing.choose` proposes from pilot samples on validation images, hand-made first."""
   by_hand = choosing.grid_candidates(
@@ -597,7 +635,7 @@ def main(arguments: list[str] | None = None) -> None:
   parser.add_argument("--data-dir", required=True, help="folder of camvid/")
   parser.add_argument("--work", type=Path, default=Path("lrs-out/images"), help="networks, counts")
   parser.add_argument("--out", type=Path, default=Path("benchmarks/results/images"))
-  pieces = (*STUDY, "choice", "rates")
+  pieces = (*STUDY, "certified-iou", "choice", "rates")
   parser.add_argument("--only", nargs="*", choices=pieces, default=pieces, metavar="PIECE")
   options = parser.parse_args(arguments)
   run(Sizes(), options.data_dir, options.work, options.out, options.only)
@@ -617,6 +655,9 @@ def run(sizes: Sizes, data_dir: str, work: Path, out: Path, names: tuple[str, ..
       result = choose(sizes, pilot, params)
     elif name == "rates":
       result = rates(sizes, test.images[0], params)
+    elif name == "certified-iou":
+      folders = {n: work / "counts" / n for n in ("localized-0.2", "isotropic-0.2")}
+      result = certify_iou(sizes, test, folders)
     else:
       result = one(
         smoothing, sizes, params, digest, test, work / "counts" / name.removesuffix("-exact")

@@ -125,6 +125,39 @@ def ablation(found: list[Point], noise: str) -> str:
   return f"### Ablation at std {noise}\n\n" + "\n".join(lines) + "\n"
 
 
+def iou_table(result: dict[str, Any]) -> str:
+  """Certified mean IoU of whole images, averaged, against the budget."""
+  lines = [
+    "### Certified mean IoU (mean over images, classes of the truth)\n",
+    "| smoothing | bound | " + " | ".join(f"ε = {r:.2f}" for r in result["radii"]) + " |",
+    "| --- | --- |" + " ---: |" * len(result["radii"]),
+  ]
+  for name, bounds in result["mean_iou"].items():
+    for bound, title in (("per_class", "every class its worst"), ("jointly", "one perturbation")):
+      values = " | ".join(f"{v:.3f}" for v in bounds[bound])
+      lines.append(f"| {name} | {title} | {values} |")
+  return "\n".join(lines) + "\n"
+
+
+def choice_table(result: dict[str, Any]) -> str:
+  """The ten best proposals and the noise made by hand, from pilot samples."""
+  hand = "3x5, std 0.2 to 1, power 1"
+  shown = [c for i, c in enumerate(result["candidates"]) if i < 10 or c["name"] == hand]
+  lines = [
+    f"### Noise proposed from {len(result['images'])} validation images\n",
+    "| noise | promised ACR | pixel accuracy | mIoU | accurate enough |",
+    "| --- | ---: | ---: | ---: | --- |",
+  ]
+  for c in shown:
+    name = f"**{c['name']}**" if c["name"] == result["best"] else c["name"]
+    name += " (by hand)" if c["name"] == hand else ""
+    lines.append(
+      f"| {name} | {c['average_certifiable_radius']:.3f} | {c['pixel_accuracy']:.3f} | "
+      f"{c['mean_iou']:.3f} | {'yes' if c['eligible'] else 'no'} |"
+    )
+  return "\n".join(lines) + "\n"
+
+
 def pareto(panels: dict[str, list[Point]]) -> Figure:
   """Mean IoU against average certifiable radius, one panel per comparison."""
   figure = Figure(figsize=(5.2 * len(panels), 5.6), layout="constrained")
@@ -179,7 +212,7 @@ def main(arguments: list[str] | None = None) -> None:
 
 def report(folder: Path) -> str:
   """Writes every table and figure that the results at hand allow; returns the tables."""
-  results = {p.stem: json.loads(p.read_text()) for p in sorted(folder.glob("*-*.json"))}
+  results = {p.stem: json.loads(p.read_text()) for p in sorted(folder.glob("*-[0-9]*.json"))}
   first = next(iter(results.values()))
   few, base = (str(mark) for mark in first["sizes"]["marks"])
   rates = folder / "rates.json"
@@ -212,6 +245,11 @@ def report(folder: Path) -> str:
   strict = points(results, "strict", base)
   if strict:
     texts.append(table(f"Strictly local models, {base} samples", strict, []))
+  extra = {name: folder / f"{name}.json" for name in ("choice", "certified-iou")}
+  if extra["certified-iou"].exists():
+    texts.append(iou_table(json.loads(extra["certified-iou"].read_text())))
+  if extra["choice"].exists():
+    texts.append(choice_table(json.loads(extra["choice"].read_text())))
   text = "\n".join(texts)
   (folder / "images.md").write_text(text)
   pareto({t: [*a, *b] for t, (a, b) in comparisons.items()}).savefig(folder / "pareto.png", dpi=120)
