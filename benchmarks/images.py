@@ -108,6 +108,9 @@ STUDY = {
 """Every way of smoothing; "exact" takes minutes an image, the "other network" was trained for
 the other kind's noise."""
 
+CHOICES = [PAPER], (0.15, 0.2, 0.25, 0.3), (0.6, 1.0, 1.5, 2.0), (0.25, 0.5, 1.0)
+"""Grids, std_min, std_max and powers among which the noise is chosen."""
+
 CANDIDATES = 30
 """Sampled masks among which center smoothing chooses."""
 
@@ -115,8 +118,15 @@ THRESHOLDS = (0.75, 0.9, 0.95)
 """SegCertify's tau, where it is fixed."""
 
 
+OWN_LEVELS, OWN_RATIOS = (0.15, 0.2, 0.3, 0.4, 0.5), (2.0, 3.0, 5.0)
+
+STARTS = {"own": "isotropic", "isotropic-longer": "isotropic"}
+"""Networks that go on from another one, with as many steps again."""
+
+
 def networks(sizes: Sizes) -> dict[str, training.Expose]:
   """What every network is trained on; one network serves all noise levels of its kind."""
+  own = [_noise(sizes, PAPER, s, r * s) for s in OWN_LEVELS for r in OWN_RATIOS]
   every_level = [_noise(sizes, PAPER, s, r * s) for s in LEVELS for r in RATIOS]
   fine = (2 * PAPER[0], 2 * PAPER[1])  # cells of which both grids consist
   strict = [_refined(sizes, grid, fine, s) for grid in (PAPER, (2, 2)) for s in LEVELS]
@@ -125,6 +135,8 @@ def networks(sizes: Sizes) -> dict[str, training.Expose]:
     "localized": training.random_group(_stacked(every_level)),
     "isotropic": training.random_group(_stacked(isotropic)),
     "strict": training.random_group(_stacked(strict)),
+    "own": training.own_pixels(_stacked(own), partition.image_grid(sizes.size, PAPER)),
+    "isotropic-longer": training.random_group(_stacked(isotropic)),
   }
 
 
@@ -163,14 +175,21 @@ def train(name: str, sizes: Sizes, data: LabelledImages, path: Path) -> None:
   start = time.perf_counter()
   manifest = {"name": name, "sizes": _plain(sizes), "classes": list(data.classes)}
   unfinished = path.with_name(f"{path.stem}.partial.npz")
+  start_from = None
+  if name in STARTS:
+    started = path.with_name(f"{STARTS[name]}.npz")
+    if not started.exists():
+      train(STARTS[name], sizes, data, started)
+    start_from = _load_variables(started)
   variables, losses = training.train(
-    jax.random.fold_in(jax.random.key(sizes.seed), sorted(networks(sizes)).index(name)),
+    jax.random.fold_in(jax.random.key(sizes.seed), list(networks(sizes)).index(name)),
     jobs.UNet(num_classes=len(data.classes), width=sizes.width, depth=sizes.depth),
     data.images,
     data.labels,
     networks(sizes)[name],
     num_steps=sizes.steps // 2 if name == "strict" else sizes.steps,  # compared with none other
     augment=training.mirror_and_rescale,
+    variables=start_from,
     checkpoint=training.Checkpoint(unfinished, manifest),
   )
   arrays = flax.traverse_util.flatten_dict(jax.device_get(variables), sep="/")
@@ -186,12 +205,19 @@ def _plain(value: NamedTuple) -> dict[str, Any]:
 
 def load_network(path: Path) -> tuple[folded_unet.Folded, str]:
   """A stored network, folded, and the digest of its arrays."""
-  arrays = storage.load_arrays(path)
-  del arrays["meta"]
+  variables = _load_variables(path)
+  arrays = flax.traverse_util.flatten_dict(variables, sep="/")
   digest = hashlib.sha256()
   for name in sorted(arrays):
     digest.update(name.encode() + arrays[name].tobytes())
-  return folded_unet.fold(flax.traverse_util.unflatten_dict(arrays, sep="/")), digest.hexdigest()
+  return folded_unet.fold(variables), digest.hexdigest()
+
+
+def _load_variables(path: Path) -> dict[str, Any]:
+  arrays = storage.load_arrays(path)
+  return flax.traverse_util.unflatten_dict(
+    {k: v for k, v in arrays.items() if k != "meta"}, sep="/"
+  )
 
 
 def marks(smoothing: Smoothing, sizes: Sizes) -> tuple[tuple[int, ...], tuple[int, ...]]:
@@ -551,10 +577,7 @@ def choose(sizes: Sizes, data: LabelledImages, params: folded_unet.Folded) -> di
   )
   proposed = choosing.grid_candidates(
     sizes.size,
-    [PAPER],
-    [0.15, 0.2, 0.25, 0.3],
-    [0.6, 1.0, 1.5, 2.0],
-    [0.25, 0.5, 1.0],
+    *CHOICES,
     windows=functools.partial(_windows, sizes.depth),
   )
   radii = np.linspace(0, common_radii(sizes)[-1], 41)[1:]

@@ -102,6 +102,29 @@ def random_group(noise: SmoothingDistribution) -> Expose:
   return expose
 
 
+def own_pixels(noise: SmoothingDistribution, groups: ArrayLike) -> Expose:
+  """One view, under the noise of a group drawn at random, whose loss counts where the group lies.
+
+  What the network says elsewhere, where that noise is strong, is never asked for: it need not learn
+  to say it. Distributions of the same groups may be stacked, one after the other.
+
+  Args:
+    noise: smoothing distribution of G groups, or of a multiple of it.
+    groups: int [H, W], the group of every pixel, in [0, G).
+  """
+  levels, cells = jax.tree.map(jnp.asarray, noise.levels), jnp.asarray(noise.cells)
+  num_rows, num_groups = noise.weights.shape[1], int(np.max(groups)) + 1
+  groups = jnp.asarray(groups, jnp.int32)
+
+  def expose(key: jax.Array, image: jax.Array) -> tuple[jax.Array, jax.Array]:
+    key_row, key_noise = jax.random.split(key)
+    row = jax.random.randint(key_row, (), 0, num_rows)
+    noisy = noise.perturb(image, noise.draw(key_noise, image, cells), level_at(levels, cells, row))
+    return noisy[None], (groups == row % num_groups)[None]
+
+  return expose
+
+
 def stitched(noise: SmoothingDistribution, groups: ArrayLike) -> Expose:
   """A view per group under one shared draw, whose loss counts at that group's own pixels.
 
@@ -137,6 +160,7 @@ def train(
   batch_size: int = 16,
   learning_rate: float = 3e-3,
   augment: Augment = keep,
+  variables: Any = None,
   checkpoint: Checkpoint | None = None,
 ) -> tuple[Any, np.ndarray]:
   r"""Trains a segmentation network on noisy views of images.
@@ -150,11 +174,13 @@ def train(
     model: Flax module with BatchNorm, `model(x, train)` -> logits [batch, H, W, K].
     images: float32 [M, H, W, channels].
     labels: int [M, H, W]; labels outside [0, K) are void and do not count.
-    expose: makes the noisy views of an image: `random_group(noise)` or `stitched(noise, groups)`.
+    expose: makes the noisy views of an image: `random_group(noise)`, `own_pixels(noise, groups)` or
+      `stitched(noise, groups)`.
     num_steps: gradient steps.
     batch_size: images a step, drawn with repetition.
     learning_rate: the schedule's peak.
     augment: pure function of one image.
+    variables: of a trained network to start from; random ones if None.
     checkpoint: keeps the state on disk; the same call goes on from there after a stop.
 
   Returns:
@@ -171,7 +197,9 @@ def train(
     ),
     weight_decay=1e-4,
   )
-  variables = jax.jit(model.init)(key_init, images[0])
+  if variables is None:
+    variables = jax.jit(model.init)(key_init, images[0])
+  variables = jax.tree.map(jnp.array, variables)  # a copy: every step gives its state away
   state = TrainingState(variables, optimizer.init(variables["params"]), jnp.asarray(0, jnp.int32))
   losses: list[jax.Array | np.ndarray] = []
   if checkpoint is not None and checkpoint.path.exists():

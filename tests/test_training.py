@@ -91,6 +91,16 @@ def test_views_under_noise():
   views, counted = training.stitched(wide, groups)(jax.random.key(1), image)
   np.testing.assert_array_equal(counted.sum(axis=0), 1)
   np.testing.assert_array_equal(counted[1], groups == 1)
+  rows = noise.gaussian(np.concatenate([wide.scale, 2 * wide.scale]), wide.cells)
+  seen = []
+  for seed in range(12):
+    views_one, counted_one = training.own_pixels(rows, groups)(jax.random.key(seed), image)
+    own = np.asarray(counted_one)[0]
+    assert np.array_equal(own, groups == groups[own][0])
+    away = np.abs(np.asarray(views_one) - IMAGES[:1])[0].mean(axis=-1)
+    assert away[own].max() < 0.1 < away[~own].mean()
+    seen.append(groups[own][0])
+  assert set(seen) == {0, 1}
   spread = np.abs(np.asarray(views) - IMAGES[:1]).mean(axis=-1)
   assert spread[np.asarray(counted)].max() < 0.05 < spread[~np.asarray(counted)].mean()
 
@@ -99,6 +109,16 @@ def test_stitched_training_learns_too():
   groups = np.repeat([[0] * 8, [1] * 8], 4, axis=0)
   _, _, losses = train(expose=training.stitched(NOISE, groups))
   assert losses[-5:].mean() < losses[:5].mean() / 2
+
+
+def test_training_goes_on_from_a_trained_network():
+  _, variables, losses = train()
+  _, further, after = train(variables=variables, num_steps=3, learning_rate=1e-6)
+  assert after.max() < losses[:5].mean() / 2
+  difference = jax.tree.map(
+    lambda a, b: np.abs(a - b).max(), variables["params"], further["params"]
+  )
+  assert 0 < max(jax.tree.leaves(difference)) < 1e-4
 
 
 class _StoppedOnce(training.tqdm):

@@ -1,0 +1,65 @@
+"""The study on images, at toy size, from training to tables and figures."""
+
+import json
+
+import numpy as np
+import pytest
+
+from benchmarks import images, images_report
+from tests.test_data import make_camvid
+
+SIZES = images.Sizes(
+  size=(16, 24), images=1, width=4, depth=2, steps=2, marks=(20, 40), more=2, selection=(4, 10),
+  radii=5,
+)  # fmt: skip
+NAMES = ("localized-0.2", "isotropic-0.2", "strict-2x2-0.2", "certified-iou", "choice", "rates")
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory):
+  folder = tmp_path_factory.mktemp("study")
+  make_camvid(folder / "camvid", size=(32, 24))
+  with pytest.MonkeyPatch.context() as patch:
+    patch.setattr(images, "CHOICES", ([(2, 2)], (0.2,), (0.4, 0.8), (1.0,)))
+    images.run(SIZES, str(folder), folder / "work", folder / "results", NAMES)
+  return folder
+
+
+def test_every_piece_leaves_a_file(study):
+  assert {path.stem for path in (study / "results").glob("*.json")} == set(NAMES)
+  result = json.loads((study / "results" / "isotropic-0.2.json").read_text())
+  assert set(result["samples"]) == {"20", "40", "80"}
+  for at in result["samples"].values():
+    for curve in at["curves"].values():
+      certified = np.asarray(curve["certified"])
+      assert (np.diff(certified) <= 0).all()
+      assert ((certified >= 0) & (certified <= 1)).all()
+      right, trapezoid, left = (curve["radius"][k] for k in ("right", "trapezoid", "left"))
+      assert right <= trapezoid <= left
+
+
+def test_more_samples_are_the_fewer_and_others(study):
+  with np.load(study / "work" / "counts" / "isotropic-0.2" / "000.npz") as stored:
+    assert (stored["estimation-20"].sum(axis=1) == 20).all()
+    assert (stored["estimation-80"].sum(axis=1) == 80).all()
+    assert (stored["estimation-80"] >= stored["estimation-40"]).all()
+
+
+def test_what_was_counted_is_not_counted_again(study, monkeypatch):
+  monkeypatch.setattr(images.sampling, "vote_counts", None)
+  before = (study / "results" / "localized-0.2.json").read_text()
+  images.run(SIZES, str(study), study / "work", study / "results", ("localized-0.2",))
+  again, before = (json.loads(text) for text in (
+    (study / "results" / "localized-0.2.json").read_text(), before
+  ))  # fmt: skip
+  assert again == before
+  with pytest.raises(ValueError, match="another configuration"):
+    images.run(SIZES._replace(alpha=0.5), str(study), study / "work", study / "results", NAMES[:1])
+
+
+def test_the_report_has_every_comparison(study):
+  text = images_report.report(study / "results")
+  for title in ("40 samples per output", "Ablation", "Strictly local", "Certified mean IoU"):
+    assert title in text
+  for name in ("pareto.png", "curves.png", "images.md"):
+    assert (study / "results" / name).stat().st_size > 1000
