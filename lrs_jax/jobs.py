@@ -169,10 +169,13 @@ def load_images(job: ImageJob, split: str, count: int | None) -> LabelledImages:
   """Images to train on ("train"), to choose by ("val") or to certify ("test").
 
   Args:
-    job: says which data, and which of its splits is "train"; of Pascal VOC and Cityscapes, whose
-      test labels are not published, "test" is the validation split.
-    split: "train", "val" or "test".
+    job: says which data, and which of its splits is "train".
+    split: "train", "val" or "test". Of Pascal VOC and Cityscapes, whose test labels are not
+      published, "test" is the validation split, and there is no other "val".
     count: number of images; None means all (1,000 scenes).
+
+  Raises:
+    ValueError: data that cannot be read, or "val" where that would be what is certified.
   """
   if job.data == "scenes":
     return scenes.load(split, job.size, 1000 if count is None else count, job.seed)
@@ -180,6 +183,11 @@ def load_images(job: ImageJob, split: str, count: int | None) -> LabelledImages:
   if data_dir is None:
     raise ValueError(f"{job.data} needs --data-dir DIR, or LRS_JAX_DATA in the environment.")
   files = FILES[job.data]
+  if split == files.test != "test":
+    raise ValueError(
+      f"the {split} images of {job.data} are those that are certified: nothing may be chosen by "
+      "them; take training images."
+    )
   named = {"train": job.train_split, "test": files.test}
   return files.load(data_dir, named.get(split, split), job.size, count)
 

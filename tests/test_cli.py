@@ -148,6 +148,8 @@ def test_cityscapes_is_certified_on_validation_images(tmp_path):
   assert data.names == ("aachen_000000_000019",)
   assert len(jobs.load_images(job, "train", None).names) == 4
   assert (data.labels < 19).any()
+  with pytest.raises(ValueError, match="the val images of cityscapes are those that are certified"):
+    jobs.load_images(job, "val", 1)
 
 
 @pytest.mark.parametrize(
