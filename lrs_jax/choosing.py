@@ -3,8 +3,9 @@ r"""Which noise to certify with: grid and scales from pilot samples on training 
 A candidate promises what its votes on a few images would certify if there were as many samples as
 planned. Pilot votes are few, and what matters is how near to 1 the probabilities are: so the votes
 of all outputs together fit a prior, and each output's planned votes are drawn from its posterior
-predictive (a beta-binomial). For 64 pilot samples of 1,000 this meets the mean :math:`\eta` within
-a few per cent where a plug-in estimate, blind beyond unanimous pilot votes, loses 20 % to 40 %.
+predictive (a beta-binomial). For 64 pilot samples of 1,000 and three kinds of U-shaped
+probabilities this met the true mean :math:`\eta` of 40,000 outputs within 5 %, where a plug-in
+estimate, blind beyond unanimous pilot votes, lost 16 % to 27 %.
 
 The choice is part of the model, made before anything is certified. It may look at anything but the
 images that will be certified, and it costs nothing of their :math:`\alpha`. A choice that has seen

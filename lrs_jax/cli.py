@@ -51,6 +51,11 @@ def _parser() -> argparse.ArgumentParser:
     for name, text in (
       ("scenes", "handwritten digits on textured canvases: embedded, no download"),
       ("camvid", "street scenes; --data-dir holds camvid/{train,val,test}{,annot}"),
+      ("voc", "Pascal VOC 2012; --data-dir holds VOCdevkit/VOC2012; certifies validation images"),
+      (
+        "cityscapes",
+        "street scenes; --data-dir holds leftImg8bit and gtFine; certifies validation images",
+      ),
     ):
       _add_image_options(
         data.add_parser(name, help=text, formatter_class=argparse.ArgumentDefaultsHelpFormatter),
@@ -133,8 +138,29 @@ def _add_image_options(parser: argparse.ArgumentParser, default: jobs.ImageJob, 
     help="noise of the isotropic baseline; None takes std-min",
   )
   add = parser.add_argument_group("network and training").add_argument
-  add("--width", type=int, default=default.width, help="channels at full resolution")
-  add("--depth", type=int, default=default.depth, help="poolings")
+  add(
+    "--network",
+    choices=tuple(jobs.NETWORKS),
+    default=default.network,
+    help="U-Net, or DeepLabv3's atrous convolutions at 1/8 of the resolution",
+  )
+  add(
+    "--width",
+    type=int,
+    default=default.width,
+    help="channels of unet at full resolution, of deeplab at a half of it",
+  )
+  add(
+    "--depth",
+    type=int,
+    default=default.depth,
+    help="poolings of unet, residual blocks per stage of deeplab",
+  )
+  add(
+    "--train-split",
+    default=default.train_split,
+    help="what to train on; for voc also trainaug, with SegmentationClassAug",
+  )
   add("--steps", type=int, default=default.steps, help="gradient steps")
   add("--batch-size", type=int, default=default.batch_size, help="images per step")
   add("--learning-rate", type=float, default=default.learning_rate, help="peak of the schedule")

@@ -4,18 +4,20 @@ import hashlib
 import json
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import flax.linen as nn
 import flax.traverse_util
 import jax
 import numpy as np
 
 from lrs_jax import locality, noise, partition, storage, training
-from lrs_jax.data import camvid, scenes
+from lrs_jax.data import camvid, cityscapes, scenes, voc
 from lrs_jax.data.images import LabelledImages
-from lrs_jax.models import folded_unet
+from lrs_jax.models import deeplab, folded_deeplab, folded_unet
+from lrs_jax.models.folding import Folded
 from lrs_jax.models.unet import UNet
 from lrs_jax.sampling import Windows
 
@@ -34,6 +36,8 @@ class ImageJob(NamedTuple):
   reach: str = "grid"
   hide_beyond: float | None = None
   isotropic_std: float | None = None
+  network: str = "unet"
+  train_split: str = "train"
   width: int = 8
   depth: int = 3
   steps: int = 800
@@ -57,12 +61,61 @@ DEFAULTS = {
     data="camvid", size=(64, 96), images=8, grid=(3, 5), std_min=0.2, std_max=1.0, width=16,
     steps=2500, learning_rate=3e-3,
   ),
+  "voc": ImageJob(
+    data="voc", size=(64, 96), images=8, grid=(3, 5), std_min=0.2, std_max=1.0, width=16,
+    steps=2500, learning_rate=3e-3,
+  ),
+  "cityscapes": ImageJob(
+    data="cityscapes", size=(64, 128), images=8, grid=(4, 6), std_min=0.2, std_max=1.0, width=16,
+    steps=2500, learning_rate=3e-3,
+  ),
 }  # fmt: skip
 """Every image data set with its job's defaults."""
 
+
+class Files(NamedTuple):
+  """An image data set on disk."""
+
+  load: Callable[..., LabelledImages]  # (data_dir, split, size, count)
+  train: tuple[str, ...]  # splits that a network may be trained on
+  test: str  # split that is certified: the published one
+
+
+FILES = {
+  "camvid": Files(camvid.load, ("train",), "test"),
+  "voc": Files(voc.load, ("train", "trainaug"), "val"),
+  "cityscapes": Files(cityscapes.load, ("train",), "val"),
+}
+"""Every image data set that needs --data-dir."""
+
+
+class Network(NamedTuple):
+  """An architecture: the module that is trained, and the functions that it is certified by."""
+
+  model: Callable[..., nn.Module]  # (num_classes, width, depth)
+  fold: Callable[[Any], Folded]  # variables -> params
+  apply: Callable[[Folded, jax.Array], jax.Array]  # one image [H, W, .] -> logits [H, W, K]
+  window: Callable[[tuple[int, int]], Callable]  # size -> (params, x, start) -> logits [h, w, K]
+  alignment: Callable[[ImageJob], int]  # what a window's start must be a multiple of
+
+
+NETWORKS = {
+  "unet": Network(
+    UNet, folded_unet.fold, folded_unet.apply, folded_unet.window, lambda job: 1 << job.depth
+  ),
+  "deeplab": Network(
+    deeplab.DeepLab,
+    folded_deeplab.fold,
+    folded_deeplab.apply,
+    folded_deeplab.window,
+    lambda job: deeplab.STRIDE,
+  ),
+}
+"""Every architecture by its name on the command line."""
+
 _NETWORK = (
-  *("data", "size", "width", "depth", "grid", "std_min", "std_max", "interpolation", "reach"),
-  *("hide_beyond", "steps", "batch_size", "learning_rate", "seed"),
+  *("data", "train_split", "size", "network", "width", "depth", "grid", "std_min", "std_max"),
+  *("interpolation", "reach", "hide_beyond", "steps", "batch_size", "learning_rate", "seed"),
 )
 """Fields that decide what is trained."""
 
@@ -72,6 +125,14 @@ def check(job: ImageJob) -> None:
   for name in ("images", "width", "depth", "steps", "batch_size", "samples", "selection_samples"):
     if getattr(job, name) < 1:
       raise ValueError(f"{flag(name)} must be at least 1, but it is {getattr(job, name)}.")
+  if job.network not in NETWORKS:
+    raise ValueError(f"--network must be one of {', '.join(NETWORKS)}, but it is {job.network}.")
+  splits = FILES[job.data].train if job.data in FILES else ("train",)
+  if job.train_split not in splits:
+    raise ValueError(
+      f"--train-split of {job.data} must be one of {', '.join(splits)}, but it is "
+      f"{job.train_split}."
+    )
   if not 0 < job.alpha < 1:
     raise ValueError(f"--alpha must lie strictly between 0 and 1, but it is {job.alpha}.")
   for epsilon in job.budgets or ():
@@ -105,13 +166,30 @@ def flag(field: str) -> str:
 
 
 def load_images(job: ImageJob, split: str, count: int | None) -> LabelledImages:
-  """The images of one split; `count` None means all of it (1,000 scenes)."""
+  """Images to train on ("train"), to choose by ("val") or to certify ("test").
+
+  Args:
+    job: says which data, and which of its splits is "train".
+    split: "train", "val" or "test". Of Pascal VOC and Cityscapes, whose test labels are not
+      published, "test" is the validation split, and there is no other "val".
+    count: number of images; None means all (1,000 scenes).
+
+  Raises:
+    ValueError: data that cannot be read, or "val" where that would be what is certified.
+  """
   if job.data == "scenes":
     return scenes.load(split, job.size, 1000 if count is None else count, job.seed)
   data_dir = job.data_dir or os.environ.get("LRS_JAX_DATA")
   if data_dir is None:
     raise ValueError(f"{job.data} needs --data-dir DIR, or LRS_JAX_DATA in the environment.")
-  return camvid.load(data_dir, split, job.size, count)
+  files = FILES[job.data]
+  if split == files.test != "test":
+    raise ValueError(
+      f"the {split} images of {job.data} are those that are certified: nothing may be chosen by "
+      "them; take training images."
+    )
+  named = {"train": job.train_split, "test": files.test}
+  return files.load(data_dir, named.get(split, split), job.size, count)
 
 
 def localized_noise(job: ImageJob) -> noise.SmoothingDistribution:
@@ -136,21 +214,23 @@ def output_groups(job: ImageJob) -> np.ndarray:
   return partition.image_grid(job.size, job.grid)
 
 
-def network(job: ImageJob, num_classes: int) -> UNet:
-  """The job's architecture."""
-  return UNet(num_classes=num_classes, width=job.width, depth=job.depth)
+def network(job: ImageJob, num_classes: int) -> nn.Module:
+  """The job's network, to be trained."""
+  model = NETWORKS[job.network].model
+  return model(num_classes=num_classes, width=job.width, depth=job.depth)
 
 
 def network_windows(job: ImageJob, groups: np.ndarray) -> Windows:
   """The windows in which the job's network, folded, is evaluated for groups [H, W]."""
-  starts, size = partition.windows(groups, alignment=1 << job.depth)
-  return Windows(folded_unet.window(size), starts, size)
+  network = NETWORKS[job.network]
+  starts, size = partition.windows(groups, alignment=network.alignment(job))
+  return Windows(network.window(size), starts, size)
 
 
 def model_path(job: ImageJob, out: Path) -> Path:
   """Where the job's network lies unless the user says otherwise: named by what decides it."""
   text = json.dumps([getattr(job, name) for name in _NETWORK])
-  return out / "models" / f"unet-{hashlib.sha256(text.encode()).hexdigest()[:12]}.npz"
+  return out / "models" / f"{job.network}-{hashlib.sha256(text.encode()).hexdigest()[:12]}.npz"
 
 
 def train(job: ImageJob, path: Path) -> float:
@@ -179,11 +259,11 @@ def train(job: ImageJob, path: Path) -> float:
   return time.perf_counter() - start
 
 
-def load_model(job: ImageJob, path: Path) -> tuple[folded_unet.Folded, str]:
+def load_model(job: ImageJob, path: Path) -> tuple[Folded, str]:
   """Loads a stored network.
 
   Returns:
-    The network with BatchNorm folded, for `folded_unet.apply`, and a digest of its variables.
+    The network with BatchNorm folded, for its `Network.apply`, and a digest of its variables.
 
   Raises:
     ValueError: a file that is no network, or one trained by another configuration.
@@ -202,7 +282,7 @@ def load_model(job: ImageJob, path: Path) -> tuple[folded_unet.Folded, str]:
   for name in sorted(arrays):
     digest.update(name.encode() + arrays[name].tobytes())
   variables = flax.traverse_util.unflatten_dict(arrays, sep="/")
-  return folded_unet.fold(variables), digest.hexdigest()
+  return NETWORKS[job.network].fold(variables), digest.hexdigest()
 
 
 def _network_fields(job: ImageJob) -> Mapping[str, Any]:

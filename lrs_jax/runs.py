@@ -26,7 +26,7 @@ from lrs_jax import (
   storage,
 )
 from lrs_jax.jobs import ImageJob
-from lrs_jax.models import folded_unet
+from lrs_jax.models.folding import Folded
 from lrs_jax.records import Record
 
 _COMPARED = ("envelope", "lp", "naive")
@@ -115,9 +115,8 @@ def certify_images(job: ImageJob, out: Path, model: Path | None = None) -> dict[
         else:
           progress.update(job.samples + job.selection_samples)
         results[smoothed.name].append(record)
-  clean = np.asarray(
-    jax.jit(jax.vmap(lambda x: folded_unet.apply(params, x).argmax(axis=-1)))(test.images)
-  )
+  apply = jobs.NETWORKS[job.network].apply
+  clean = np.asarray(jax.jit(jax.vmap(lambda x: apply(params, x).argmax(axis=-1)))(test.images))
   summary = {
     **common,
     "device": describe_devices(),
@@ -174,7 +173,7 @@ def job_radii(job: ImageJob, smoothings: tuple[Smoothed, ...]) -> np.ndarray:
 def _certify_one(
   key: jax.Array,
   job: ImageJob,
-  params: folded_unet.Folded,
+  params: Folded,
   image: np.ndarray,
   labels: np.ndarray,
   smoothed: Smoothed,
@@ -188,7 +187,7 @@ def _certify_one(
   num_classes = params["logits"][1].shape[0]
   count = partial(
     sampling.vote_counts,
-    apply=folded_unet.apply,
+    apply=jobs.NETWORKS[job.network].apply,
     params=params,
     x=image,
     noise=smoothed.distribution,

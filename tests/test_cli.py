@@ -8,7 +8,7 @@ import pytest
 
 from lrs_jax import jobs, records
 from lrs_jax.cli import main
-from tests.test_data import make_camvid
+from tests.test_data import make_camvid, make_cityscapes, make_voc
 
 TOY = (
   *("--size", "16x24", "--grid", "2x2", "--width", "2", "--depth", "1", "--steps", "3"),
@@ -117,6 +117,41 @@ def test_camvid_trains_and_certifies(tmp_path, capsys, monkeypatch):
   assert "all/milp" in record.certified
 
 
+def test_voc_trains_and_certifies_a_deeplab(tmp_path, capsys):
+  make_voc(tmp_path / "VOCdevkit" / "VOC2012", size=(24, 16))
+  data, out = str(tmp_path), tmp_path / "out"
+  arguments = [
+    *("certify", "voc", *TOY, "--data-dir", data, "--network", "deeplab", "--images", "1"),
+    *("--train-split", "trainaug", "--out", str(out)),
+  ]
+  assert main(arguments) == 0
+  (model,) = (out / "models").iterdir()
+  assert model.name.startswith("deeplab-")
+  summary = json.loads((out / "summary.json").read_text())
+  assert summary["images"] == ["2008_000002"]  # the validation list's
+  assert summary["job"]["network"] == "deeplab"
+  assert records.load(out / "2008_000002" / "certificate.npz").counts.shape == (384, 21)
+  assert main(["verify", str(out)]) == 0
+  for change, message in (
+    (("--network", "unet"), "was trained with --network deeplab, but this job has unet"),
+    (("--train-split", "train"), "was trained with --train-split trainaug, but this job has train"),
+  ):
+    capsys.readouterr()
+    assert main([*arguments, *change, "--model", str(model)]) == 1
+    assert message in capsys.readouterr().err
+
+
+def test_cityscapes_is_certified_on_validation_images(tmp_path):
+  make_cityscapes(tmp_path)
+  job = jobs.DEFAULTS["cityscapes"]._replace(data_dir=str(tmp_path), size=(4, 34), images=1)
+  data = jobs.load_images(job, "test", job.images)
+  assert data.names == ("aachen_000000_000019",)
+  assert len(jobs.load_images(job, "train", None).names) == 4
+  assert (data.labels < 19).any()
+  with pytest.raises(ValueError, match="the val images of cityscapes are those that are certified"):
+    jobs.load_images(job, "val", 1)
+
+
 @pytest.mark.parametrize(
   ("arguments", "message"),
   [
@@ -132,6 +167,9 @@ def test_camvid_trains_and_certifies(tmp_path, capsys, monkeypatch):
     (("scenes", "--images", "0"), "--images must be at least 1"),
     (("camvid", "--data-dir", "nowhere"), "no folder nowhere"),
     (("camvid",), "needs --data-dir DIR"),
+    (("cityscapes", "--data-dir", "nowhere"), "no folder nowhere/leftImg8bit/val"),
+    (("voc", "--train-split", "val"), "--train-split of voc must be one of train, trainaug"),
+    (("scenes", "--train-split", "trainaug"), "--train-split of scenes must be one of train"),
   ],
 )
 def test_bad_input_is_one_line_and_leaves_nothing(

@@ -1,0 +1,86 @@
+"""DeepLabv3: atrous convolutions instead of poolings, with BatchNorm, affine at inference."""
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+STRIDE = 8
+"""One pixel of the features is so many pixels of the image high and wide."""
+
+STAGES = ((1, 2, 1), (2, 2, 1), (4, 1, 2), (4, 1, 4))
+"""Of every stage: channels in units of `width`, stride of its first block, rate of its kernels."""
+
+
+class DeepLab(nn.Module):
+  """Residual network of atrous convolutions and a pyramid of them, for images of any size (device).
+
+  A 3 x 3 convolution of stride 2 and four stages of `depth` residual blocks (two 3 x 3 convolutions
+  each) bring the image to 1 / 8 of its resolution; the last two keep it there with kernels spread
+  by rates of 2 and 4. The head sees these features by a 1 x 1 convolution, 3 x 3 ones at several
+  rates, and their mean over the image, and projects all that to the logits, which are enlarged by
+  bilinear interpolation. Every convolution is followed by BatchNorm, and ReLU.
+
+  Attributes:
+    num_classes: K.
+    width: channels at 1 / 2 of the resolution.
+    depth: residual blocks per stage.
+    rates: of the head, in pixels of the features.
+
+  References:
+    Chen et al. 2017 (arXiv 1706.05587), section 3, at output stride 8, on a small network of He et
+    al. 2016 (arXiv 1512.03385).
+  """
+
+  num_classes: int
+  width: int = 16
+  depth: int = 2
+  rates: tuple[int, ...] = (3, 6, 9)
+
+  @nn.compact
+  def __call__(self, x: jax.Array, train: bool = False) -> jax.Array:
+    """Logits [..., H, W, K] of images [..., H, W, channels] in [0, 1], noise included."""
+    *batch, height, width, _ = x.shape
+    x = (x - 0.5) / 0.25
+    x = nn.relu(self._convolve(x, self.width, "stem_conv_0", train, stride=2))
+    for stage, (multiple, stride, rate) in enumerate(STAGES):
+      for block in range(self.depth):
+        name = f"stage_{stage}_{block}"
+        x = self._residual(x, self.width * multiple, name, train, 1 if block else stride, rate)
+    features = x.shape[-1]
+    seen = [self._convolve(x, features, "point_conv_0", train, size=1)]
+    for rate in sorted(self.rates):
+      seen.append(self._convolve(x, features, f"atrous_{rate}_conv_0", train, rate=rate))
+    mean = x.mean(axis=(-3, -2), keepdims=True)
+    mean = self._convolve(mean, features, "mean_conv_0", train, size=1)
+    seen.append(jnp.broadcast_to(mean, x.shape))
+    x = nn.relu(jnp.concatenate(seen, axis=-1))
+    x = nn.relu(self._convolve(x, features, "project_conv_0", train, size=1))
+    x = nn.Conv(self.num_classes, (1, 1), name="logits")(x)
+    enlarged = (*batch, x.shape[-3] * STRIDE, x.shape[-2] * STRIDE, self.num_classes)
+    return jax.image.resize(x, enlarged, "bilinear")[..., :height, :width, :]
+
+  def _residual(
+    self, x: jax.Array, features: int, name: str, train: bool, stride: int, rate: int
+  ) -> jax.Array:
+    y = nn.relu(self._convolve(x, features, f"{name}_conv_0", train, stride=stride, rate=rate))
+    y = self._convolve(y, features, f"{name}_conv_1", train, rate=rate)
+    if x.shape != y.shape:
+      x = self._convolve(x, features, f"{name}_conv_skip", train, size=1, stride=stride)
+    return nn.relu(x + y)
+
+  def _convolve(
+    self,
+    x: jax.Array,
+    features: int,
+    name: str,
+    train: bool,
+    *,
+    size: int = 3,
+    stride: int = 1,
+    rate: int = 1,
+  ) -> jax.Array:
+    convolve = nn.Conv(
+      features, (size, size), strides=stride, kernel_dilation=rate, use_bias=False, name=name
+    )
+    norm = name.replace("_conv_", "_norm_")
+    return nn.BatchNorm(use_running_average=not train, momentum=0.9, name=norm)(convolve(x))
