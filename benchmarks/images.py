@@ -78,35 +78,42 @@ class Smoothing(NamedTuple):
 PAPER = (3, 5)
 """Grid of the paper."""
 
-LEVELS = (0.1, 0.15, 0.2, 0.3)
-RATIOS = (3.0, 5.0, 10.0)
-ISOTROPIC = (0.1, 0.15, 0.2, 0.25, 0.3, 0.4, 0.5)
+LEVELS = (0.2, 0.3, 0.4, 0.5)
+"""Noise levels of every method: std in the own cell; localized noise rises to 5 times that."""
+
+EARLY = (0.1, 0.15, 0.2, 0.3)
+"""Levels of the network whose loss counts everywhere, also where the noise is strong."""
+
+MORE_LEVELS = (*LEVELS, 0.6, 0.8)
+"""Of isotropic smoothing, which goes on where localized smoothing loses accuracy."""
 
 STUDY = {
-  "localized-0.2": Smoothing("localized", PAPER, 0.2, 1.0, compare=("lp",)),
-  "localized-0.2-exact": Smoothing("localized", PAPER, 0.2, 1.0, compare=("milp",)),
+  **{f"localized-{s}": Smoothing("localized", PAPER, s, 5 * s, compare=("lp",)) for s in LEVELS},
   **{
     f"isotropic-{s}": Smoothing(
-      "isotropic", (1, 1), s, s, more=0.2 <= s <= 0.3, centers=s in LEVELS
+      "isotropic", (1, 1), s, s, more=s in (0.4, 0.5), centers=s in LEVELS
     )
-    for s in ISOTROPIC
+    for s in MORE_LEVELS
   },
   **{
-    f"localized-{s}": Smoothing("localized", PAPER, s, 5 * s, compare=("lp",))
-    for s in (0.15, 0.3, 0.1)
+    f"localized-{s}-exact": Smoothing("localized", PAPER, s, 5 * s, compare=("milp",))
+    for s in (0.4, 0.3)
   },
+  "localized-0.4-hidden": Smoothing("localized", PAPER, 0.4, 2.0, 2),
+  "localized-0.3-hidden": Smoothing("localized", PAPER, 0.3, 1.5, 2),
+  "localized-0.3-everywhere": Smoothing("everywhere", PAPER, 0.3, 1.5),
+  "localized-0.3-isotropic": Smoothing("isotropic", PAPER, 0.3, 1.5),
+  "isotropic-0.3-localized": Smoothing("localized", (1, 1), 0.3, 0.3),
   **{
     f"strict-{rows}x{columns}-{s}": Smoothing(
-      "strict", (rows, columns), s, s, 0, centers=(rows, s) == (2, 0.2), compare=("lp",)
+      "strict", (rows, columns), s, s, 0, centers=(rows, s) == (2, 0.3), compare=("lp",)
     )
-    for rows, columns in (PAPER, (2, 2))
+    for rows, columns in ((2, 2), PAPER)
     for s in LEVELS
   },
-  "localized-0.2-other-network": Smoothing("isotropic", PAPER, 0.2, 1.0),
-  **{f"isotropic-{s}-other-network": Smoothing("localized", (1, 1), s, s) for s in LEVELS},
 }
-"""Every way of smoothing; "exact" takes minutes an image, the "other network" was trained for
-the other kind's noise."""
+"""Every way of smoothing. "exact" takes minutes an image; "hidden" shows a group only the cells up
+to 2 away; the last part of other names is a network that was trained otherwise."""
 
 CHOICES = [PAPER], (0.15, 0.2, 0.25, 0.3), (0.6, 1.0, 1.5, 2.0), (0.25, 0.5, 1.0)
 """Grids, std_min, std_max and powers among which the noise is chosen."""
@@ -118,26 +125,27 @@ THRESHOLDS = (0.75, 0.9, 0.95)
 """SegCertify's tau, where it is fixed."""
 
 
-OWN_LEVELS, OWN_RATIOS = (0.15, 0.2, 0.3, 0.4, 0.5), (2.0, 3.0, 5.0)
-
-STARTS = {"own": "isotropic", "isotropic-longer": "isotropic"}
+STARTS = {"localized": "base", "isotropic": "base"}
 """Networks that go on from another one, with as many steps again."""
 
 
 def networks(sizes: Sizes) -> dict[str, training.Expose]:
   """What every network is trained on; one network serves all noise levels of its kind."""
-  own = [_noise(sizes, PAPER, s, r * s) for s in OWN_LEVELS for r in OWN_RATIOS]
-  every_level = [_noise(sizes, PAPER, s, r * s) for s in LEVELS for r in RATIOS]
+  wide = [_noise(sizes, PAPER, s, r * s) for s in (0.15, *LEVELS) for r in (2.0, 3.0, 5.0)]
+  early = [_noise(sizes, PAPER, s, r * s) for s in EARLY for r in (3.0, 5.0, 10.0)]
   fine = (2 * PAPER[0], 2 * PAPER[1])  # cells of which both grids consist
   strict = [_refined(sizes, grid, fine, s) for grid in (PAPER, (2, 2)) for s in LEVELS]
-  isotropic = [_noise(sizes, (1, 1), s, s) for s in ISOTROPIC]
   return {
-    "localized": training.random_group(_stacked(every_level)),
-    "isotropic": training.random_group(_stacked(isotropic)),
+    "base": training.random_group(_isotropic(sizes, (0.1, 0.15, 0.2, 0.25, 0.3, 0.4, 0.5))),
+    "everywhere": training.random_group(_stacked(early)),
     "strict": training.random_group(_stacked(strict)),
-    "own": training.own_pixels(_stacked(own), partition.image_grid(sizes.size, PAPER)),
-    "isotropic-longer": training.random_group(_stacked(isotropic)),
+    "localized": training.own_pixels(_stacked(wide), partition.image_grid(sizes.size, PAPER)),
+    "isotropic": training.random_group(_isotropic(sizes, (0.15, *MORE_LEVELS))),
   }
+
+
+def _isotropic(sizes: Sizes, stds: tuple[float, ...]) -> noise.SmoothingDistribution:
+  return _stacked([_noise(sizes, (1, 1), s, s) for s in stds])
 
 
 def _noise(
@@ -668,7 +676,7 @@ def run(sizes: Sizes, data_dir: str, work: Path, out: Path, names: tuple[str, ..
   """Does every piece of the named ways of smoothing that is not done yet."""
   test = camvid.load(data_dir, "test", sizes.size, sizes.images)
   for name in names:
-    smoothing = STUDY.get(name, STUDY["localized-0.2"])
+    smoothing = STUDY.get(name, STUDY["localized-0.4"])
     network = work / "networks" / f"{smoothing.network}.npz"
     if not network.exists():
       train(smoothing.network, sizes, camvid.load(data_dir, "train", sizes.size), network)
@@ -679,7 +687,7 @@ def run(sizes: Sizes, data_dir: str, work: Path, out: Path, names: tuple[str, ..
     elif name == "rates":
       result = rates(sizes, test.images[0], params)
     elif name == "certified-iou":
-      folders = {n: work / "counts" / n for n in ("localized-0.2", "isotropic-0.2")}
+      folders = {n: work / "counts" / n for n in ("localized-0.4", "isotropic-0.4")}
       result = certify_iou(sizes, test, folders)
     else:
       result = one(

@@ -55,7 +55,8 @@ def points(results: dict[str, dict], kind: str, samples: str) -> list[Point]:
     smoothing, at = result["smoothing"], result["samples"][samples]
     low, high = smoothing["std_min"], smoothing["std_max"]
     noise = f"{low:g}" if low == high else f"{low:g}–{high:g}"
-    noise += ", other network" if name.endswith("other-network") else ""
+    variant = name.split("-")[2:] if kind != "strict" else name.split("-")[1:2]
+    noise += ", " + variant[0] if variant and variant != ["exact"] else ""
     known = ISOTROPIC if kind == "isotropic" else LOCALIZED | {"segcertify": "SegCertify"}
     if name.endswith("-exact"):  # a second look at the same counts
       known = {"milp": LOCALIZED["milp"]}
@@ -193,7 +194,7 @@ def _scatter(axes: Axes, found: list[Point], order: list[str]) -> None:
 
 def matched(found: list[Point], rivals: list[Point]) -> list[Point]:
   """The strongest localized point of every method, and rivals of at least its mean IoU."""
-  chosen = [p for p in found if p.noise == "0.2–1"]
+  chosen = [p for p in found if p.noise == "0.4–2"]
   floor = min(p.miou for p in chosen)
   best: dict[str, Point] = {}
   for p in rivals:
@@ -241,7 +242,7 @@ def report(folder: Path) -> str:
   texts = []
   for title, (ours, rivals) in comparisons.items():
     texts.append(table(title, [*ours, *rivals], [p for p in rivals if p.method in _RIVALS]))
-  texts.append(ablation(localized[base], "0.2–1"))
+  texts.append(ablation(localized[base], "0.4–2"))
   strict = points(results, "strict", base)
   if strict:
     texts.append(table(f"Strictly local models, {base} samples", strict, []))

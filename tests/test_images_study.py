@@ -12,7 +12,7 @@ SIZES = images.Sizes(
   size=(16, 24), images=1, width=4, depth=2, steps=2, marks=(20, 40), more=2, selection=(4, 10),
   radii=5,
 )  # fmt: skip
-NAMES = ("localized-0.2", "isotropic-0.2", "strict-2x2-0.2", "certified-iou", "choice", "rates")
+NAMES = ("localized-0.4", "isotropic-0.4", "strict-2x2-0.3", "certified-iou", "choice", "rates")
 
 
 @pytest.fixture(scope="module")
@@ -27,7 +27,7 @@ def study(tmp_path_factory):
 
 def test_every_piece_leaves_a_file(study):
   assert {path.stem for path in (study / "results").glob("*.json")} == set(NAMES)
-  result = json.loads((study / "results" / "isotropic-0.2.json").read_text())
+  result = json.loads((study / "results" / "isotropic-0.4.json").read_text())
   assert set(result["samples"]) == {"20", "40", "80"}
   for at in result["samples"].values():
     for curve in at["curves"].values():
@@ -39,7 +39,7 @@ def test_every_piece_leaves_a_file(study):
 
 
 def test_more_samples_are_the_fewer_and_others(study):
-  with np.load(study / "work" / "counts" / "isotropic-0.2" / "000.npz") as stored:
+  with np.load(study / "work" / "counts" / "isotropic-0.4" / "000.npz") as stored:
     assert (stored["estimation-20"].sum(axis=1) == 20).all()
     assert (stored["estimation-80"].sum(axis=1) == 80).all()
     assert (stored["estimation-80"] >= stored["estimation-40"]).all()
@@ -47,10 +47,10 @@ def test_more_samples_are_the_fewer_and_others(study):
 
 def test_what_was_counted_is_not_counted_again(study, monkeypatch):
   monkeypatch.setattr(images.sampling, "vote_counts", None)
-  before = (study / "results" / "localized-0.2.json").read_text()
-  images.run(SIZES, str(study), study / "work", study / "results", ("localized-0.2",))
+  before = (study / "results" / "localized-0.4.json").read_text()
+  images.run(SIZES, str(study), study / "work", study / "results", ("localized-0.4",))
   again, before = (json.loads(text) for text in (
-    (study / "results" / "localized-0.2.json").read_text(), before
+    (study / "results" / "localized-0.4.json").read_text(), before
   ))  # fmt: skip
   assert again == before
   with pytest.raises(ValueError, match="another configuration"):
