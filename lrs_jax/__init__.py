@@ -5,9 +5,9 @@ group of outputs its noise scale per cell, `noise` makes a smoothing distributio
 `sampling` counts the model's votes on the device and `scores` sums its scores, `certificates` turns
 them into base certificates by the bounds in `confidence` and the `corrections` for their number,
 and `collective` combines them. `choosing` proposes the noise from training images, `planning` says
-beforehand how many samples a certificate takes, `metrics` what the result is worth. Networks, data,
-training, figures and whole jobs are imported by name: `lrs_jax.models`, `lrs_jax.data`,
-`lrs_jax.training`, `lrs_jax.plots`, `lrs_jax.runs`.
+beforehand how many samples a certificate takes, `guards` looks for what would spoil it, with the
+names in `errors`, `metrics` says what the result is worth. Networks, data, training, figures and whole jobs are imported by name: `lrs_jax.models`,
+`lrs_jax.data`, `lrs_jax.training`, `lrs_jax.plots`, `lrs_jax.runs`.
 """
 
 from lrs_jax import (
@@ -16,6 +16,8 @@ from lrs_jax import (
   collective,
   confidence,
   corrections,
+  errors,
+  guards,
   locality,
   metrics,
   noise,
@@ -31,6 +33,8 @@ __all__ = [
   "collective",
   "confidence",
   "corrections",
+  "errors",
+  "guards",
   "locality",
   "metrics",
   "noise",

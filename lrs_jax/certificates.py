@@ -3,6 +3,7 @@
 One sample set selects (labels, statistics, levels), another one, from an independent key, bounds.
 """
 
+import warnings
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -20,6 +21,7 @@ from lrs_jax.confidence import (
   score_bounds_mixed,
 )
 from lrs_jax.corrections import Levels, bonferroni, holm
+from lrs_jax.errors import SameSamplesWarning, TooFewSamplesWarning
 from lrs_jax.noise import SmoothingDistribution
 from lrs_jax.scores import ScoreSums
 
@@ -69,6 +71,10 @@ def from_votes(
   Raises:
     ValueError: shapes that do not fit together.
 
+  Warns:
+    TooFewSamplesWarning: not even unanimous votes could certify anything.
+    SameSamplesWarning: both sets hold the very same votes, so that one key must have drawn them.
+
   Example:
     >>> from lrs_jax import noise
     >>> gaussian = noise.gaussian([[0.5]], cells=[0])
@@ -82,8 +88,10 @@ def from_votes(
       "`selection_counts` and `counts` must have one shape [N, K] and `groups` [N], but theirs are "
       f"{selection_counts.shape}, {counts.shape} and {groups.shape}."
     )
+  _warn_of_same_samples(selection_counts, counts)
   labels = selection_counts.argmax(axis=1)
   levels = _levels(alpha, labels.size)
+  _warn_of_too_few_samples(counts.sum(axis=1), levels)
   successes = np.take_along_axis(counts, labels[:, None], axis=1)[:, 0]
   q_lower = clopper_pearson_lower(successes, counts.sum(axis=1), levels.alpha)
   return BaseCertificates(
@@ -129,6 +137,9 @@ def from_scores(
   Raises:
     ValueError: shapes that do not fit together, an unknown method, or histograms that are missing.
 
+  Warns:
+    TooFewSamplesWarning: not even scores that are all 1 could certify anything.
+
   Example:
     >>> from lrs_jax import noise
     >>> flips = noise.flips([[0.1]], [[0.1]], cells=[0])
@@ -149,6 +160,7 @@ def from_scores(
   if "dkw" in methods and (selection.histogram is None or estimate.histogram is None):
     raise ValueError('Method "dkw" needs `score_sums(..., histograms=True)` in both sample sets.')
   levels = _levels(alpha, labels.size)
+  _warn_of_too_few_samples(np.asarray([estimate.num_samples]), levels)
   center = np.rint(selection.total / max(selection.num_samples, 1)).astype(np.int64)
   expected = _as_expected(selection, estimate.num_samples)
   promised = [_eta(noise, method, expected, levels.alpha, center)[0] for method in methods]
@@ -270,6 +282,38 @@ def _levels(alpha: float | Levels, num_outputs: int) -> Levels:
       f"`alpha.alpha` must have shape [N] = ({num_outputs},), but it has {alpha.alpha.shape}."
     )
   return alpha
+
+
+def _warn_of_too_few_samples(num_samples: np.ndarray, levels: Levels) -> None:
+  """No valid lower bound at level alpha exceeds alpha^(1/S) when all of S samples agree."""
+  if not levels.alpha.size:
+    return
+  most, level = int(num_samples.max()), float(levels.alpha.max())
+  if clopper_pearson_lower(most, most, level) <= 0.5:
+    warnings.warn(
+      f"{most} samples at level {level:.3g} for each of {levels.alpha.size} outputs certify "
+      f"nothing, even if all agree: at least {int(np.log2(1 / level)) + 1} are needed.",
+      TooFewSamplesWarning,
+      stacklevel=3,
+    )
+
+
+_TELLING = 5
+"""Different rows of votes that two independent sample sets do not share by chance."""
+
+
+def _warn_of_same_samples(selection_counts: np.ndarray, counts: np.ndarray) -> None:
+  """Rows that are not unanimous and differ among each other come from different votes."""
+  if not np.array_equal(selection_counts, counts):
+    return
+  divided = counts[(counts > 0).sum(axis=1) > 1]
+  if len(np.unique(divided, axis=0)) >= _TELLING:
+    warnings.warn(
+      "`selection_counts` and `counts` are the same: draw them from two independent keys "
+      "(`jax.random.split`), or the bounds do not hold.",
+      SameSamplesWarning,
+      stacklevel=3,
+    )
 
 
 def _eta(

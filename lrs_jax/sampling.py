@@ -18,6 +18,7 @@ from jax.sharding import Mesh
 from jax.sharding import PartitionSpec as P
 from jax.typing import ArrayLike
 
+from lrs_jax.errors import IntegerInputError, MissingClassesError
 from lrs_jax.noise import SmoothingDistribution, level_at
 
 Apply = Callable[[Any, jax.Array], jax.Array]
@@ -86,6 +87,8 @@ def vote_counts(
     int32 [N, K], on the device; every row sums to S.
 
   Raises:
+    IntegerInputError: x has integer entries.
+    MissingClassesError: the logits' last axis is not `num_classes`.
     ValueError: shapes, types or sizes that do not fit together.
 
   Example:
@@ -105,11 +108,7 @@ def vote_counts(
   logits_shape, sample_range, args, options = prepare(
     key, apply, params, x, noise, groups, num_samples, first_sample, chunk_size, mesh, prng
   )
-  if logits_shape[-1] != num_classes:
-    raise ValueError(
-      f"`num_classes` is {num_classes}, but `apply` returns logits of shape {logits_shape}, "
-      f"whose last axis has {logits_shape[-1]} classes."
-    )
+  check_classes(num_classes, logits_shape)
   if windows is None:
     return _vote_counts(sample_range, (*args, None), num_classes=num_classes, **options)
   _check_windows(windows, logits_shape, noise.weights.shape[1])
@@ -118,6 +117,15 @@ def vote_counts(
   return _vote_counts(
     sample_range, (*args, starts), num_classes=num_classes, window=window, **options
   )
+
+
+def check_classes(num_classes: int, logits_shape: tuple[int, ...]) -> None:
+  """Raises `MissingClassesError` unless the logits' last axis has as many classes (host)."""
+  if logits_shape[-1] != num_classes:
+    raise MissingClassesError(
+      f"`num_classes` is {num_classes}, but `apply` returns logits of shape {logits_shape}, "
+      f"whose last axis has {logits_shape[-1]} classes."
+    )
 
 
 def _check_windows(windows: Windows, logits_shape: tuple[int, ...], num_groups: int) -> None:
@@ -162,7 +170,10 @@ def prepare(
       f"`jax.random.key(seed, impl={prng!r})`, or name its implementation as `prng`."
     )
   if not jnp.issubdtype(x.dtype, jnp.floating):
-    raise ValueError(f"`x` must be floating-point, but its type is {x.dtype}; convert it first.")
+    raise IntegerInputError(
+      f"`x` must be floating-point, but its type is {x.dtype}; convert it first, and 8-bit images "
+      "to the scale of the noise (`x / np.float32(255)`)."
+    )
   if len(x.shape) != noise.cells.ndim or any(
     cells not in (size, 1) for cells, size in zip(noise.cells.shape, x.shape, strict=True)
   ):

@@ -10,6 +10,7 @@ from lrs_jax.collective import attacks
 from lrs_jax.collective.certificate import CollectiveCertificate, seal
 from lrs_jax.collective.problem import Given, Problem, make_problem
 from lrs_jax.collective.witness import Witness, evaluate, evaluate_exactly
+from lrs_jax.errors import OtherProblemError
 
 
 def verify(
@@ -37,6 +38,7 @@ def verify(
       exactly only where that does not suffice (another machine may sum in another order).
 
   Raises:
+    OtherProblemError: the certificate is that of other weights, groups or eta.
     ValueError: with the index of the first budget at fault, its value and what is wrong.
 
   Example:
@@ -61,7 +63,7 @@ def verify(
     worth,
   )
   if given.digest != certificate.digest:
-    raise ValueError(
+    raise OtherProblemError(
       "`weights`, `groups` and `eta` are not the inputs of this certificate: their digest is "
       f"{given.digest}, but it stores {certificate.digest}."
     )

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from lrs_jax import noise, sampling
+from lrs_jax import errors, noise, sampling
 from lrs_jax.certificates import from_votes
 from lrs_jax.confidence import clopper_pearson_lower
 from tests.soundness import judge, ours
@@ -56,7 +56,7 @@ def test_label_and_bound_from_the_same_samples():
 
   arguments = (TIES, "independent", 300, 0.05, 200)
   judge.vote_coverage(ours.votes, *arguments)
-  with pytest.raises(judge.Unsound):
+  with pytest.warns(errors.SameSamplesWarning), pytest.raises(judge.Unsound):
     judge.vote_coverage(plant, *arguments)
 
 
