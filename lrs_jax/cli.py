@@ -1,6 +1,7 @@
 """The `lrs-jax` command."""
 
 import argparse
+import json
 import signal
 import sys
 from collections.abc import Callable, Sequence
@@ -76,6 +77,12 @@ def _parser() -> argparse.ArgumentParser:
   verify.add_argument("paths", nargs="+", type=Path, metavar="PATH", help=".npz file, or a folder")
   verify.add_argument("--exact", action="store_true", help="in rational arithmetic (slow)")
   verify.set_defaults(run=_verify)
+  card = commands.add_parser(
+    "card", help="print what a stored certificate proves and assumes, once it is re-checked"
+  )
+  card.add_argument("path", type=Path, metavar="PATH", help=".npz file")
+  card.add_argument("--json", action="store_true", help="instead of Markdown")
+  card.set_defaults(run=_card)
   return parser
 
 
@@ -258,6 +265,14 @@ def _verify(options: argparse.Namespace) -> int:
       failures += 1
       print(f"{path}: REFUSED: {error}", file=sys.stderr)
   return 1 if failures else 0
+
+
+def _card(options: argparse.Namespace) -> int:
+  from lrs_jax import cards
+
+  card = cards.of_file(options.path)
+  print(json.dumps(card, indent=2) if options.json else cards.markdown(card), end="")
+  return 0
 
 
 def _pair(text: str) -> tuple[int, int]:

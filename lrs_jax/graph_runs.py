@@ -12,6 +12,7 @@ import numpy as np
 from tqdm import tqdm
 
 from lrs_jax import (
+  cards,
   certificates,
   graph_jobs,
   graph_plots,
@@ -47,8 +48,8 @@ def certify_graph(job: GraphJob, out: Path, model: Path | None = None) -> dict[s
   """Runs a whole job and leaves its results under `out`.
 
   Writes `summary.json`, `additions.png`, `deletions.png`, `heatmap.png` and, in a folder with the
-  graph's name, `certificate.npz` (localized) and `isotropic.npz` (baseline). Networks and samples
-  that an earlier run of the same job left there are not made again.
+  graph's name, `certificate.npz` (localized) with its card, and `isotropic.npz` (baseline).
+  Networks and samples that an earlier run of the same job left there are not made again.
 
   Args:
     job: the configuration.
@@ -84,6 +85,9 @@ def certify_graph(job: GraphJob, out: Path, model: Path | None = None) -> dict[s
     record = certify(job, record, localized=name == "certificate")
     seconds = seconds._replace(certificates=time.perf_counter() - start)
     graph_records.save(out / data.name / f"{name}.npz", record)
+    if name == "certificate":
+      card = cards.of_graph_record(record, {"device": describe_devices()})
+      cards.save(out / data.name, card)
     reports[name] = {**report(job, record), "network": clean, "seconds": seconds._asdict()}
   summary = {
     "job": plain(job),

@@ -159,6 +159,19 @@ def load(path: Path) -> Record:
     raise ValueError(f"{path} is not a certificate of lrs-jax: array {error} is missing.") from None
 
 
+def smoothing(record: Record) -> noise.SmoothingDistribution:
+  """The smoothing distribution that a record was drawn from, made again.
+
+  Raises:
+    ValueError: an unknown family, or levels that it cannot have.
+  """
+  if record.family not in _FAMILIES:
+    raise ValueError(
+      f"`family` must be one of {', '.join(_FAMILIES)}, but it is {record.family!r}."
+    )
+  return _FAMILIES[record.family](*record.scales, record.cells)
+
+
 def verify(record: Record, *, exact: bool = False) -> None:
   """Re-checks a record: counts -> predictions and q -> eta -> budgets -> targets -> witnesses.
 
@@ -172,10 +185,7 @@ def verify(record: Record, *, exact: bool = False) -> None:
   Raises:
     ValueError: naming what does not follow from what.
   """
-  if record.family not in _FAMILIES:
-    raise ValueError(
-      f"`family` must be one of {', '.join(_FAMILIES)}, but it is {record.family!r}."
-    )
+  distribution = smoothing(record)
   if record.selection_counts.min(initial=0) < 0 or record.counts.min(initial=0) < 0:
     raise ValueError("`selection_counts` and `counts` must not be negative.")
   for name in ("selection_counts", "counts"):
@@ -184,14 +194,13 @@ def verify(record: Record, *, exact: bool = False) -> None:
       raise ValueError(f"the rows of `{name}` must have one sum, the number of samples.")
   if not 0 < record.alpha < 1:
     raise ValueError(f"`alpha` must lie in (0, 1), but it is {record.alpha}.")
-  smoothing = _FAMILIES[record.family](*record.scales, record.cells)
   base = certificates.from_votes(
-    smoothing, record.base.groups, record.selection_counts, record.counts, alpha=record.alpha
+    distribution, record.base.groups, record.selection_counts, record.counts, alpha=record.alpha
   )
   for name in _BASE:
     if not storage.same_numbers(getattr(record.base, name), getattr(base, name)):
       raise ValueError(f"`{name}` does not follow from the counts, the noise and alpha.")
-  if not storage.same_numbers(record.budgets, budgets_from_radii(record.radii, smoothing.p)):
+  if not storage.same_numbers(record.budgets, budgets_from_radii(record.radii, distribution.p)):
     raise ValueError("`budgets` does not follow from the radii.")
   for name, certificate in record.certified.items():
     targets = {

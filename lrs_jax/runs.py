@@ -16,6 +16,7 @@ import numpy as np
 from tqdm import tqdm
 
 from lrs_jax import (
+  cards,
   checkpoints,
   jobs,
   noise,
@@ -55,9 +56,9 @@ class Times(NamedTuple):
 def certify_images(job: ImageJob, out: Path, model: Path | None = None) -> dict[str, Any]:
   """Runs a whole job and leaves its results under `out`.
 
-  Writes `summary.json`, `curves.png`, `noise.png` and, per image, `certificate.npz` (localized),
-  `isotropic.npz` (baseline) and `image.png`. An image that was already certified by the same job,
-  network and versions is not done again.
+  Writes `summary.json`, `curves.png`, `noise.png` and, per image, `certificate.npz` (localized)
+  with its card, `isotropic.npz` (baseline) and `image.png`. An image that was already certified by
+  the same job, network and versions is not done again.
 
   Args:
     job: the configuration.
@@ -128,6 +129,8 @@ def certify_images(job: ImageJob, out: Path, model: Path | None = None) -> dict[
     "radii": radii.tolist(),
   }
   storage.save_json(out / "summary.json", summary)
+  for name, record in zip(test.names, results[localized.name], strict=True):
+    cards.save(out / name, cards.of_record(record, {"device": summary["device"]}))
   reports.draw(job, test, localized.distribution, results["certificate"], summary, out)
   return summary
 

@@ -31,7 +31,8 @@ def test_results_are_where_the_readme_says(toy):
   ), toy)  # fmt: skip
   expected = [str(model.relative_to(toy)), "curves.png", "noise.png", "summary.json"]
   for image in ("scene-000", "scene-001"):
-    expected += [f"{image}/{file}" for file in ("certificate.npz", "image.png", "isotropic.npz")]
+    files = "card.json", "card.md", "certificate.npz", "image.png", "isotropic.npz"
+    expected += [f"{image}/{file}" for file in files]
   assert names == sorted(expected)
   for path in toy.rglob("*.png"):
     assert path.read_bytes().startswith(b"\x89PNG")

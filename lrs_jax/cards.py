@@ -1,0 +1,367 @@
+"""Certificate cards: what a result proves, against whom, and what it assumes (host).
+
+A card is a nested dictionary of strings, numbers and lists, ready for JSON; `markdown` renders it.
+`of_certificate` makes one of the values that every certificate consists of, `of_record` and
+`of_graph_record` of what a job keeps, `of_file` of what it stored.
+"""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from lrs_jax import graph_records, noise, records, storage
+from lrs_jax.certificates import BaseCertificates
+from lrs_jax.collective import CollectiveCertificate
+from lrs_jax.graph_records import GraphRecord
+from lrs_jax.noise import SmoothingDistribution
+from lrs_jax.records import Record
+
+ASSUMPTIONS = (
+  "What is certified is the smoothed model, the majority vote of the base model under the stated "
+  "noise. Nothing is said of the base model's own prediction.",
+  "The perturbation is measured where the noise is added: on the array that the sampler was given, "
+  "before whatever the model does to it.",
+  "Noise scales and the partition into cells and groups were chosen neither from the certified "
+  "input nor from anything else that the adversary may change.",
+  "The base model is a fixed function of one input: no dropout, no statistics of a batch, and the "
+  "same class at a near tie whatever is evaluated beside it.",
+  "Selection and estimation drew from independent keys, and no sampling was repeated because its "
+  "result was not liked.",
+  "Pseudo-random bits stand for random ones, and float32 draws for real ones; how far they are off "
+  "is measured in benchmarks/results/draws.md.",
+)
+"""What no re-check of arrays can show."""
+
+_METHODS = {
+  "naive": "every output on its own",
+  "lp": "the paper's linear program",
+  "envelope": "linear program over concave envelopes",
+  "milp": "exact up to its gap, by branch and bound",
+}
+_COLUMNS = 6
+
+
+def of_certificate(
+  noise: SmoothingDistribution,
+  base: BaseCertificates,
+  certificate: CollectiveCertificate,
+  *,
+  alpha: float,
+  num_samples: int,
+  selection_samples: int,
+  context: Mapping[str, Any],
+) -> dict[str, Any]:
+  """The card of one collective certificate.
+
+  Args:
+    noise: the smoothing distribution that was sampled.
+    base: the base certificates.
+    certificate: from `collective.certify`.
+    alpha: joint error probability that `base` was made with, in (0, 1).
+    num_samples: S, samples that bound the labels' probabilities.
+    selection_samples: samples that chose the labels.
+    context: what else should be on record, such as the model's hash, the input, the seed, devices,
+      precision and versions.
+
+  Returns:
+    The card.
+
+  Example:
+    >>> from lrs_jax import certificates, collective, noise
+    >>> votes, gaussian = [[990, 10], [700, 300]], noise.gaussian([[0.5]], cells=[0])
+    >>> base = certificates.from_votes(gaussian, [0, 0], votes, votes, alpha=0.01)  # two in earnest
+    >>> certificate = collective.certify(base.weights, base.groups, base.eta, [0.0, 0.5**2])
+    >>> card = of_certificate(
+    ...   gaussian, base, certificate, alpha=0.01, num_samples=1000, selection_samples=1000,
+    ...   context={"model": "sha256:..."},
+    ... )
+    >>> print(card["claim"])
+    With probability at least 0.99, at epsilon = 0.5, 1 or more of 2 predictions cannot change.
+  """
+  return _card(
+    noise,
+    base,
+    {f"targets/{certificate.method}": certificate},
+    alpha,
+    (selection_samples, num_samples),
+    context,
+    "`lrs_jax.collective.verify(base.weights, base.groups, base.eta, certificate)` proves every "
+    "bound again without a solver, and `certificates` makes `base` again of the counts",
+  )
+
+
+def of_record(record: Record, context: Mapping[str, Any]) -> dict[str, Any]:
+  """The card of a certified image.
+
+  Args:
+    record: from `records.load` or `records.make_record`.
+    context: what should be on record beside `record.meta`.
+
+  Returns:
+    The card, of all the record's certificates.
+  """
+  samples = [
+    int(part.sum(axis=1).max(initial=0)) for part in (record.selection_counts, record.counts)
+  ]
+  return _card(
+    records.smoothing(record),
+    record.base,
+    record.certified,
+    record.alpha,
+    (samples[0], samples[1]),
+    {**record.meta, **context},
+    _COMMAND,
+  )
+
+
+def of_graph_record(record: GraphRecord, context: Mapping[str, Any]) -> dict[str, Any]:
+  """The card of a certified graph; arguments and result as in `of_record`."""
+  parts = record.selection.votes, record.estimate.votes
+  samples = [int(part.sum(axis=1).max(initial=0)) for part in parts]
+  return _card(
+    noise.flips(record.theta_plus, record.theta_minus, record.cells),
+    record.base,
+    record.certified,
+    record.alpha,
+    (samples[0], samples[1]),
+    {**record.meta, **context},
+    _COMMAND,
+  )
+
+
+_COMMAND = (
+  "`lrs-jax verify FILE.npz` (`--exact`: in rational arithmetic) goes from the stored counts to "
+  "every number again, without trusting a solver; `lrs-jax card FILE.npz` does so before it prints"
+)
+
+
+def of_file(path: Path) -> dict[str, Any]:
+  """The card of a stored certificate, once it is proven again.
+
+  Args:
+    path: an .npz file that `lrs-jax certify` wrote. The devices are those that a `summary.json` of
+      the same job, in the folder above, names.
+
+  Returns:
+    The card.
+
+  Raises:
+    ValueError: no certificate, or one that does not hold.
+  """
+  context = {"file": path.name}
+  summary = path.absolute().parent.parent / "summary.json"
+  found = json.loads(summary.read_text()) if summary.exists() else {}
+  if "kind" in storage.load_arrays(path):
+    graph = graph_records.load(path)
+    graph_records.verify(graph)
+    return of_graph_record(graph, context | _device(found, graph.meta))
+  record = records.load(path)
+  records.verify(record)
+  return of_record(record, context | _device(found, record.meta))
+
+
+def save(folder: Path, card: Mapping[str, Any]) -> None:
+  """Writes `card.json` and `card.md` into a folder."""
+  storage.save_json(folder / "card.json", card)
+  storage.write_whole(folder / "card.md", lambda path: _write(path, markdown(card)))
+
+
+def markdown(card: Mapping[str, Any]) -> str:
+  """Renders a card as Markdown.
+
+  Args:
+    card: from this module, or read from its JSON.
+
+  Returns:
+    The text.
+  """
+  budgets = card["certified"]["budgets"]
+  rows = card["certified"]["rows"]
+  head = ["targets", "method", *budgets, "status", "seconds"]
+  lines = [
+    "# Certificate",
+    "",
+    card["claim"],
+    "",
+    f"**Perturbations.** {card['perturbations']}",
+    "",
+  ]
+  lines += [f"**Confidence.** {card['confidence']}", "", "## Certified outputs", ""]
+  lines += [_row(head), _row(["---"] * 2 + ["---:"] * len(budgets) + ["---"] * 2)]
+  for row in rows:
+    counts = ["" if count is None else f"{count:,}" for count in row["certified"]]
+    name = f"{row['targets']} ({row['number']:,})"
+    lines.append(_row([name, row["method"], *counts, row["status"], f"{row['seconds']:.3g}"]))
+  lines += ["", "## Setting", ""]
+  for title in ("outputs", "noise", "samples", "context"):
+    lines += [f"- {title}: {_inline(card[title])}"] if card[title] else []
+  lines += ["", "## Assumptions", "", *(f"- {text}" for text in card["assumptions"])]
+  return "\n".join([*lines, "", "## Re-check", "", f"{card['recheck']}.", ""])
+
+
+def _card(
+  distribution: SmoothingDistribution,
+  base: BaseCertificates,
+  certified: Mapping[str, CollectiveCertificate],
+  alpha: float,
+  samples: tuple[int, int],
+  context: Mapping[str, Any],
+  recheck: str,
+) -> dict[str, Any]:
+  order = sorted(certified, key=lambda name: -int(certified[name].certified.sum()))
+  strongest = certified[order[0]]
+  shown = _shown(strongest)
+  rows = []
+  for name in order:
+    certificate = certified[name]
+    kept = dict(zip(map(tuple, certificate.budgets.tolist()), certificate.certified, strict=True))
+    rows.append(
+      {
+        "targets": name.partition("/")[0],
+        "number": int(certificate.targets.sum()),
+        "method": f"{name.partition('/')[2]}: {_METHODS[certificate.method]}",
+        "certified": [
+          None if budget not in kept else max(int(kept[budget]) - base.forfeit, 0)
+          for budget in shown
+        ],
+        "status": _status(certificate.status),
+        "seconds": float(certificate.solve_time.sum()),
+      }
+    )
+  return {
+    "claim": _claim(distribution, strongest, alpha, base.forfeit),
+    "perturbations": _perturbations(distribution, strongest),
+    "confidence": _confidence(alpha, base),
+    "certified": {
+      "budgets": [_budget(distribution, budget) for budget in shown],
+      "rows": rows,
+    },
+    "outputs": {
+      "number": int(base.eta.size),
+      "abstaining": int(np.sum(~(base.eta > 0))),
+      "groups": int(base.weights.shape[1]),
+      "cells": int(base.weights.shape[2]),
+    },
+    "noise": _levels(distribution),
+    "samples": {"selection": samples[0], "estimation": samples[1]},
+    "context": dict(context),
+    "assumptions": list(ASSUMPTIONS),
+    "recheck": recheck,
+  }
+
+
+def _shown(certificate: CollectiveCertificate) -> list[tuple[float, ...]]:
+  """Budgets for a table: along every kind alone, up to where something is certified."""
+  budgets, chosen = certificate.budgets, set()
+  for kind in range(budgets.shape[1]):
+    alone = (np.delete(budgets, kind, axis=1) == 0).all(axis=1)
+    axis = np.flatnonzero(alone & (certificate.certified > 0))
+    axis = axis[np.argsort(budgets[axis, kind])]
+    columns = _COLUMNS // budgets.shape[1]
+    picked = np.unique(np.linspace(0, axis.size - 1, columns + 1).round().astype(int))
+    chosen |= {tuple(budgets[i].tolist()) for i in axis[picked]} if axis.size else set()
+  return sorted(chosen, key=lambda budget: (sum(x > 0 for x in budget), budget[::-1], budget))
+
+
+def _budget(distribution: SmoothingDistribution, budget: tuple[float, ...]) -> str:
+  if len(budget) == 2:
+    return f"{budget[0]:g} added, {budget[1]:g} deleted"
+  if distribution.p == 0:
+    return f"{budget[0]:g} entries"
+  return f"epsilon = {budget[0] ** (1 / distribution.p):.3g}"
+
+
+def _claim(
+  distribution: SmoothingDistribution,
+  certificate: CollectiveCertificate,
+  alpha: float,
+  forfeit: int,
+) -> str:
+  """At the largest budget that leaves half of the targets, or whatever is left."""
+  targets = int(certificate.targets.sum())
+  certified = np.maximum(certificate.certified - forfeit, 0)
+  size = certificate.budgets.sum(axis=1)
+  for least in (max(targets / 2, 1), 1):
+    enough = np.flatnonzero(certified >= least)
+    if enough.size:
+      i = enough[np.argmax(size[enough])]
+      return (
+        f"With probability at least {1 - alpha:g}, "
+        f"at {_budget(distribution, tuple(certificate.budgets[i]))}, "
+        f"{certified[i]:,} or more of {targets:,} predictions cannot change."
+      )
+  return f"Nothing is certified of {targets:,} predictions."
+
+
+def _perturbations(distribution: SmoothingDistribution, certificate: CollectiveCertificate) -> str:
+  text = {
+    2: "Every delta added to the input with ||delta||_2 <= epsilon, over all cells together.",
+    1: "Every delta added to the input with ||delta||_1 <= epsilon, over all cells together.",
+    0: "Every change of at most the stated number of entries, to any values; an entry is what is "
+    "hidden together.",
+  }[distribution.p]
+  if distribution.family == "flips":
+    text = "At most the stated numbers of additions (0 to 1) and deletions (1 to 0) of entries."
+  if certificate.caps is not None:
+    text += " No cell has more than it can have (caps are stored in the certificate)."
+  return f"{text} One perturbation for all outputs; it may depend on everything but the sampling."
+
+
+def _confidence(alpha: float, base: BaseCertificates) -> str:
+  which = "all" if base.forfeit == 0 else f"all but at most {base.forfeit}"
+  text = (
+    f"alpha = {alpha:g}: with probability at least {1 - alpha:g} over the sampling, {which} of the "
+    f"{base.eta.size:,} base certificates of this one input hold together, and with them every row "
+    "and budget of this card."
+  )
+  return text if base.forfeit == 0 else f"{text} {base.forfeit} are subtracted from every count."
+
+
+def _levels(distribution: SmoothingDistribution) -> dict[str, Any]:
+  names = {
+    "gaussian": ("standard deviation",),
+    "uniform": ("half-width",),
+    "laplace": ("scale",),
+    "ablation": ("probability hidden",),
+    "flips": ("probability 0 to 1", "probability 1 to 0"),
+  }[distribution.family]
+  scales = distribution.scale if isinstance(distribution.scale, tuple) else (distribution.scale,)
+  found: dict[str, Any] = {"family": distribution.family}
+  for name, scale in zip(names, scales, strict=True):
+    visible = scale[np.isfinite(scale)]
+    if visible.size:
+      found[name] = f"{visible.min():g} to {visible.max():g}"
+    if visible.size < scale.size:
+      found["hidden cells"] = int(scale.size - visible.size)
+  return found
+
+
+def _status(status: np.ndarray) -> str:
+  kinds, numbers = np.unique(status, return_counts=True)
+  if kinds.size == 1:
+    return str(kinds[0])
+  return ", ".join(f"{kind} {number}" for kind, number in zip(kinds, numbers, strict=True))
+
+
+def _device(summary: Mapping[str, Any], meta: Mapping[str, Any]) -> dict[str, Any]:
+  same = "device" in summary and summary.get("job") == meta.get("job")
+  return {"device": summary["device"]} if same else {}
+
+
+def _inline(value: Any) -> str:
+  if isinstance(value, Mapping):
+    return ", ".join(f"{key} {_inline(item)}" for key, item in value.items() if item is not None)
+  if isinstance(value, list | tuple):
+    return "x".join(map(str, value)) if len(value) < 4 else f"{value[0]} ... {value[-1]}"
+  return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def _row(cells: list[str]) -> str:
+  return "| " + " | ".join(cells) + " |"
+
+
+def _write(path: Path, text: str) -> None:
+  path.write_text(text)
