@@ -79,7 +79,7 @@ def of_certificate(
     ...   context={"model": "sha256:..."},
     ... )
     >>> print(card["claim"])
-    With probability at least 0.99, at epsilon = 0.5, 1 or more of 2 predictions cannot change.
+    With probability at least 1 - 0.01, at epsilon = 0.5, 1 or more of 2 predictions cannot change.
   """
   return _card(
     noise,
@@ -271,7 +271,16 @@ def _budget(distribution: SmoothingDistribution, budget: tuple[float, ...]) -> s
     return f"{budget[0]:g} added, {budget[1]:g} deleted"
   if distribution.p == 0:
     return f"{budget[0]:g} entries"
-  return f"epsilon = {budget[0] ** (1 / distribution.p):.3g}"
+  return f"epsilon = {_down(budget[0] ** (1 / distribution.p))}"
+
+
+def _down(number: float) -> str:
+  """Three digits, never more than the number but for its own rounding."""
+  text = f"{number:.3g}"
+  while float(text) > number * (1 + 1e-12):
+    step = 10.0 ** (np.floor(np.log10(number)) - 2)
+    text = f"{float(text) - step:.3g}"
+  return text
 
 
 def _claim(
@@ -289,7 +298,7 @@ def _claim(
     if enough.size:
       i = enough[np.argmax(size[enough])]
       return (
-        f"With probability at least {1 - alpha:g}, "
+        f"With probability at least 1 - {alpha}, "
         f"at {_budget(distribution, tuple(certificate.budgets[i]))}, "
         f"{certified[i]:,} or more of {targets:,} predictions cannot change."
       )
@@ -313,7 +322,7 @@ def _perturbations(distribution: SmoothingDistribution, certificate: CollectiveC
 def _confidence(alpha: float, base: BaseCertificates) -> str:
   which = "all" if base.forfeit == 0 else f"all but at most {base.forfeit}"
   text = (
-    f"alpha = {alpha:g}: with probability at least {1 - alpha:g} over the sampling, {which} of the "
+    f"alpha = {alpha}: with probability at least 1 - alpha over the sampling, {which} of the "
     f"{base.eta.size:,} base certificates of this one input hold together, and with them every row "
     "and budget of this card."
   )

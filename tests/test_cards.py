@@ -116,3 +116,17 @@ def test_no_card_for_what_is_not_proven(tmp_path, capsys):
   captured = capsys.readouterr()
   assert "does not follow" in captured.err
   assert not captured.out
+
+
+@pytest.mark.parametrize(
+  ("number", "text"),
+  [(0.42375, "0.423"), (0.3, "0.3"), (0.09**0.5, "0.3"), (1.0, "1"), (0.9999, "0.999")]
+  + [(123456.0, "1.23e+05"), (1.0019, "1"), (2.999e-7, "2.99e-07"), (0.0, "0")],
+)
+def test_a_radius_is_never_rounded_up(number, text):
+  assert cards._down(number) == text
+
+
+def test_the_claim_states_alpha_as_it_is():
+  _, card = card_of(noise.gaussian([[0.2]], [0]), [0.0])
+  assert card["claim"].startswith("With probability at least 1 - 0.01, ")
