@@ -1,0 +1,64 @@
+"""Importing is quick, touches no device, and needs no optional part; those name their extra."""
+
+import os
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import numpy as np
+import pytest
+from scipy import sparse
+
+import lrs_jax
+from lrs_jax import clusters
+from tests.test_doctests import MODULES
+
+ROOT = Path(__file__).parent.parent
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+
+
+def run(code, platforms="nowhere"):
+  """In a new interpreter, where JAX finds no device unless it is told another platform."""
+  environment = {**os.environ, "JAX_PLATFORMS": platforms, "PYTHONPATH": str(ROOT)}
+  return subprocess.run(
+    [sys.executable, "-c", code], env=environment, capture_output=True, text=True
+  )
+
+
+def test_import_takes_less_than_two_seconds_and_no_device():
+  code = (
+    "import time; start = time.process_time(); import lrs_jax; print(time.process_time() - start)"
+  )
+  done = run(code)
+  assert done.returncode == 0, done.stderr
+  assert float(done.stdout) < 2  # of a core, however busy the machine is: 0.9 measured
+  assert run("import jax; jax.devices()").returncode != 0  # a touch would have been seen
+
+
+def test_no_module_touches_a_device_when_it_is_imported():
+  done = run(f"import {', '.join(MODULES)}")
+  assert done.returncode == 0, done.stderr
+
+
+def test_heavy_and_optional_parts_wait_until_they_are_used():
+  heavy = ("flax", "matplotlib", "sklearn", "optax", "PIL", "pymetis", "torch")
+  done = run(f"import sys, lrs_jax; print([name for name in {heavy} if name in sys.modules])")
+  assert done.stdout.strip() == "[]", done.stderr
+
+
+def test_a_missing_optional_part_names_its_extra(monkeypatch):
+  monkeypatch.setitem(sys.modules, "pymetis", None)
+  with pytest.raises(ValueError, match=r"pip install 'lrs_jax\[graphs\]'"):
+    clusters.metis_clusters(sparse.csr_array(1 - np.eye(3)), 2, seed=0)
+  assert any(part.startswith("pymetis") for part in PROJECT["optional-dependencies"]["graphs"])
+
+
+def test_all_public_names_are_modules_that_exist():
+  for name in lrs_jax.__all__:
+    assert getattr(lrs_jax, name).__name__ == f"lrs_jax.{name}"
+
+
+def test_license_is_named_and_there():
+  assert PROJECT["license"] == "Apache-2.0"
+  assert "Apache License" in (ROOT / PROJECT["license-files"][0]).read_text()
