@@ -1,18 +1,46 @@
-"""The README's Python runs as it stands."""
+"""The README's and the documentation's Python runs as it stands, and their links lead somewhere."""
 
 import re
 from pathlib import Path
 
-README = (Path(__file__).parent.parent / "README.md").read_text()
+import pytest
+
+ROOT = Path(__file__).parent.parent
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+
+
+def blocks(path):
+  return re.findall(r"```python\n(.*?)```", path.read_text(), flags=re.DOTALL)
 
 
 def test_the_ten_lines_run(capsys):
-  blocks = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
-  assert blocks
-  for block in blocks:
-    namespace: dict = {}
-    exec(block, namespace)
-    certified = namespace["certificate"].certified
-    assert 0 < certified[0] <= 24 * 32
-    assert certified[-1] < certified[0]
+  image, _ = blocks(ROOT / "README.md")
+  namespace: dict = {}
+  exec(image, namespace)
+  certified = namespace["certificate"].certified
+  assert 0 < certified[0] <= 24 * 32
+  assert certified[-1] < certified[0]
   assert capsys.readouterr().out
+
+
+def test_groups_and_cells_that_are_no_grid(capsys):
+  _, tokens = blocks(ROOT / "README.md")
+  namespace: dict = {}
+  exec(tokens, namespace)
+  certified = namespace["certificate"].certified
+  assert 0 < certified[0] <= 60
+  assert 0 < certified[1] < certified[0]
+  assert capsys.readouterr().out
+
+
+@pytest.mark.parametrize("path", PAGES, ids=lambda path: path.name)
+def test_links_lead_somewhere(path):
+  for link in re.findall(r"\]\(([^)#]+)\)", path.read_text()):
+    if not link.startswith("https://"):
+      assert (path.parent / link).exists(), link
+
+
+def test_what_python_the_documentation_shows_runs():
+  for path in PAGES[1:]:
+    for block in blocks(path):
+      exec(block, {})

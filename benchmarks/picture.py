@@ -1,0 +1,113 @@
+"""The README's picture of what is proven: noise, attack, and what is left between them.
+
+    lrs-jax certify scenes --method milp
+    python -m benchmarks.picture lrs-out/scenes --out benchmarks/results
+
+draws picture.png of one image of that job: a noisy sample as one group of outputs sees it, the best
+attack found at a budget, and at every budget what is proven to survive any attack.
+"""
+
+import argparse
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import matplotlib.colors
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from lrs_jax import jobs, noise, records
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+  parser = argparse.ArgumentParser(description=__doc__)
+  parser.add_argument("job", type=Path, help="results of a job with --method milp")
+  parser.add_argument("--image", type=int, default=0, help="which of its images")
+  parser.add_argument("--radius", type=float, help="of the attack that is shown")
+  parser.add_argument("--out", type=Path, default=Path("benchmarks/results"))
+  options = parser.parse_args(arguments)
+  summary = json.loads((options.job / "summary.json").read_text())
+  stored = {
+    name: tuple(value) if isinstance(value, list) else value
+    for name, value in summary["job"].items()
+  }
+  job = jobs.ImageJob(**stored)
+  image = jobs.load_images(job, "test", job.images).images[options.image]
+  record = records.load(options.job / summary["images"][options.image] / "certificate.npz")
+  options.out.mkdir(parents=True, exist_ok=True)
+  figure(job, image, record, options.radius).savefig(options.out / "picture.png", dpi=110)
+
+
+def figure(
+  job: jobs.ImageJob, image: np.ndarray, record: records.Record, radius: float | None
+) -> Figure:
+  groups, smoothing = jobs.output_groups(job), records.smoothing(record)
+  exact, naive = record.certified["all/milp"], record.certified["all/naive"]
+  size = record.base.eta.size
+  if radius is None:  # where half of the outputs are still certified
+    i = int(np.flatnonzero(exact.certified >= size / 2)[-1])
+  else:
+    i = int(np.abs(record.radii - radius).argmin())
+  whole = Figure(figsize=(13, 3.6), layout="constrained")
+  panels = whole.subplots(1, 4, width_ratios=(1, 1, 1, 1.25))
+  group = int(groups.max()) // 2
+  noisy = noise.sample(jax.random.key(0), smoothing, jnp.asarray(image), group)
+  panels[0].imshow(image)
+  panels[0].set_title("one input")
+  panels[1].imshow(np.clip(noisy, 0, 1))
+  panels[1].set_title("as the red cell's outputs see it:\nlittle noise nearby, much far away")
+  _outline(panels[1], groups == group)
+  _attack(panels[2], groups, exact, i, record.base.eta)
+  panels[2].set_title(f"the best attack of ε = {record.radii[i]:.2f} that was found\n")
+  axes = panels[3]
+  assert exact.attack is not None
+  found = ((record.base.eta > 0).sum() - exact.attack.num_attacked) / size
+  proven = exact.certified / size
+  axes.fill_between(record.radii, proven, found, color="0.85", label="not decided")
+  axes.plot(record.radii, proven, color="#0072B2", linewidth=2, label="survive any attack: proven")
+  axes.plot(
+    record.radii, naive.certified / size, color="#E69F00", linestyle=":", linewidth=2,
+    label="proven one by one",
+  )  # fmt: skip
+  axes.axvline(record.radii[i], color="0.5", linewidth=1)
+  axes.set(
+    xlabel=r"$\ell_2$ budget ε of one perturbation of the image",
+    ylabel="fraction of the pixels",
+    xlim=(0, record.radii[min(np.argmin(proven > 0) + 1, len(proven) - 1)]),
+    ylim=(0, 1),
+  )
+  axes.set_title(f"with probability {1 - record.alpha:g}")
+  axes.legend(fontsize=8)
+  for axes in panels[:3]:
+    axes.set(xticks=[], yticks=[])
+  return whole
+
+
+def _attack(axes: Axes, groups: np.ndarray, exact: object, i: int, eta: np.ndarray) -> None:
+  """Fallen, surviving and abstaining outputs, and the part of the budget spent in every cell."""
+  attack = exact.attack  # type: ignore[attr-defined]
+  kinds = np.where(attack.attacked[i], 2, np.where(eta > 0, 1, 0)).reshape(groups.shape)
+  palette = matplotlib.colors.ListedColormap(["#BBBBBB", "#A6CEE3", "#D55E00"])
+  axes.imshow(kinds, cmap=palette, vmin=0, vmax=2, interpolation="nearest")
+  spent = attack.b[i, 0]
+  for cell in np.unique(groups):
+    row, column = np.argwhere(groups == cell).mean(axis=0)
+    axes.text(column, row, f"{spent[cell] / spent.sum():.0%}", ha="center", va="center")
+    _outline(axes, groups == cell, color="white")
+  axes.set_xlabel(
+    "red pixels change, blue ones cannot be shown to,\ngray abstain; numbers: budget per cell",
+    fontsize=8,
+  )
+
+
+def _outline(axes: Axes, inside: np.ndarray, color: str = "red") -> None:
+  (top, left), (bottom, right) = np.argwhere(inside).min(axis=0), np.argwhere(inside).max(axis=0)
+  corners = [left, right + 1, right + 1, left, left], [top, top, bottom + 1, bottom + 1, top]
+  axes.plot(*(np.array(line) - 0.5 for line in corners), color=color, linewidth=1.5)
+
+
+if __name__ == "__main__":
+  main()
