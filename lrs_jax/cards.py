@@ -1,8 +1,8 @@
 """Certificate cards: what a result proves, against whom, and what it assumes (host).
 
 A card is a nested dictionary of strings, numbers and lists, ready for JSON; `markdown` renders it.
-`of_certificate` makes one of the values that every certificate consists of, `of_record` and
-`of_graph_record` of what a job keeps, `of_file` of what it stored.
+`of_certificate` makes one of the values that every certificate consists of, `of_record` of what a
+job keeps, `of_file` of what it stored.
 """
 
 import json
@@ -93,40 +93,39 @@ def of_certificate(
   )
 
 
-def of_record(record: Record, context: Mapping[str, Any]) -> dict[str, Any]:
-  """The card of a certified image.
+def of_record(record: Record | GraphRecord, context: Mapping[str, Any]) -> dict[str, Any]:
+  """The card of a certified image or graph.
 
   Args:
-    record: from `records.load` or `records.make_record`.
+    record: from `records.load` or `graph_records.load`.
     context: what should be on record beside `record.meta`.
 
   Returns:
     The card, of all the record's certificates.
+
+  Example:
+    >>> votes, gaussian = np.array([[990, 10], [700, 300]]), noise.gaussian([[0.5]], cells=[0])
+    >>> record = records.make_record(
+    ...   gaussian, np.zeros(2, int), votes, votes, 0.01, np.zeros(2, int), np.array([0.0, 0.5]),
+    ...   {"envelope": {}}, {"model": "sha256:..."},
+    ... )
+    >>> card = of_record(record, {"device": "1 x cpu"})
+    >>> card["certified"]["budgets"], card["certified"]["rows"][0]["certified"]
+    (['epsilon = 0', 'epsilon = 0.5'], [2, 1])
   """
-  samples = [
-    int(part.sum(axis=1).max(initial=0)) for part in (record.selection_counts, record.counts)
-  ]
+  if isinstance(record, GraphRecord):
+    distribution = noise.flips(record.theta_plus, record.theta_minus, record.cells)
+    selection, estimate = record.selection.votes, record.estimate.votes
+  else:
+    distribution = records.smoothing(record)
+    selection, estimate = record.selection_counts, record.counts
+  samples = (int(part.sum(axis=1).max(initial=0)) for part in (selection, estimate))
   return _card(
-    records.smoothing(record),
+    distribution,
     record.base,
     record.certified,
     record.alpha,
-    (samples[0], samples[1]),
-    {**record.meta, **context},
-    _COMMAND,
-  )
-
-
-def of_graph_record(record: GraphRecord, context: Mapping[str, Any]) -> dict[str, Any]:
-  """The card of a certified graph; arguments and result as in `of_record`."""
-  parts = record.selection.votes, record.estimate.votes
-  samples = [int(part.sum(axis=1).max(initial=0)) for part in parts]
-  return _card(
-    noise.flips(record.theta_plus, record.theta_minus, record.cells),
-    record.base,
-    record.certified,
-    record.alpha,
-    (samples[0], samples[1]),
+    tuple(samples),
     {**record.meta, **context},
     _COMMAND,
   )
@@ -150,6 +149,12 @@ def of_file(path: Path) -> dict[str, Any]:
 
   Raises:
     ValueError: no certificate, or one that does not hold.
+
+  Example:
+    >>> of_file(Path("nowhere.npz"))
+    Traceback (most recent call last):
+    ...
+    ValueError: cannot read nowhere.npz: ...
   """
   context = {"file": path.name}
   summary = path.absolute().parent.parent / "summary.json"
@@ -157,14 +162,34 @@ def of_file(path: Path) -> dict[str, Any]:
   if "kind" in storage.load_arrays(path):
     graph = graph_records.load(path)
     graph_records.verify(graph)
-    return of_graph_record(graph, context | _device(found, graph.meta))
+    return of_record(graph, context | _device(found, graph.meta))
   record = records.load(path)
   records.verify(record)
   return of_record(record, context | _device(found, record.meta))
 
 
 def save(folder: Path, card: Mapping[str, Any]) -> None:
-  """Writes `card.json` and `card.md` into a folder."""
+  """Writes `card.json` and `card.md` into a folder.
+
+  Args:
+    folder: made if it is not there.
+    card: from this module.
+
+  Example:
+    >>> import tempfile
+    >>> votes, gaussian = [[990, 10]], noise.gaussian([[0.5]], cells=[0])
+    >>> from lrs_jax import certificates, collective
+    >>> base = certificates.from_votes(gaussian, [0], votes, votes, alpha=0.01)  # two in earnest
+    >>> certificate = collective.certify(base.weights, base.groups, base.eta, [0.25])
+    >>> card = of_certificate(
+    ...   gaussian, base, certificate, alpha=0.01, num_samples=1000, selection_samples=1000,
+    ...   context={},
+    ... )
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...   save(Path(folder), card)
+    ...   sorted(path.name for path in Path(folder).iterdir())
+    ['card.json', 'card.md']
+  """
   storage.save_json(folder / "card.json", card)
   storage.write_whole(folder / "card.md", lambda path: _write(path, markdown(card)))
 
@@ -177,6 +202,18 @@ def markdown(card: Mapping[str, Any]) -> str:
 
   Returns:
     The text.
+
+  Example:
+    >>> from lrs_jax import certificates, collective
+    >>> votes, gaussian = [[990, 10]], noise.gaussian([[0.5]], cells=[0])
+    >>> base = certificates.from_votes(gaussian, [0], votes, votes, alpha=0.01)  # two in earnest
+    >>> certificate = collective.certify(base.weights, base.groups, base.eta, [0.25])
+    >>> card = of_certificate(
+    ...   gaussian, base, certificate, alpha=0.01, num_samples=1000, selection_samples=1000,
+    ...   context={},
+    ... )
+    >>> markdown(card).splitlines()[0]
+    '# Certificate'
   """
   budgets = card["certified"]["budgets"]
   rows = card["certified"]["rows"]
@@ -207,7 +244,7 @@ def _card(
   base: BaseCertificates,
   certified: Mapping[str, CollectiveCertificate],
   alpha: float,
-  samples: tuple[int, int],
+  samples: tuple[int, ...],
   context: Mapping[str, Any],
   recheck: str,
 ) -> dict[str, Any]:

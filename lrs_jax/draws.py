@@ -38,6 +38,10 @@ def normal(key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
   Returns:
     float32.
 
+  Example:
+    >>> normal(jax.random.key(0), (100_000,)).std().round(1)
+    Array(1., dtype=float32)
+
   References:
     Box & Muller 1958, Annals of Mathematical Statistics 29(2).
   """
@@ -61,6 +65,10 @@ def laplace(key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
 
   Returns:
     float32.
+
+  Example:
+    >>> abs(laplace(jax.random.key(0), (100_000,))).mean().round(1)
+    Array(1., dtype=float32)
   """
   high, low = jax.random.bits(key, (2, *shape), jnp.uint32)
   return _signed(-jnp.log(_unit(high, low >> 1 << 1)), low & 1)
@@ -77,6 +85,10 @@ def uniform(key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
 
   Returns:
     float32.
+
+  Example:
+    >>> abs(uniform(jax.random.key(0), (100_000,))).max() < 1
+    Array(True, dtype=bool)
   """
   words = jax.random.bits(key, shape, jnp.uint32) >> 8
   return ((words << 1).astype(jnp.int32) - (2**24 - 1)).astype(jnp.float32) * 2.0**-24
@@ -91,6 +103,10 @@ def bits(key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
 
   Returns:
     uint32.
+
+  Example:
+    >>> bits(jax.random.key(0), (2, 3)).dtype
+    dtype('uint32')
   """
   return jax.random.bits(key, shape, jnp.uint32)
 
@@ -104,6 +120,10 @@ def below(words: jax.Array, threshold: jax.Array) -> jax.Array:
 
   Returns:
     bool.
+
+  Example:
+    >>> below(jnp.asarray([0, 2**31, 2**32 - 1], jnp.uint32), jnp.asarray(2**31, jnp.uint32))
+    Array([ True, False, False], dtype=bool)
   """
   return (words < threshold) | (threshold == jnp.uint32(ALWAYS))
 
@@ -121,6 +141,10 @@ def threshold(probability: np.ndarray, up: np.ndarray) -> np.ndarray:
 
   Returns:
     uint32. Only 0 gives 0, if rounded up, and only 1 gives `ALWAYS`.
+
+  Example:
+    >>> threshold(np.array([0.25, 1.0]), up=np.array([True, True]))
+    array([1073741824, 4294967295], dtype=uint32)
   """
   scaled = np.where(up, np.ceil(probability * 2.0**32), np.floor(probability * 2.0**32))
   return np.where(probability == 1, ALWAYS, np.minimum(scaled, ALWAYS - 1)).astype(np.uint32)
@@ -134,6 +158,10 @@ def probability(threshold: np.ndarray) -> np.ndarray:
 
   Returns:
     float64.
+
+  Example:
+    >>> probability(np.array([2**30, 2**32 - 1], np.uint32))
+    array([0.25, 1.  ])
   """
   return np.where(threshold == ALWAYS, 1.0, threshold / 2.0**32)
 

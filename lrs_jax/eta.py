@@ -22,37 +22,72 @@ from scipy import special
 
 
 def round_up(value: np.ndarray) -> np.ndarray:
-  """A number above what was meant, if `value` >= 0 is good to 16 units in the last place."""
+  """A number above what was meant, if `value` >= 0 is good to 16 units in the last place.
+
+  Example:
+    >>> round_up(1.0) > 1
+    True
+  """
   return value * (1 + 2.0**-48)
 
 
 def round_down(value: np.ndarray) -> np.ndarray:
-  """A number below what was meant, if `value` >= 0 is good to 16 units in the last place."""
+  """A number below what was meant, if `value` >= 0 is good to 16 units in the last place.
+
+  Example:
+    >>> round_down(1.0) < 1
+    True
+  """
   return value * (1 - 2.0**-48)
 
 
 def gaussian(q_lower: ArrayLike) -> np.ndarray:
-  """Cohen et al. 2019 (arXiv 1902.02918), theorem 1, squared and in units of the scale."""
+  """Cohen et al. 2019 (arXiv 1902.02918), theorem 1, squared and in units of the scale.
+
+  Example:
+    >>> gaussian([0.5, 0.9]).round(4)
+    array([0.    , 1.6424])
+  """
   return _majority(q_lower, lambda q: special.ndtri(q) ** 2)
 
 
 def uniform(q_lower: ArrayLike) -> np.ndarray:
-  """Yang et al. 2020 (arXiv 2002.08118), in units of the half-width."""
+  """Yang et al. 2020 (arXiv 2002.08118), in units of the half-width.
+
+  Example:
+    >>> uniform([0.5, 0.9]).round(4)
+    array([0. , 0.8])
+  """
   return _majority(q_lower, lambda q: 2 * q - 1)
 
 
 def laplace(q_lower: ArrayLike) -> np.ndarray:
-  """Teng et al. 2020, theorem 1, in units of the scale."""
+  """Teng et al. 2020, theorem 1, in units of the scale.
+
+  Example:
+    >>> laplace([0.5, 0.9]).round(4)
+    array([0.    , 1.6094])
+  """
   return _majority(q_lower, lambda q: -np.log(2 * (1 - q)))
 
 
 def ablation(q_lower: ArrayLike) -> np.ndarray:
-  """Levine & Feizi 2020 (arXiv 1911.09272), theorem 1, in logarithms."""
+  """Levine & Feizi 2020 (arXiv 1911.09272), theorem 1, in logarithms.
+
+  Example:
+    >>> ablation([0.5, 0.9]).round(4)
+    array([0.    , 0.5108])
+  """
   return _majority(q_lower, lambda q: -np.log(1.5 - q))
 
 
 def flips(q_lower: ArrayLike) -> np.ndarray:
-  """`variance` of a vote, an indicator, whose variance is q (1 - q)."""
+  """`variance` of a vote, an indicator, whose variance is q (1 - q).
+
+  Example:
+    >>> flips([0.5, 0.9]).round(4), variance(0.9, 0.09).round(4)
+    (array([0.    , 1.0217]), np.float64(1.0217))
+  """
 
   def eta(q: np.ndarray) -> np.ndarray:
     low, high = np.minimum(q, 0.75), np.maximum(q, 0.75)  # each formula where it does not cancel
@@ -62,7 +97,12 @@ def flips(q_lower: ArrayLike) -> np.ndarray:
 
 
 def variance(mean_lower: ArrayLike, variance_upper: ArrayLike) -> np.ndarray:
-  """Schuchardt et al. 2023 (arXiv 2210.16140), appendix F: by Cauchy & Schwarz's inequality."""
+  """Schuchardt et al. 2023 (arXiv 2210.16140), appendix F: by Cauchy & Schwarz's inequality.
+
+  Example:
+    >>> variance([0.5, 0.9], [0.01, 0.01]).round(4)
+    array([0.    , 2.8332])
+  """
 
   def eta(mean: np.ndarray) -> np.ndarray:
     # Scores in [0, 1] of mean m >= mean > 1/2 have variance m (1 - m) <= mean (1 - mean) at most.
@@ -75,14 +115,24 @@ def variance(mean_lower: ArrayLike, variance_upper: ArrayLike) -> np.ndarray:
 def better(
   of_votes: Callable[[ArrayLike], np.ndarray], mean_lower: ArrayLike, variance_upper: ArrayLike
 ) -> np.ndarray:
-  """The greater of a formula for votes, with the mean in the place of q, and `variance`."""
+  """The greater of a formula for votes, with the mean in the place of q, and `variance`.
+
+  Example:
+    >>> better(gaussian, [0.9, 0.9], [0.01, 0.09]).round(4)
+    array([2.8332, 1.6424])
+  """
   return np.maximum(of_votes(mean_lower), variance(mean_lower, variance_upper))
 
 
 def mean_alone(
   of_votes: Callable[[ArrayLike], np.ndarray], mean_lower: ArrayLike, variance_upper: ArrayLike
 ) -> np.ndarray:
-  """A formula for votes with the mean in the place of q; the variance is of no use."""
+  """A formula for votes with the mean in the place of q; the variance is of no use.
+
+  Example:
+    >>> mean_alone(uniform, [0.9], [0.01]).round(4)
+    array([0.8])
+  """
   return of_votes(mean_lower)
 
 

@@ -86,7 +86,7 @@ def certify_graph(job: GraphJob, out: Path, model: Path | None = None) -> dict[s
     seconds = seconds._replace(certificates=time.perf_counter() - start)
     graph_records.save(out / data.name / f"{name}.npz", record)
     if name == "certificate":
-      card = cards.of_graph_record(record, {"device": describe_devices()})
+      card = cards.of_record(record, {"device": describe_devices()})
       cards.save(out / data.name, card)
     reports[name] = {**report(job, record), "network": clean, "seconds": seconds._asdict()}
   summary = {

@@ -89,6 +89,10 @@ def level_at(levels: Any, cells: jax.Array, group: ArrayLike) -> Any:
 
   Returns:
     Pytree of arrays shaped like `cells`.
+
+  Example:
+    >>> level_at(jnp.asarray([[0.1, 0.2]]), jnp.asarray([1, 0, 0]), 0)
+    Array([0.2, 0.1, 0.1], dtype=float32)
   """
   return jax.tree.map(lambda level: level[group][cells], levels)
 

@@ -45,6 +45,14 @@ def curves_figure(
 
   Returns:
     A Matplotlib figure; `figure.savefig(path)` writes it.
+
+  Example:
+    >>> figure = curves_figure(
+    ...   np.array([0.0, 1.0]), {"a method": np.array([0.9, 0.1])}, xlabel="budget",
+    ...   ylabel="certified", title="a curve",
+    ... )
+    >>> figure.axes[0].get_ylim()
+    (...0.0..., ...1.0...)
   """
   figure = Figure(figsize=(6.4, 4.2), layout="constrained")
   axes = figure.subplots()
@@ -73,6 +81,10 @@ def noise_figure(scale: np.ndarray, grid_shape: tuple[int, int]) -> Figure:
 
   Returns:
     A Matplotlib figure.
+
+  Example:
+    >>> len(noise_figure(np.array([[0.2, 1.0], [1.0, 0.2]]), (1, 2)).axes)  # two maps, a scale
+    3
   """
   rows, columns = grid_shape
   figure = Figure(figsize=(1.5 * columns + 1.6, 1.2 * rows + 1.0), layout="constrained")
@@ -93,7 +105,16 @@ def noise_figure(scale: np.ndarray, grid_shape: tuple[int, int]) -> Figure:
 
 
 def image_figure(view: ImageView) -> Figure:
-  """Draws an image, its labels, the smoothed prediction, single-pixel radii and noisy samples."""
+  """Draws an image, its labels, the smoothed prediction, single-pixel radii and noisy samples.
+
+  Example:
+    >>> image, labels = np.zeros((4, 6, 3)), np.zeros((4, 6), int)
+    >>> view = ImageView(
+    ...   "an image", image, labels, labels, labels + 0.5, [image], [0], labels, ("a class",)
+    ... )
+    >>> image_figure(view).get_suptitle()
+    'an image'
+  """
   figure = Figure(figsize=(13, 5.2), layout="constrained")
   panels = figure.subplots(2, 4)
   names = [*view.classes, "abstains / void"]

@@ -120,7 +120,14 @@ def vote_counts(
 
 
 def check_classes(num_classes: int, logits_shape: tuple[int, ...]) -> None:
-  """Raises `MissingClassesError` unless the logits' last axis has as many classes (host)."""
+  """Raises `MissingClassesError` unless the logits' last axis has as many classes (host).
+
+  Example:
+    >>> check_classes(3, (4, 5, 2))
+    Traceback (most recent call last):
+    ...
+    lrs_jax.errors.MissingClassesError: `num_classes` is 3, but `apply` returns logits of shape ...
+  """
   if logits_shape[-1] != num_classes:
     raise MissingClassesError(
       f"`num_classes` is {num_classes}, but `apply` returns logits of shape {logits_shape}, "
@@ -142,7 +149,12 @@ def _check_windows(windows: Windows, logits_shape: tuple[int, ...], num_groups: 
 
 
 def default_chunk_size(size: int) -> int:
-  """Power of two that puts about 2^18 coordinates of inputs of this size into a chunk (host)."""
+  """Power of two that puts about 2^18 coordinates of inputs of this size into a chunk (host).
+
+  Example:
+    >>> default_chunk_size(64 * 96 * 3)
+    8
+  """
   return 1 << max(0, min(256, 2**18 // max(size, 1)).bit_length() - 1)
 
 
@@ -162,6 +174,16 @@ def prepare(
   """Checks what was asked for: logits' shape, sample range, arrays and options of the loop (host).
 
   See `vote_counts` for arguments and errors.
+
+  Example:
+    >>> from lrs_jax import noise
+    >>> shape, sample_range, *_ = prepare(
+    ...   jax.random.key(0), lambda params, x: jnp.stack([x, -x], axis=-1), None,
+    ...   np.zeros(3, np.float32), noise.gaussian([[0.1]], [0, 0, 0]), [0, 0, 0], 10, 5,
+    ...   None, None, "threefry2x32",
+    ... )
+    >>> shape, sample_range.tolist()
+    ((3, 2), [5, 15])
   """
   x, groups = jnp.asarray(x), np.asarray(groups)
   if jax.random.key_impl(key) != prng:
@@ -245,7 +267,12 @@ def _vote_counts(
 
 
 def predict(logits: jax.Array) -> jax.Array:
-  """The class of every output, int32 [N]: the first of its greatest logits (device)."""
+  """The class of every output, int32 [N]: the first of its greatest logits (device).
+
+  Example:
+    >>> predict(jnp.asarray([[0.1, 0.9], [0.5, 0.5]]))
+    Array([1, 0], dtype=int32)
+  """
   return jax.lax.argmax(logits, logits.ndim - 1, jnp.int32).reshape(-1)
 
 
@@ -276,6 +303,18 @@ def stitched(
 
   Returns:
     int32 [S, N].
+
+  Example:
+    >>> from lrs_jax import noise
+    >>> gaussian = noise.gaussian([[0.1]], cells=[0, 0])
+    >>> levels = jnp.asarray(gaussian.levels), jnp.asarray(gaussian.cells)
+    >>> see = whole_frame(lambda params, x: jnp.stack([x, -x], axis=-1), predict)
+    >>> stitched(
+    ...   jnp.arange(2), jax.random.key(0), None, jnp.asarray([1.0, -1.0]), levels,
+    ...   jnp.asarray([0, 0]), see=see, draw=gaussian.draw, perturb=gaussian.perturb,
+    ... )
+    Array([[0, 1],
+           [0, 1]], dtype=int32)
   """
   levels, cells = levels
   num_groups = jax.tree.leaves(levels)[0].shape[0]
@@ -297,6 +336,13 @@ def whole_frame(apply: Apply, read: Callable[[jax.Array], jax.Array]) -> See:
   Args:
     apply: (params, x) -> logits of one input.
     read: logits of one input -> one int32 per output, [N]: the predicted class, or a score.
+
+  Example:
+    >>> see = whole_frame(lambda params, x: jnp.stack([x, 1 - x], axis=-1), predict)
+    >>> noisy, groups = jnp.asarray([[0.9, 0.9], [0.1, 0.1]]), jnp.asarray([0, 1])
+    >>> see(None, noisy, jnp.asarray(1), groups, jnp.zeros((2, 2), jnp.int32))  # of group 1 alone
+    Array([[0, 0],
+           [0, 1]], dtype=int32)
   """
 
   def see(
@@ -323,6 +369,16 @@ def in_windows(
     shape: (H, W) of the whole output.
     starts: int32 [G, 2].
     read: logits [h, w, K] -> int32 [h w].
+
+  Example:
+    >>> def apply(params, x, start):
+    ...   pixel = jax.lax.dynamic_slice(x, start, (1, 1))
+    ...   return jnp.stack([pixel, 1 - pixel], axis=-1)
+    >>> see = in_windows(apply, (1, 1), (1, 2), jnp.asarray([[0, 0], [0, 1]]), predict)
+    >>> noisy, groups = jnp.asarray([[[0.9, 0.9]], [[0.1, 0.1]]]), jnp.asarray([0, 1])
+    >>> see(None, noisy, jnp.asarray(1), groups, jnp.zeros((2, 2), jnp.int32))  # of group 1 alone
+    Array([[0, 0],
+           [0, 1]], dtype=int32)
   """
 
   def see(
@@ -362,6 +418,13 @@ def sum_over_samples(
 
   Returns:
     The sum of the devices' totals, replicated.
+
+  Example:
+    >>> mesh = jax.make_mesh((1,), ("samples",), devices=jax.devices()[:1])
+    >>> add = lambda total, sample_ids, valid, args: total + jnp.where(valid, sample_ids, 0).sum()
+    >>> zero, sample_range = jnp.zeros((), jnp.int32), jnp.asarray([2, 5], jnp.int32)
+    >>> sum_over_samples(add, zero, sample_range, None, chunk_size=2, mesh=mesh)  # 2 + 3 + 4
+    Array(9, dtype=int32)
   """
   axis = mesh.axis_names[0]
 

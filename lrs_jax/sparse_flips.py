@@ -110,6 +110,12 @@ def plan_flips(
 
   Raises:
     ValueError: attributes that are not binary, or another kind of noise.
+
+  Example:
+    >>> from lrs_jax import noise
+    >>> flips = noise.flips([[0.1]], [[0.5]], np.zeros((2, 1), int))
+    >>> plan_flips(sparse.csr_array(np.eye(2, 5)), flips).sizes.attributes
+    5
   """
   attributes = sparse.csr_array(attributes, copy=True)
   attributes.sum_duplicates()
@@ -398,6 +404,15 @@ def class_sums(
   Raises:
     ValueError: shapes or sizes that do not fit together.
     OverflowError: more additions than there was room for; plan with more `deviations`.
+
+  Example:
+    >>> from lrs_jax import noise
+    >>> flips = noise.flips([[0.0]], [[0.0]], np.zeros((2, 1), int))  # none at all
+    >>> plan = plan_flips(sparse.csr_array(np.eye(2)), flips)
+    >>> head = lambda params, product: product  # logits are the attributes
+    >>> class_sums(jax.random.key(0), head, None, jnp.eye(2), plan, [0, 0], 10).votes
+    array([[10,  0],
+           [ 0, 10]])
   """
   groups = np.asarray(groups)
   num_groups = plan.arrays.minus_index.shape[0]

@@ -2,6 +2,7 @@
 
 import doctest
 import importlib
+import inspect
 import pkgutil
 
 import pytest
@@ -17,3 +18,23 @@ MODULES = [
 def test_doctest(name):
   failures, _ = doctest.testmod(importlib.import_module(name), optionflags=doctest.ELLIPSIS)
   assert failures == 0
+
+
+PUBLIC = (*lrs_jax.__all__, "clusters", "draws", "eta", "renyi", "plots", "models.gnn")
+EXCUSED = {"lrs_jax.clusters.metis_clusters": "needs the optional METIS"}
+
+
+def without_example(name):
+  module = importlib.import_module(f"lrs_jax.{name}")
+  for function in getattr(module, "__all__", vars(module)):
+    value = getattr(module, function)
+    here = getattr(value, "__module__", "").startswith(module.__name__)
+    if inspect.isfunction(value) and here and not function.startswith("_"):
+      title = f"{module.__name__}.{function}"
+      if ">>> " not in (value.__doc__ or "") and title not in EXCUSED:
+        yield title
+
+
+@pytest.mark.parametrize("name", PUBLIC)
+def test_every_public_function_has_an_example(name):
+  assert list(without_example(name)) == []

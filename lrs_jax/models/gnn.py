@@ -53,7 +53,14 @@ def normalized_edges(adjacency: sparse.csr_array) -> Edges:
 
 
 def propagate(hidden: jax.Array, edges: Edges, weights: jax.Array) -> jax.Array:
-  """Weighted sum over incoming edges: hidden [N, ..., H], weights [E, ...] -> [N, ..., H]."""
+  """Weighted sum over incoming edges: hidden [N, ..., H], weights [E, ...] -> [N, ..., H].
+
+  Example:
+    >>> edges = normalized_edges(sparse.csr_array(np.array([[0, 1], [1, 0]])))
+    >>> propagate(jnp.asarray([[1.0], [3.0]]), edges, edges.weights)
+    Array([[2.],
+           [2.]], dtype=float32)
+  """
   weights = weights.reshape(weights.shape + (1,) * (hidden.ndim - weights.ndim))
   messages = hidden[edges.senders] * weights
   return jax.ops.segment_sum(
