@@ -3,8 +3,9 @@
     lrs-jax certify scenes --method milp
     python -m benchmarks.picture lrs-out/scenes --out benchmarks/results
 
-draws picture.png of one image of that job: a noisy sample as one group of outputs sees it, the best
-attack found at a budget, and at every budget what is proven to survive any attack.
+draws picture.png of one image of that job: a noisy sample as one group of outputs sees it, the
+split of a budget over the cells that breaks most base certificates, and at every budget what is
+proven to survive any split.
 """
 
 import argparse
@@ -48,7 +49,7 @@ def figure(
   exact, naive = record.certified["all/milp"], record.certified["all/naive"]
   size = record.base.eta.size
   if radius is None:  # where half of the outputs are still certified
-    i = int(np.flatnonzero(exact.certified >= size / 2)[-1])
+    i = int(np.flatnonzero(exact.certified >= min(size / 2, exact.certified.max()))[-1])
   else:
     i = int(np.abs(record.radii - radius).argmin())
   whole = Figure(figsize=(13, 3.6), layout="constrained")
@@ -58,31 +59,33 @@ def figure(
   panels[0].imshow(image)
   panels[0].set_title("one input")
   panels[1].imshow(np.clip(noisy, 0, 1))
-  panels[1].set_title("as the red cell's outputs see it:\nlittle noise nearby, much far away")
+  panels[1].set_title("as the outputs in the red cell see it")
+  panels[1].set_xlabel("little noise nearby, much far away", fontsize=8)
   _outline(panels[1], groups == group)
   _attack(panels[2], groups, exact, i, record.base.eta)
-  panels[2].set_title(f"the best attack of ε = {record.radii[i]:.2f} that was found\n")
+  panels[2].set_title(f"one budget, ε = {record.radii[i]:.2f}, split over the cells")
   axes = panels[3]
   assert exact.attack is not None
   found = ((record.base.eta > 0).sum() - exact.attack.num_attacked) / size
   proven = exact.certified / size
-  axes.fill_between(record.radii, proven, found, color="0.85", label="not decided")
-  axes.plot(record.radii, proven, color="#0072B2", linewidth=2, label="survive any attack: proven")
+  axes.fill_between(record.radii, proven, found, color="0.75", label="up to the best split found")
+  axes.plot(record.radii, proven, color="#0072B2", linewidth=2, label="proven for any perturbation")
   axes.plot(
     record.radii, naive.certified / size, color="#E69F00", linestyle=":", linewidth=2,
-    label="proven one by one",
+    label="proven one pixel at a time",
   )  # fmt: skip
   axes.axvline(record.radii[i], color="0.5", linewidth=1)
   axes.set(
     xlabel=r"$\ell_2$ budget ε of one perturbation of the image",
-    ylabel="fraction of the pixels",
+    ylabel="fraction",
     xlim=(0, record.radii[min(np.argmin(proven > 0) + 1, len(proven) - 1)]),
     ylim=(0, 1),
   )
-  axes.set_title(f"with probability {1 - record.alpha:g}")
+  axes.set_title(f"pixels that cannot change (level {1 - record.alpha:g})")
   axes.legend(fontsize=8)
   for axes in panels[:3]:
     axes.set(xticks=[], yticks=[])
+    axes.title.set_fontsize(10)
   return whole
 
 
@@ -95,10 +98,10 @@ def _attack(axes: Axes, groups: np.ndarray, exact: object, i: int, eta: np.ndarr
   spent = attack.b[i, 0]
   for cell in np.unique(groups):
     row, column = np.argwhere(groups == cell).mean(axis=0)
-    axes.text(column, row, f"{spent[cell] / spent.sum():.0%}", ha="center", va="center")
+    axes.text(column, row, f"{spent[cell] / max(spent.sum(), 1e-9):.0%}", ha="center", va="center")
     _outline(axes, groups == cell, color="white")
   axes.set_xlabel(
-    "red pixels change, blue ones cannot be shown to,\ngray abstain; numbers: budget per cell",
+    "the split that breaks most base certificates (orange);\nblue ones hold, gray pixels abstain",
     fontsize=8,
   )
 

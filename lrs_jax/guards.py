@@ -217,7 +217,7 @@ def _check_training_mode(apply: sampling.Apply, params: Any, x: jax.Array) -> No
     _warn(
       TrainingModeWarning,
       f"`apply` draws random numbers ({', '.join(drawn)}): if that is dropout, turn it off "
-      "(deterministic=True, train=False).",
+      "(deterministic=True, train=False, or `model.eval()`).",
     )
   leaves = jax.tree_util.tree_leaves_with_path(params)
   needed = _needed(jaxpr, [True] * len(jaxpr.outvars))
@@ -231,7 +231,7 @@ def _check_training_mode(apply: sampling.Apply, params: Any, x: jax.Array) -> No
       TrainingModeWarning,
       f"{len(unused)} batch statistics among `params` do not reach the logits, such as "
       f"{unused[0]}: the normalization uses those of its input; evaluate it with running averages "
-      "(train=False).",
+      "(train=False, or `model.eval()`).",
     )
 
 

@@ -2,8 +2,10 @@
 
 import json
 
-from benchmarks import methods
+from benchmarks import methods, picture
 from lrs_jax import records
+from lrs_jax.cli import main
+from tests.test_cli import SCENES
 from tests.test_records import make
 
 
@@ -16,3 +18,11 @@ def test_methods(tmp_path, capsys):
     assert all(a <= b for a, b in zip(counts[weaker], counts[stronger], strict=True))
   assert "| exact (to the gap) |" in capsys.readouterr().out
   assert (tmp_path / "methods.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_picture(tmp_path):
+  job = tmp_path / "job"
+  options = "--images", "1", "--budgets", "0,0.05,0.1", "--method", "milp"
+  assert main([*SCENES, *options, "--out", str(job)]) == 0
+  picture.main([str(job), "--out", str(tmp_path)])
+  assert (tmp_path / "picture.png").read_bytes().startswith(b"\x89PNG")
