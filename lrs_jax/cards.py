@@ -20,8 +20,9 @@ from lrs_jax.noise import SmoothingDistribution
 from lrs_jax.records import Record
 
 ASSUMPTIONS = (
-  "What is certified is the smoothed model, the majority vote of the base model under the stated "
-  "noise. Nothing is said of the base model's own prediction.",
+  "What is certified is the smoothed model: the majority vote (or the class of mean score above "
+  "1/2) of the base model under the stated noise. Nothing is said of the base model's own "
+  "prediction.",
   "The perturbation is measured where the noise is added: on the array that the sampler was given, "
   "before whatever the model does to it.",
   "Noise scales and the partition into cells and groups were chosen neither from the certified "
@@ -259,7 +260,7 @@ def _card(
       {
         "targets": name.partition("/")[0],
         "number": int(certificate.targets.sum()),
-        "method": f"{name.partition('/')[2]}: {_METHODS[certificate.method]}",
+        "method": _method(name.partition("/")[2], certificate.method),
         "certified": [
           None if budget not in kept else max(int(kept[budget]) - base.forfeit, 0)
           for budget in shown
@@ -288,6 +289,11 @@ def _card(
     "assumptions": list(ASSUMPTIONS),
     "recheck": recheck,
   }
+
+
+def _method(name: str, method: str) -> str:
+  _, _, order = name.partition("@")
+  return f"{name}: {_METHODS[method]}" + (f", Rényi order {order}" if order else "")
 
 
 def _shown(certificate: CollectiveCertificate) -> list[tuple[float, ...]]:
@@ -326,20 +332,19 @@ def _claim(
   alpha: float,
   forfeit: int,
 ) -> str:
-  """At the largest budget that leaves half of the targets, or whatever is left."""
+  """At the budget, not 0 if there is one, that leaves nearest to half of the targets."""
   targets = int(certificate.targets.sum())
   certified = np.maximum(certificate.certified - forfeit, 0)
-  size = certificate.budgets.sum(axis=1)
-  for least in (max(targets / 2, 1), 1):
-    enough = np.flatnonzero(certified >= least)
-    if enough.size:
-      i = enough[np.argmax(size[enough])]
-      return (
-        f"With probability at least 1 - {alpha}, "
-        f"at {_budget(distribution, tuple(certificate.budgets[i]))}, "
-        f"{certified[i]:,} or more of {targets:,} predictions cannot change."
-      )
-  return f"Nothing is certified of {targets:,} predictions."
+  left, positive = certified > 0, certificate.budgets.sum(axis=1) > 0
+  if not left.any():
+    return f"Nothing is certified of {targets:,} predictions."
+  told = np.flatnonzero(left & positive if (left & positive).any() else left)
+  i = told[np.argmin(np.abs(certified[told] - targets / 2))]
+  return (
+    f"With probability at least 1 - {alpha}, "
+    f"at {_budget(distribution, tuple(certificate.budgets[i]))}, "
+    f"{certified[i]:,} or more of {targets:,} predictions cannot change."
+  )
 
 
 def _perturbations(distribution: SmoothingDistribution, certificate: CollectiveCertificate) -> str:
@@ -352,8 +357,8 @@ def _perturbations(distribution: SmoothingDistribution, certificate: CollectiveC
   if distribution.family == "flips":
     text = "At most the stated numbers of additions (0 to 1) and deletions (1 to 0) of entries."
   if certificate.caps is not None:
-    text += " No cell has more than it can have (caps are stored in the certificate)."
-  return f"{text} One perturbation for all outputs; it may depend on everything but the sampling."
+    text += " In no cell more than its cap (for flips: the zeros and ones it has)."
+  return f"{text} One perturbation for all outputs, chosen in full knowledge of model, noise and samples."
 
 
 def _confidence(alpha: float, base: BaseCertificates) -> str:
@@ -372,14 +377,15 @@ def _levels(distribution: SmoothingDistribution) -> dict[str, Any]:
     "uniform": ("half-width",),
     "laplace": ("scale",),
     "ablation": ("probability hidden",),
-    "flips": ("probability 0 to 1", "probability 1 to 0"),
+    "flips": ("P(0 becomes 1)", "P(1 becomes 0)"),
   }[distribution.family]
   scales = distribution.scale if isinstance(distribution.scale, tuple) else (distribution.scale,)
   found: dict[str, Any] = {"family": distribution.family}
   for name, scale in zip(names, scales, strict=True):
     visible = scale[np.isfinite(scale)]
     if visible.size:
-      found[name] = f"{visible.min():g} to {visible.max():g}"
+      ends = visible.min(), visible.max()
+      found[name] = " to ".join(f"{level:g}" for level in dict.fromkeys(ends))
     if visible.size < scale.size:
       found["hidden cells"] = int(scale.size - visible.size)
   return found
@@ -401,7 +407,7 @@ def _inline(value: Any) -> str:
   if isinstance(value, Mapping):
     return ", ".join(f"{key} {_inline(item)}" for key, item in value.items() if item is not None)
   if isinstance(value, list | tuple):
-    return "x".join(map(str, value)) if len(value) < 4 else f"{value[0]} ... {value[-1]}"
+    return "/".join(map(str, value)) if len(value) < 8 else f"{value[0]} ... {value[-1]}"
   return f"{value:g}" if isinstance(value, float) else str(value)
 
 

@@ -256,6 +256,9 @@ def naive_holm(
   Returns:
     bool [N], the outputs that survive.
 
+  Warns:
+    SameSamplesWarning: both sets hold the very same votes, so that one key must have drawn them.
+
   Example:
     >>> from lrs_jax import noise
     >>> votes = [[1000, 0], [900, 100], [550, 450]]
@@ -267,6 +270,7 @@ def naive_holm(
     Fischer et al. 2021 (arXiv 2107.00228), section 4.2.
   """
   groups, selection_counts, counts = map(np.asarray, (groups, selection_counts, counts))
+  _warn_of_same_samples(selection_counts, counts)
   labels = selection_counts.argmax(axis=1)
   successes = np.take_along_axis(counts, labels[:, None], axis=1)[:, 0]
   threshold = probability_needed(noise, naive_price(noise.weights, budgets))[groups]

@@ -58,7 +58,7 @@ def test_hidden_cells_are_counted_and_not_called_infinite():
   _, card = card_of(FAMILIES["gaussian"][0], [0.0])
   assert card["noise"] == {
     "family": "gaussian",
-    "standard deviation": "0.2 to 0.2",
+    "standard deviation": "0.2",
     "hidden cells": 1,
   }
 
