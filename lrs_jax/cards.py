@@ -358,7 +358,7 @@ def _perturbations(distribution: SmoothingDistribution, certificate: CollectiveC
     text = "At most the stated numbers of additions (0 to 1) and deletions (1 to 0) of entries."
   if certificate.caps is not None:
     text += " In no cell more than its cap (for flips: the zeros and ones it has)."
-  return f"{text} One perturbation for all outputs, chosen in full knowledge of model, noise and samples."
+  return f"{text} One perturbation for all outputs, chosen knowing model, noise and samples."
 
 
 def _confidence(alpha: float, base: BaseCertificates) -> str:
