@@ -588,10 +588,21 @@ def choose(sizes: Sizes, data: LabelledImages, params: folded_unet.Folded) -> di
     *CHOICES,
     windows=functools.partial(_windows, sizes.depth),
   )
+  return _pilot(sizes, data, params, [*by_hand, *proposed], tolerance=0.005)
+
+
+def _pilot(
+  sizes: Sizes,
+  data: LabelledImages,
+  params: folded_unet.Folded,
+  candidates: list[choosing.Candidate],
+  tolerance: float,
+) -> dict[str, Any]:
+  """All that `choosing.choose` finds, the greatest promise first."""
   radii = np.linspace(0, common_radii(sizes)[-1], 41)[1:]
   found = choosing.choose(
     jax.random.key(sizes.seed + 2),
-    [*by_hand, *proposed],
+    candidates,
     folded_unet.apply,
     params,
     data.images,
@@ -602,7 +613,7 @@ def choose(sizes: Sizes, data: LabelledImages, params: folded_unet.Folded) -> di
     alpha=sizes.alpha,
     pilot_samples=40,
     selection_samples=10,
-    tolerance=0.005,
+    tolerance=tolerance,
   )
   order = np.argsort(-found.score)
   return {
@@ -622,6 +633,36 @@ def choose(sizes: Sizes, data: LabelledImages, params: folded_unet.Folded) -> di
       for i in order
     ],
   }
+
+
+def compare_noises(
+  sizes: Sizes, data: LabelledImages, networks: dict[str, folded_unet.Folded]
+) -> dict[str, Any]:
+  """What grids, schedules and networks are worth, by pilot samples on validation images."""
+  smoothings = {
+    **{f"isotropic {s}": Smoothing("", (1, 1), s, s) for s in MORE_LEVELS},
+    **{f"3x5, {s} to {5 * s:g}": Smoothing("", PAPER, s, 5 * s) for s in LEVELS},
+    **{f"3x5, {s} to {3 * s:g}": Smoothing("", PAPER, s, 3 * s) for s in LEVELS},
+    "3x5, 0.3 to 1.5, power 0.5": Smoothing("", PAPER, 0.3, 1.5, power=0.5),
+    "3x5, 0.3 to 1.5, power 2": Smoothing("", PAPER, 0.3, 1.5, power=2.0),
+    "3x5, 0.3 to 1.5, hidden beyond 2": Smoothing("", PAPER, 0.3, 1.5, 2),
+    "3x5, 0.4 to 2, hidden beyond 2": Smoothing("", PAPER, 0.4, 2.0, 2),
+    "2x3, 0.3 to 1.5": Smoothing("", (2, 3), 0.3, 1.5),
+    "4x6, 0.3 to 1.5": Smoothing("", (4, 6), 0.3, 1.5),
+    "6x10, 0.3 to 1.5": Smoothing("", (6, 10), 0.3, 1.5),
+  }
+  candidates = []
+  for name, smoothing in smoothings.items():
+    grid = partition.image_grid(sizes.size, smoothing.grid)
+    windows = _windows(sizes.depth, grid) if grid.any() else None
+    candidates.append(
+      choosing.Candidate(name, distribution(smoothing, sizes), grid.reshape(-1), windows)
+    )
+  rows = []
+  for network, params in networks.items():
+    found = _pilot(sizes, data, params, candidates, tolerance=1.0)
+    rows += [{"network": network, **row} for row in found["candidates"]]
+  return {**found, "candidates": rows, "best": None}
 
 
 def _windows(depth: int, grid: np.ndarray) -> sampling.Windows:
@@ -666,7 +707,7 @@ def main(arguments: list[str] | None = None) -> None:
   parser.add_argument("--data-dir", required=True, help="folder of camvid/")
   parser.add_argument("--work", type=Path, default=Path("lrs-out/images"), help="networks, counts")
   parser.add_argument("--out", type=Path, default=Path("benchmarks/results/images"))
-  pieces = (*STUDY, "certified-iou", "choice", "rates")
+  pieces = (*STUDY, "certified-iou", "choice", "noises", "rates")
   parser.add_argument("--only", nargs="*", choices=pieces, default=pieces, metavar="PIECE")
   options = parser.parse_args(arguments)
   run(Sizes(), options.data_dir, options.work, options.out, options.only)
@@ -684,6 +725,11 @@ def run(sizes: Sizes, data_dir: str, work: Path, out: Path, names: tuple[str, ..
     if name == "choice":
       pilot = camvid.load(data_dir, "val", sizes.size, min(sizes.images, 4))
       result = choose(sizes, pilot, params)
+    elif name == "noises":
+      pilot = camvid.load(data_dir, "val", sizes.size, min(sizes.images, 4))
+      files = [work / "networks" / f"{n}.npz" for n in networks(sizes)]
+      trained = {f.stem: load_network(f)[0] for f in files if f.exists()}
+      result = compare_noises(sizes, pilot, trained)
     elif name == "rates":
       result = rates(sizes, test.images[0], params)
     elif name == "certified-iou":

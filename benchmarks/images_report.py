@@ -159,6 +159,25 @@ def choice_table(result: dict[str, Any]) -> str:
   return "\n".join(lines) + "\n"
 
 
+def noises_table(result: dict[str, Any]) -> str:
+  """Every noise under every network that was trained, by pilot samples."""
+  networks = sorted({c["network"] for c in result["candidates"]})
+  names = sorted({c["name"] for c in result["candidates"]})
+  found = {(c["name"], c["network"]): c for c in result["candidates"]}
+  lines = [
+    f"### Promised ACR (mIoU) by network and noise, {len(result['images'])} validation images\n",
+    "| noise | " + " | ".join(networks) + " |",
+    "| --- |" + " ---: |" * len(networks),
+  ]
+  for name in names:
+    cells = [
+      f"{found[name, n]['average_certifiable_radius']:.3f} ({found[name, n]['mean_iou']:.3f})"
+      for n in networks
+    ]
+    lines.append(f"| {name} | " + " | ".join(cells) + " |")
+  return "\n".join(lines) + "\n"
+
+
 def pareto(panels: dict[str, list[Point]]) -> Figure:
   """Mean IoU against average certifiable radius, one panel per comparison."""
   figure = Figure(figsize=(5.2 * len(panels), 5.6), layout="constrained")
@@ -246,11 +265,13 @@ def report(folder: Path) -> str:
   strict = points(results, "strict", base)
   if strict:
     texts.append(table(f"Strictly local models, {base} samples", strict, []))
-  extra = {name: folder / f"{name}.json" for name in ("choice", "certified-iou")}
+  extra = {name: folder / f"{name}.json" for name in ("choice", "noises", "certified-iou")}
   if extra["certified-iou"].exists():
     texts.append(iou_table(json.loads(extra["certified-iou"].read_text())))
   if extra["choice"].exists():
     texts.append(choice_table(json.loads(extra["choice"].read_text())))
+  if extra["noises"].exists():
+    texts.append(noises_table(json.loads(extra["noises"].read_text())))
   text = "\n".join(texts)
   (folder / "images.md").write_text(text)
   pareto({t: [*a, *b] for t, (a, b) in comparisons.items()}).savefig(folder / "pareto.png", dpi=120)
