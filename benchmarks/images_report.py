@@ -97,18 +97,19 @@ def table(title: str, found: Iterable[Point], rivals: list[Point]) -> str:
   for point in sorted(found, key=lambda p: (p.method, p.miou)):
     better = [p for p in rivals if p.miou >= point.miou]
     best = max(better, key=lambda p: p.radius["right"], default=None)
-    if best is None:
-      ratio = "none as good"
-    elif best.radius["right"] == 0:
-      ratio = "it certifies nothing"
-    else:
-      ratio = f"{point.radius['right'] / best.radius['right']:.2f} ({best.noise})"
+    ratio = "none as good"
+    if best is not None:
+      ratio = f"{_times(point.radius['right'], best.radius['right'])} ({best.noise})"
     sums = " | ".join(f"{point.radius[k]:.3f}" for k in ("right", "trapezoid", "left"))
     lines.append(
       f"| {point.method} | {point.noise} | {point.miou:.3f} | {point.accuracy:.3f} | {sums} | "
       f"{ratio} |"
     )
   return "\n".join(lines) + "\n"
+
+
+def _times(radius: float, other: float) -> str:
+  return f"{radius / other:.2f}" if other else "∞"
 
 
 def ablation(found: list[Point], noise: str) -> str:
@@ -121,7 +122,9 @@ def ablation(found: list[Point], noise: str) -> str:
   for step in steps:
     if step in here:
       radius = here[step].radius["right"]
-      lines.append(f"| {step} | {radius:.3f} | {radius / first:.2f} | {radius / before:.2f} |")
+      lines.append(
+        f"| {step} | {radius:.3f} | {_times(radius, first)} | {_times(radius, before)} |"
+      )
       before = radius
   return f"### Ablation at std {noise}\n\n" + "\n".join(lines) + "\n"
 
