@@ -9,16 +9,13 @@ from lrs_jax.models import folded_unet
 from lrs_jax.models.unet import UNet
 
 
-def trained(size, depth, seed=0):
+def trained(size, depth):
   """A U-Net whose BatchNorm has statistics, scales and biases of its own."""
-  model = UNet(num_classes=3, width=2, depth=depth)
-  x = jax.random.uniform(jax.random.key(seed), (*size, 3))
-  variables = model.init(jax.random.key(seed + 1), x)
+  model, rng = UNet(num_classes=3, width=2, depth=depth), np.random.default_rng(0)
+  x = rng.random((*size, 3), np.float32)
+  variables = jax.jit(model.init)(jax.random.key(1), x[:8, :8])
   leaves, treedef = jax.tree.flatten(variables)
-  keys = jax.random.split(jax.random.key(seed + 2), len(leaves))
-  leaves = [
-    leaf + 0.3 * jax.random.uniform(key, leaf.shape) for key, leaf in zip(keys, leaves, strict=True)
-  ]
+  leaves = [np.asarray(leaf) + 0.3 * rng.random(leaf.shape, np.float32) for leaf in leaves]
   return model, jax.tree.unflatten(treedef, leaves), x
 
 
@@ -26,10 +23,16 @@ def trained(size, depth, seed=0):
 @pytest.mark.parametrize("size", [(16, 24), (13, 19)])
 def test_folding_changes_nothing_but_rounding(size, depth):
   model, variables, x = trained(size, depth)
-  logits = model.apply(variables, x)
-  folded = folded_unet.apply(folded_unet.fold(variables), x)
+  logits = jax.jit(model.apply)(variables, x)
+  folded = jax.jit(folded_unet.apply)(folded_unet.fold(variables), x)
   scale = float(jnp.abs(logits).max())
   np.testing.assert_allclose(folded, logits, atol=1e-5 * scale)
+
+
+def starts(size, window, step):
+  """Of windows at both borders, next to them and between: up to five of all."""
+  every = range(0, size - window + step, step)
+  return sorted({every[round(i * (len(every) - 1))] for i in (0, 0.1, 0.5, 0.9, 1)})
 
 
 @pytest.mark.parametrize(
@@ -40,20 +43,33 @@ def test_folding_changes_nothing_but_rounding(size, depth):
     ((24, 24), 2, (24, 24)),
     ((17, 30), 1, (5, 6)),
     ((9, 9), 0, (4, 3)),
+    ((64, 37), 1, (5, 6)),  # from here on, most windows see a part of the image
+    ((90, 61), 2, (9, 7)),
+    ((121, 150), 3, (13, 21)),
+    ((20, 21), 0, (4, 3)),
   ],
 )
 def test_a_window_is_that_part_of_the_whole_frame(size, depth, window):
   _, variables, x = trained(size, depth)
   params = folded_unet.fold(variables)
-  logits = np.asarray(folded_unet.apply(params, x))
+  logits = np.asarray(jax.jit(folded_unet.apply)(params, x))
   scale = abs(logits).max()
   step = folded_unet.alignment(params)
   assert step == 2**depth
   apply_window = jax.jit(folded_unet.window(window))
-  for top in range(0, size[0] - window[0] + step, step):
-    for left in range(0, size[1] - window[1] + step, step):
+  for top in starts(size[0], window[0], step):
+    for left in starts(size[1], window[1], step):
       seen = apply_window(params, x, jnp.asarray((top, left), jnp.int32))
       expected = logits[top : top + window[0], left : left + window[1]]
       np.testing.assert_allclose(
         seen[: expected.shape[0], : expected.shape[1]], expected, atol=1e-5 * scale
       )
+
+
+def test_a_window_of_a_large_image_is_little_work():
+  _, variables, x = trained((16, 16), depth=3)
+  params, start = folded_unet.fold(variables), jnp.zeros(2, jnp.int32)
+  x = jnp.zeros((180, 240, 3))
+  whole = jax.jit(folded_unet.apply).lower(params, x).cost_analysis()["flops"]
+  window = jax.jit(folded_unet.window((64, 48))).lower(params, x, start).cost_analysis()["flops"]
+  assert window < whole / 3

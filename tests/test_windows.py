@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from jax import export
 
-from lrs_jax import noise, partition, sampling
+from lrs_jax import locality, noise, partition, sampling
 from lrs_jax.models import folded_unet
 from lrs_jax.models.unet import UNet
 
@@ -22,11 +22,13 @@ def params():
   return folded_unet.fold(variables)
 
 
-def count(params, **options):
-  groups = partition.image_grid(SIZE, GRID)
-  scale = np.random.default_rng(0).uniform(0.1, 1.0, (6, 6))
+def count(params, size=SIZE, grid=GRID, hide_beyond=np.inf, **options):
+  groups = partition.image_grid(size, grid)
+  distances = locality.chebyshev_distances(grid)
+  scale = np.random.default_rng(0).uniform(0.1, 1.0, distances.shape)
+  scale = locality.hide_beyond(scale, distances, hide_beyond)
   smoothing = noise.gaussian(scale, partition.pixel_cells(groups, 3))
-  x = np.asarray(jax.random.uniform(jax.random.key(1), (*SIZE, 3)))
+  x = np.asarray(jax.random.uniform(jax.random.key(1), (*size, 3)))
   return np.asarray(
     sampling.vote_counts(
       jax.random.key(2), folded_unet.apply, params, x, smoothing, groups.ravel(), 40,
@@ -35,15 +37,27 @@ def count(params, **options):
   )  # fmt: skip
 
 
-def windows(params):
-  starts, size = partition.windows(partition.image_grid(SIZE, GRID), folded_unet.alignment(params))
-  return sampling.Windows(folded_unet.window(size), starts, size)
+def windows(params, size=SIZE, grid=GRID):
+  starts, extent = partition.windows(
+    partition.image_grid(size, grid), folded_unet.alignment(params)
+  )
+  return sampling.Windows(folded_unet.window(extent), starts, extent)
 
 
 def test_counts_are_those_of_the_whole_frame(params):
   whole = count(params)
   assert (whole.max(axis=1) < 40).any()  # votes differ between samples
   np.testing.assert_array_equal(count(params, windows=windows(params)), whole)
+
+
+@pytest.mark.parametrize("hide_beyond", [0, 1, np.inf])
+def test_images_larger_than_the_receptive_field(params, hide_beyond):
+  """Cells that are hidden show a constant, and so features that are none at the border."""
+  case = {"size": (43, 121), "grid": (2, 7), "hide_beyond": hide_beyond}
+  whole = count(params, **case)
+  assert (whole.max(axis=1) < 40).any()
+  there = windows(params, case["size"], case["grid"])
+  np.testing.assert_array_equal(count(params, windows=there, **case), whole)
 
 
 @pytest.mark.parametrize(

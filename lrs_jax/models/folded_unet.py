@@ -55,6 +55,10 @@ def apply(params: Folded, x: jax.Array) -> jax.Array:
 def window(size: tuple[int, int]) -> Callable[[Folded, jax.Array, jax.Array], jax.Array]:
   """Makes the function that evaluates the logits of one window of an image.
 
+  The image is cut to the window's receptive field first (46 pixels on every side for depth 3). A
+  cut ends there or at the image's own border, so that the zeros which a convolution sees beyond it
+  are either the image's or too far away to matter.
+
   At level l the decoder works on the window, which starts at start / 2^l there, and a margin on
   every side: none at the end, and for two 3 x 3 convolutions and an upsampling, half of 2 more on
   the next coarser level, rounded up. What lies outside the image is zero before every convolution.
@@ -70,10 +74,10 @@ def window(size: tuple[int, int]) -> Callable[[Folded, jax.Array, jax.Array], ja
   """
 
   def apply_window(params: Folded, x: jax.Array, start: jax.Array) -> jax.Array:
+    depth = _depth(params)
+    margins = _margins(depth)
+    x, start = _receptive_field(x, start, size, depth)
     skips, bottom = _encode(params, x)
-    depth, margins = len(skips), [0]
-    for _ in skips:
-      margins.append((margins[-1] + 3) // 2)
     x = _cut(bottom, start, size, depth, margins[-1], depth)
     for level, skip in reversed(list(enumerate(skips))):
       margin = margins[level] + 2
@@ -133,6 +137,40 @@ def _upsample(x: jax.Array) -> jax.Array:
 def _at(size: int, level: int) -> int:
   """A size at full resolution in pixels of a level, rounded up."""
   return -(-size >> level)
+
+
+def _margins(depth: int) -> list[int]:
+  """How far beyond the window the decoder's output at every level is needed, in its pixels."""
+  margins = [0]
+  for _ in range(depth):
+    margins.append((margins[-1] + 3) // 2)
+  return margins
+
+
+def _receptive_field(
+  x: jax.Array, start: jax.Array, size: tuple[int, int], depth: int
+) -> tuple[jax.Array, jax.Array]:
+  """Cuts out of the image what a window's logits depend on; also where the window starts in it.
+
+  The margin is that of the bottom, and for two convolutions and a pooling twice as much and 2 more
+  on every finer level. The cut's start and what it ends with are those of the pooling's grid.
+  """
+  margin, step = _margins(depth)[-1] + 2, 1 << depth
+  for _ in range(depth):
+    margin = 2 * margin + 2
+  margin = _up(margin, step)
+  height, width = (
+    min(whole, _up(n, step) + 2 * margin + whole % step)
+    for whole, n in zip(x.shape[:2], size, strict=True)
+  )
+  last = jnp.asarray((x.shape[0] - height, x.shape[1] - width), jnp.int32)
+  first = jnp.clip(start - margin, 0, last)
+  return jax.lax.dynamic_slice(x, (*first, 0), (height, width, x.shape[2])), start - first
+
+
+def _up(size: int, step: int) -> int:
+  """The next multiple of step."""
+  return -(-size // step) * step
 
 
 def _cut(
