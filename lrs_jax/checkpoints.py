@@ -1,20 +1,32 @@
-"""Counting in pieces, kept on disk, so that a job that was stopped goes on where it was (host)."""
+"""Counting in pieces, kept on disk: a job that was stopped goes on, and several add up (host)."""
 
 import json
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 
 from lrs_jax import storage
 
+Ranges = Sequence[tuple[int, int]]
+"""Disjoint ranges of sample numbers, (first, one past the last), rising."""
+
+
+class Counts(NamedTuple):
+  """What a checkpoint holds."""
+
+  manifest: Mapping[str, Any]  # JSON values that tell the job from all others; "ranges" among them
+  sums: tuple[np.ndarray, ...]  # leaves of what was counted
+  done: int  # samples: the first so many of the ranges
+  seconds: float  # that counting took
+
 
 def count_in_pieces(
   count: Callable[[int, int], Any],
-  num_samples: int,
+  ranges: Ranges,
   path: Path,
   manifest: Mapping[str, Any],
   *,
@@ -25,77 +37,203 @@ def count_in_pieces(
   """Counts samples from where an interrupted run of the same job stopped.
 
   The counts of samples 0, ..., n - 1 and n, ..., S - 1 add up to those of all S, so that a job in
-  pieces counts what one in a single call would. They are stored every `interval` seconds, when an
-  exception stops the job and at the end; whoever stores the result deletes the file.
+  pieces counts what one in a single call would. They are stored before the first piece, so that a
+  folder that cannot be written to costs nothing, then every `interval` seconds, when an exception
+  stops the job and at the end; whoever stores the result calls `discard`.
 
   Args:
     count: (first sample, number of samples) -> pytree of integer arrays.
-    num_samples: S.
+    ranges: the samples to count.
     path: the file, whole or not there at any time.
-    manifest: JSON values that tell this job from all others.
+    manifest: JSON values that tell this job from all others; the ranges are added to them.
     piece: samples a call; a multiple of the chunk size, so that chunks are the same after a stop.
     progress: told how many samples were done.
-    interval: seconds of work that a kill may cost.
+    interval: seconds of work that a kill may cost, beside the piece that was being counted.
 
   Returns:
     The sums, and the seconds that counting took, those before the stop included.
 
   Raises:
     ValueError: the file is damaged, or holds samples of another job.
+    OSError: the file cannot be written; what it held before is unchanged.
 
   Example:
     >>> import tempfile
     >>> with tempfile.TemporaryDirectory() as folder:
     ...   count_in_pieces(
-    ...     lambda first, size: np.arange(first, first + size).sum(), 10,
+    ...     lambda first, size: np.arange(first, first + size).sum(), [(0, 10)],
     ...     Path(folder) / "counts.npz", {"job": 1}, piece=4, progress=lambda size: None,
     ...   )[0]
     np.int64(45)
   """
-  total = jax.device_get(count(0, 0))
-  total, done, seconds = _resume(path, manifest, total)
+  manifest = _with_ranges(manifest, ranges)
+  leaves, structure = jax.tree.flatten(jax.device_get(count(0, 0)))
+  total, done, seconds = _resume(path, manifest, leaves)
   progress(done)
+  save(path, Counts(manifest, tuple(total), done, seconds))
   kept = time.monotonic()
   try:
-    while done < num_samples:
-      size, start = min(piece, num_samples - done), time.perf_counter()
-      more = jax.tree.map(np.add, total, jax.device_get(count(done, size)))
+    for first, size in _pieces(ranges, done, piece):
+      start = time.perf_counter()
+      new = jax.tree.leaves(jax.device_get(count(first, size)))
+      more = [np.add(one, other) for one, other in zip(total, new, strict=True)]
       total, done, seconds = more, done + size, seconds + time.perf_counter() - start
       progress(size)
       if time.monotonic() - kept > interval:
-        _keep(path, manifest, total, done, seconds)
+        save(path, Counts(manifest, tuple(total), done, seconds))
         kept = time.monotonic()
   finally:
-    _keep(path, manifest, total, done, seconds)
-  return total, seconds
+    save(path, Counts(manifest, tuple(total), done, seconds))
+  return jax.tree.unflatten(structure, total), seconds
 
 
-def _keep(path: Path, manifest: Mapping[str, Any], total: Any, done: int, seconds: float) -> None:
-  leaves = {f"sums/{i}": leaf for i, leaf in enumerate(jax.tree.leaves(total))}
-  state = {"done": np.asarray(done), "seconds": np.asarray(seconds)}
-  storage.save_arrays(path, {"manifest": storage.json_array(manifest), **state, **leaves})
+def save(path: Path, counts: Counts) -> None:
+  """Stores counts, whole or not at all."""
+  leaves = {f"sums/{i}": leaf for i, leaf in enumerate(counts.sums)}
+  state = {"done": np.asarray(counts.done), "seconds": np.asarray(counts.seconds)}
+  arrays = {"manifest": storage.json_array(counts.manifest), **state, **leaves}
+  storage.save_arrays(path, {**arrays, "digest": np.asarray(storage.digest(arrays))})
 
 
-def _resume(path: Path, manifest: Mapping[str, Any], nothing: Any) -> tuple[Any, int, float]:
-  """What was counted before: sums, samples, seconds; `nothing` if there is no file."""
-  if not path.exists():
-    return nothing, 0, 0.0
+def load(path: Path) -> Counts:
+  """Reads counts.
+
+  Raises:
+    ValueError: a missing or damaged file, or one that is no checkpoint.
+  """
   arrays = storage.load_arrays(path)
   try:
-    stored = storage.from_json_array(arrays["manifest"])
-    asked = json.loads(json.dumps(manifest))
-    differing = [key for key in {**asked, **stored} if stored.get(key) != asked.get(key)]
-    if differing:
-      raise ValueError(
-        f"{path} holds samples of another job, which differs in {', '.join(sorted(differing))}: "
-        "run that one to its end, delete the file to start again, or choose another folder."
-      )
-    leaves, structure = jax.tree.flatten(nothing)
-    sums = [arrays[f"sums/{i}"] for i in range(len(leaves))]
-    if [leaf.shape for leaf in sums] != [leaf.shape for leaf in leaves]:
-      raise ValueError(f"{path} holds sums of other shapes: delete it to start again.")
-    return jax.tree.unflatten(structure, sums), int(arrays["done"]), float(arrays["seconds"])
+    if str(arrays.pop("digest")) != storage.digest(arrays):
+      raise ValueError(f"{path} is damaged, its digest does not fit: delete it to start again.")
+    sums = tuple(arrays[f"sums/{i}"] for i in range(len(arrays) - 3))
+    manifest = storage.from_json_array(arrays["manifest"])
+    return Counts(manifest, sums, int(arrays["done"]), float(arrays["seconds"]))
   except KeyError as error:
     raise ValueError(
       f"{path} is no checkpoint, its array {error} is missing: delete it to start again."
     ) from None
+
+
+def discard(path: Path, manifest: Mapping[str, Any], ranges: Ranges) -> None:
+  """Deletes what `count_in_pieces` left of a job whose result is stored; nothing of another job."""
+  if not path.exists():
+    return
+  try:
+    stored = load(path).manifest
+  except ValueError:
+    return
+  if not differences(stored, _with_ranges(manifest, ranges)):
+    path.unlink()
+
+
+def num_samples(ranges: Ranges) -> int:
+  """How many samples ranges hold.
+
+  Example:
+    >>> num_samples([(0, 10), (20, 25)])
+    15
+  """
+  return sum(end - first for first, end in ranges)
+
+
+def add_up(parts: Mapping[Path, Counts]) -> Counts:
+  """Adds the counts of disjoint samples of one job, such as several machines made.
+
+  Any set of distinct samples will do, so gaps are possible; but which ones must not depend on what
+  they said, so a file whose samples are not all counted yet is refused.
+
+  Args:
+    parts: at least one, by the files that hold them.
+
+  Returns:
+    Their sum; its manifest has their ranges, those that touch as one.
+
+  Raises:
+    ValueError: samples that are in two files, unfinished files, and files of different jobs.
+  """
+  (one, counts), *others = parts.items()
+  for path, other in others:
+    differing = set(differences(counts.manifest, other.manifest)) - {"ranges"}
+    if differing:
+      raise ValueError(
+        f"{path} holds samples of another job than {one}: they differ in "
+        f"{', '.join(sorted(differing))}."
+      )
+  for path, part in parts.items():
+    wanted = num_samples(part.manifest["ranges"])
+    if part.done < wanted:
+      raise ValueError(
+        f"{path} is unfinished, {part.done} of {wanted} samples: run its command to the end first."
+      )
+  owned = sorted(
+    (*bounds, str(path)) for path, part in parts.items() for bounds in part.manifest["ranges"]
+  )
+  merged: list[list[int]] = []
+  for i, (first, end, path) in enumerate(owned):
+    if merged and first < merged[-1][1]:
+      raise ValueError(
+        f"{owned[i - 1][2]} and {path} overlap: both hold sample {first}, which counts only once."
+      )
+    if merged and first == merged[-1][1]:
+      merged[-1][1] = end
+    else:
+      merged.append([first, end])
+  sums = [part.sums for part in parts.values()]
+  return Counts(
+    {**counts.manifest, "ranges": merged},
+    tuple(np.sum(leaves, axis=0, dtype=leaves[0].dtype) for leaves in zip(*sums, strict=True)),
+    sum(part.done for part in parts.values()),
+    sum(part.seconds for part in parts.values()),
+  )
+
+
+def differences(one: Any, other: Any, name: str = "") -> list[str]:
+  """Names of the JSON values in which two manifests differ, with dots where they are nested.
+
+  Example:
+    >>> differences({"a": {"b": 1, "c": 2}}, {"a": {"b": 1, "c": 3}, "d": 0})
+    ['a.c', 'd']
+  """
+  if not (isinstance(one, Mapping) and isinstance(other, Mapping)):
+    return [] if one == other else [name]
+  missing = object()
+  return [
+    found
+    for key in {**one, **other}
+    for found in differences(
+      one.get(key, missing), other.get(key, missing), f"{name}.{key}" if name else key
+    )
+  ]
+
+
+def _with_ranges(manifest: Mapping[str, Any], ranges: Ranges) -> dict[str, Any]:
+  """A manifest as it comes back from JSON."""
+  return json.loads(json.dumps({**manifest, "ranges": ranges}))
+
+
+def _pieces(ranges: Ranges, done: int, piece: int) -> list[tuple[int, int]]:
+  """(first sample, number of samples) of every call that is left after so many samples."""
+  pieces = []
+  for first, end in ranges:
+    skipped = min(done, end - first)
+    done -= skipped
+    pieces += [(i, min(piece, end - i)) for i in range(first + skipped, end, piece)]
+  return pieces
+
+
+def _resume(
+  path: Path, manifest: Mapping[str, Any], nothing: list[np.ndarray]
+) -> tuple[list[np.ndarray], int, float]:
+  """What was counted before: sums, samples, seconds; `nothing` if there is no file."""
+  if not path.exists():
+    return nothing, 0, 0.0
+  stored = load(path)
+  differing = differences(manifest, stored.manifest)
+  if differing:
+    raise ValueError(
+      f"{path} holds samples of another job, which differs in {', '.join(sorted(differing))}: "
+      "run that one to its end, delete the file to start again, or choose another folder."
+    )
+  if [leaf.shape for leaf in stored.sums] != [np.shape(leaf) for leaf in nothing]:
+    raise ValueError(f"{path} holds sums of other shapes: delete it to start again.")
+  return list(stored.sums), stored.done, stored.seconds

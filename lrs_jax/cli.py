@@ -4,10 +4,11 @@ import argparse
 import json
 import signal
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
-from lrs_jax import graph_cli, graph_jobs, jobs
+from lrs_jax import graph_cli, graph_jobs, jobs, processes
 
 Run = Callable[[argparse.Namespace], int]
 
@@ -15,8 +16,11 @@ Run = Callable[[argparse.Namespace], int]
 def main(arguments: Sequence[str] | None = None) -> int:
   """Runs the command line; returns the exit status: 0, 1 on bad input, 130 on Ctrl-C."""
   options = _parser().parse_args(arguments)
-  before = signal.signal(signal.SIGTERM, _stop)
+  before = signal.getsignal(signal.SIGTERM)
   try:
+    if getattr(options, "coordinator", None) is not None:
+      processes.start(options.coordinator, options.num_processes, options.process_id)
+    signal.signal(signal.SIGTERM, _stop)  # after JAX's runtime has set its own
     return options.run(options)
   except (ValueError, OSError) as error:
     print(f"lrs-jax: error: {error}", file=sys.stderr)
@@ -58,11 +62,12 @@ def _parser() -> argparse.ArgumentParser:
         "street scenes; --data-dir holds leftImg8bit and gtFine; certifies validation images",
       ),
     ):
-      _add_image_options(
-        data.add_parser(name, help=text, formatter_class=argparse.ArgumentDefaultsHelpFormatter),
-        jobs.DEFAULTS[name],
-        run,
+      images = data.add_parser(
+        name, help=text, formatter_class=argparse.ArgumentDefaultsHelpFormatter
       )
+      _add_image_options(images, jobs.DEFAULTS[name], run)
+      if command is certify:
+        _add_run_options(images)
     for name, default in graph_jobs.DEFAULTS.items():
       graph = data.add_parser(
         name,
@@ -71,6 +76,17 @@ def _parser() -> argparse.ArgumentParser:
       )
       graph_cli.add_options(graph, default)
       graph.set_defaults(run=run_graph)
+  merge = commands.add_parser(
+    "merge",
+    help="add up samples that several machines counted with certify --sample-range, and certify",
+  )
+  merge.add_argument("paths", nargs="+", type=Path, metavar="PATH", help="folder, or .counts.npz")
+  merge.add_argument("--out", type=Path, required=True, help="folder for the results")
+  merge.add_argument(
+    "--model", type=Path, metavar="PATH", help="file of the network; else as found"
+  )
+  merge.add_argument("--data-dir", metavar="DIR", help="folder of the data, as of certify")
+  merge.set_defaults(run=_merge)
   verify = commands.add_parser(
     "verify", help="re-check stored certificates from their counts, without trusting a solver"
   )
@@ -219,17 +235,66 @@ def _add_image_options(parser: argparse.ArgumentParser, default: jobs.ImageJob, 
   parser.set_defaults(run=run, data=default.data)
 
 
+def _add_run_options(parser: argparse.ArgumentParser) -> None:
+  add = parser.add_argument_group("long runs and several machines").add_argument
+  add(
+    "--checkpoint-interval",
+    type=float,
+    default=10.0,
+    metavar="SECONDS",
+    help="of sampling that a kill may cost",
+  )
+  add(
+    "--sample-range",
+    type=_sample_range,
+    metavar="FIRST:END",
+    help="only count the samples FIRST, ..., END - 1 of --samples, for lrs-jax merge; the range "
+    "that starts at 0 comes with --selection-samples. Give all machines the same --model",
+  )
+  add(
+    "--coordinator",
+    metavar="HOST:PORT",
+    help="deal the images out to several processes that share --out: where process 0 listens, or "
+    "auto under Slurm, Open MPI, Kubernetes and on TPU pods",
+  )
+  add("--num-processes", type=int, metavar="P", help="with --coordinator HOST:PORT")
+  add("--process-id", type=int, metavar="I", help="of this process, from 0")
+
+
 def _job(options: argparse.Namespace) -> jobs.ImageJob:
   return jobs.ImageJob(**{name: getattr(options, name) for name in jobs.ImageJob._fields})
 
 
 def _certify(options: argparse.Namespace) -> int:
-  from lrs_jax import reports, runs
+  from lrs_jax import runs
 
-  summary = runs.certify_images(_job(options), options.out, options.model)
-  print(reports.table(summary))
-  print(f"\nresults in {options.out}: summary.json, curves.png, noise.png, and a folder per image")
+  job, interval = _job(options), options.checkpoint_interval
+  if options.sample_range is None:
+    _show(runs.certify_images(job, options.out, options.model, interval=interval), options.out)
+    return 0
+  first, end = options.sample_range
+  paths = runs.count_images(
+    job, options.out, options.model, first=first, end=end, interval=interval
+  )
+  print(f"counted samples {first} to {end - 1}: {len(paths)} files *.counts.npz in {options.out}")
   return 0
+
+
+def _merge(options: argparse.Namespace) -> int:
+  from lrs_jax import merging
+
+  _show(
+    merging.merge_images(options.paths, options.out, options.model, options.data_dir), options.out
+  )
+  return 0
+
+
+def _show(summary: Mapping[str, Any], out: Path) -> None:
+  from lrs_jax import reports
+
+  if processes.is_first():
+    print(reports.table(summary))
+    print(f"\nresults in {out}: summary.json, curves.png, noise.png, and a folder per image")
 
 
 def _train(options: argparse.Namespace) -> int:
@@ -250,7 +315,7 @@ def _verify(options: argparse.Namespace) -> int:
   paths = []
   for path in options.paths:
     found = sorted(path.rglob("*.npz")) if path.is_dir() else [path]
-    found = [file for file in found if file.parent.name != "models" and ".partial" not in file.name]
+    found = [file for file in found if _may_be_certificate(file)]
     if not found:
       raise ValueError(f"no certificates under {path}.")
     paths += found
@@ -273,6 +338,19 @@ def _card(options: argparse.Namespace) -> int:
   card = cards.of_file(options.path)
   print(json.dumps(card, indent=2) if options.json else cards.markdown(card), end="")
   return 0
+
+
+def _may_be_certificate(path: Path) -> bool:
+  """Not a network, not counts, and not what a killed process was writing."""
+  counts = path.name.endswith((".partial.npz", ".counts.npz"))
+  return path.parent.name != "models" and not counts and not path.name.startswith(".")
+
+
+def _sample_range(text: str) -> tuple[int, int]:
+  first, _, end = text.partition(":")
+  if not (first.isdigit() and end.isdigit()):
+    raise argparse.ArgumentTypeError(f"expected two numbers such as 0:5000, not {text!r}")
+  return int(first), int(end)
 
 
 def _pair(text: str) -> tuple[int, int]:

@@ -4,6 +4,7 @@ import hashlib
 import json
 import time
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -14,6 +15,7 @@ from tqdm import tqdm
 from lrs_jax import (
   cards,
   certificates,
+  checkpoints,
   graph_jobs,
   graph_plots,
   graph_records,
@@ -28,11 +30,11 @@ from lrs_jax.graph_jobs import GraphInput, GraphJob
 from lrs_jax.graph_records import GraphRecord
 from lrs_jax.graph_training import head_of
 from lrs_jax.noise import SmoothingDistribution
-from lrs_jax.runs import describe_devices, versions
+from lrs_jax.runs import describe_devices, partial_path, versions
 from lrs_jax.sparse_flips import ClassSums
 
 _PIECE = 500
-"""Samples between two checkpoints, per device."""
+"""Samples of a call, per device."""
 
 
 class Seconds(NamedTuple):
@@ -84,10 +86,12 @@ def certify_graph(job: GraphJob, out: Path, model: Path | None = None) -> dict[s
     start = time.perf_counter()
     record = certify(job, record, localized=name == "certificate")
     seconds = seconds._replace(certificates=time.perf_counter() - start)
-    graph_records.save(out / data.name / f"{name}.npz", record)
+    path = out / data.name / f"{name}.npz"
+    graph_records.save(path, record)
+    for part, facts in record.meta["samples"].items():
+      checkpoints.discard(partial_path(path, part), facts, facts["ranges"])
     if name == "certificate":
-      card = cards.of_record(record, {"device": describe_devices()})
-      cards.save(out / data.name, card)
+      cards.save(path.parent, cards.of_record(record, {"device": describe_devices()}))
     reports[name] = {**report(job, record), "network": clean, "seconds": seconds._asdict()}
   summary = {
     "job": plain(job),
@@ -142,27 +146,32 @@ def smooth(
     "plan": plan,
     "groups": groups,
   }
-  start = time.perf_counter()
-  sparse_flips.class_sums(key_selection, num_samples=0, **arguments)
-  compiled = time.perf_counter()
-  sums, sampling = [], 0.0
-  for part, part_key, total in (
-    ("selection", key_selection, job.selection_samples),
-    ("estimation", key_estimation, job.samples),
-  ):
-    checkpoint = out / data.name / f"{name}-{part}.partial.npz"
-    with tqdm(total=total, desc=f"{name}, {part}", unit="sample") as progress:
-      found, spent = _sample(
-        part_key,
-        total,
-        arguments,
-        checkpoint,
-        _fingerprint(part_key, digest, flips, data),
-        progress,
-      )
-    sums.append(found)
-    sampling += spent
-  seconds = Seconds(training, compiled - start, sampling)
+  counted = {
+    "selection": (key_selection, job.selection_samples),
+    "estimation": (key_estimation, job.samples),
+  }
+  samples = {
+    part: {**_manifest(part_key, digest, flips, data), "ranges": [[0, total]]}
+    for part, (part_key, total) in counted.items()
+  }
+  seconds = Seconds(training)
+  sums = _sampled_before(out / data.name / f"{name}.npz", samples)
+  if sums is None:
+    start = time.perf_counter()
+    sparse_flips.class_sums(key_selection, num_samples=0, **arguments)
+    seconds, sums = seconds._replace(compilation=time.perf_counter() - start), []
+    for part, (part_key, total) in counted.items():
+      with tqdm(total=total, desc=f"{name}, {part}", unit="sample") as progress:
+        found, spent = checkpoints.count_in_pieces(
+          partial(_class_sums, part_key, arguments),
+          [(0, total)],
+          partial_path(out / data.name / f"{name}.npz", part),
+          samples[part],
+          piece=_PIECE * jax.device_count(),
+          progress=progress.update,
+        )
+      sums.append(found)
+      seconds = seconds._replace(sampling=seconds.sampling + spent)
   base = graph_records.base_certificates(flips, groups, *sums, alpha=job.alpha, methods=job.scores)
   test = np.zeros(groups.size, bool)
   test[data.split.test] = True
@@ -182,53 +191,48 @@ def smooth(
     test=test,
     base=base,
     certified={},
-    meta=meta,
+    meta={**meta, "samples": samples},
   )
   return record, seconds, clean
 
 
-def _sample(
-  key: jax.Array,
-  num_samples: int,
-  arguments: Mapping[str, Any],
-  checkpoint: Path,
-  fingerprint: str,
-  progress: tqdm,
-) -> tuple[ClassSums, float]:
-  """Sums over the samples, and seconds, in pieces that are kept: an interrupted job goes on."""
-  done, sums, seconds = 0, None, 0.0
-  if checkpoint.exists():
-    stored = storage.load_arrays(checkpoint)
-    if str(stored["fingerprint"]) == fingerprint and int(stored["done"]) <= num_samples:
-      done, seconds = int(stored["done"]), float(stored["seconds"])
-      sums = ClassSums(*(stored[name] for name in ClassSums._fields))
-  piece = _PIECE * jax.device_count()
-  progress.update(done)
-  while done < num_samples or sums is None:
-    start, size = time.perf_counter(), min(piece, num_samples - done)
-    new = sparse_flips.class_sums(key, num_samples=size, first_sample=done, **arguments)
-    sums = new if sums is None else ClassSums(*map(np.add, sums, new))
-    done += size
-    seconds += time.perf_counter() - start
-    progress.update(size)
-    state = {"done": done, "seconds": seconds, "fingerprint": fingerprint}
-    arrays = {name: np.asarray(value) for name, value in state.items()}
-    storage.save_arrays(checkpoint, {**sums._asdict(), **arrays})
-  return sums, seconds
+def _class_sums(key: jax.Array, arguments: Mapping[str, Any], first: int, size: int) -> ClassSums:
+  return sparse_flips.class_sums(key, num_samples=size, first_sample=first, **arguments)
 
 
-def _fingerprint(
+def _manifest(
   key: jax.Array, model_digest: str, flips: SmoothingDistribution, data: GraphInput
-) -> str:
-  """Digest of all that decides a job's samples, so that only their like are added to them."""
-  digest = hashlib.sha256(f"{model_digest} {jax.default_backend()} {versions()['jax']}".encode())
-  graph = data.graph
-  for part in (
-    jax.random.key_data(key), *flips.scale, flips.cells, graph.attributes.indices,
-    graph.attributes.indptr, graph.adjacency.indices, graph.adjacency.indptr,
-  ):  # fmt: skip
-    digest.update(np.ascontiguousarray(part).tobytes())
+) -> dict[str, Any]:
+  """What decides samples, beside their numbers, so that only their like are added to them."""
+  attributes, adjacency = data.graph.attributes, data.graph.adjacency
+  return {
+    "model": model_digest,
+    "jax": versions()["jax"],
+    "device": jax.local_devices()[0].device_kind,
+    "key": jax.random.key_data(key).tolist(),
+    "flips": _digest(*flips.scale, flips.cells),
+    "attributes": _digest(attributes.indices, attributes.indptr),
+    "edges": _digest(adjacency.indices, adjacency.indptr),
+  }
+
+
+def _digest(*arrays: np.ndarray) -> str:
+  digest = hashlib.sha256()
+  for array in arrays:
+    digest.update(np.ascontiguousarray(array).tobytes())
   return digest.hexdigest()
+
+
+def _sampled_before(path: Path, samples: Mapping[str, Any]) -> list[ClassSums] | None:
+  """The sums of an earlier run, if it drew the same samples and its record can be read."""
+  if not path.exists():
+    return None
+  try:
+    record = graph_records.load(path)
+  except ValueError:
+    return None
+  same = record.meta.get("samples") == samples
+  return [record.selection, record.estimate] if same else None
 
 
 def certify(job: GraphJob, record: GraphRecord, *, localized: bool) -> GraphRecord:

@@ -160,6 +160,22 @@ def check(job: ImageJob) -> None:
     )
 
 
+def plain(job: ImageJob) -> dict[str, Any]:
+  """A job as it comes back from JSON, without the paths of a machine."""
+  return json.loads(json.dumps(job._replace(data_dir=None)._asdict()))
+
+
+def from_plain(fields: Mapping[str, Any]) -> ImageJob:
+  """The job that `plain` was given.
+
+  Example:
+    >>> from_plain(plain(ImageJob(size=(16, 24)))) == ImageJob(size=(16, 24))
+    True
+  """
+  tuples = {name: tuple(value) for name, value in fields.items() if isinstance(value, list)}
+  return ImageJob(**{**fields, **tuples})
+
+
 def flag(field: str) -> str:
   """The command line's name of a field."""
   return "--" + field.replace("_", "-")
@@ -271,7 +287,9 @@ def load_model(job: ImageJob, path: Path) -> tuple[Folded, str]:
   arrays = storage.load_arrays(path)
   if "meta" not in arrays:
     raise ValueError(f"{path} is not a network stored by lrs-jax train: it has no array `meta`.")
-  trained = storage.from_json_array(arrays.pop("meta"))["network"]
+  trained = storage.from_json_array(arrays.pop("meta")).get("network")
+  if trained is None:
+    raise ValueError(f"{path} holds no network for images.")
   for name, value in _network_fields(job).items():
     if trained.get(name) != value and name != "seed":
       raise ValueError(

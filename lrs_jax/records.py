@@ -1,6 +1,5 @@
 """A certified input on disk: all from the counts to the witnesses, and its re-check (host)."""
 
-import hashlib
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -120,7 +119,7 @@ def save(path: Path, record: Record) -> None:
   arrays["meta"] = storage.json_array(record.meta)
   for name, certificate in record.certified.items():
     arrays |= {f"{name}/{key}": part for key, part in collective.to_arrays(certificate).items()}
-  storage.save_arrays(path, {**arrays, "digest": np.asarray(_digest(arrays))})
+  storage.save_arrays(path, {**arrays, "digest": np.asarray(storage.digest(arrays))})
 
 
 def load(path: Path) -> Record:
@@ -131,7 +130,7 @@ def load(path: Path) -> Record:
   """
   arrays = storage.load_arrays(path)
   try:
-    if str(arrays.pop("digest")) != _digest(arrays):
+    if str(arrays.pop("digest")) != storage.digest(arrays):
       raise ValueError(f"{path} was changed after it was written: its digest does not fit.")
     stored: dict[str, Any] = {name: arrays[name] for name in _BASE}
     base = certificates.BaseCertificates(**stored)
@@ -219,12 +218,3 @@ def verify(record: Record, *, exact: bool = False) -> None:
       )
     except ValueError as error:
       raise ValueError(f"{name}: {error}") from None
-
-
-def _digest(arrays: Mapping[str, np.ndarray]) -> str:
-  """SHA-256 of names, types, shapes and bytes: shows damage; what is proven `verify` shows."""
-  digest = hashlib.sha256()
-  for name in sorted(arrays):
-    array = np.ascontiguousarray(arrays[name])
-    digest.update(f"{name} {array.dtype} {array.shape}".encode() + array.tobytes())
-  return digest.hexdigest()

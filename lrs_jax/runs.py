@@ -1,11 +1,10 @@
 """Whole jobs on images: train, sample, certify, compare with isotropic smoothing, report (host)."""
 
 import hashlib
-import json
 import math
 import platform
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from importlib import metadata
 from pathlib import Path
@@ -21,17 +20,22 @@ from lrs_jax import (
   jobs,
   noise,
   planning,
+  processes,
   records,
   reports,
   sampling,
   storage,
 )
+from lrs_jax.data.images import LabelledImages
 from lrs_jax.jobs import ImageJob
 from lrs_jax.models.folding import Folded
 from lrs_jax.records import Record
 
 _COMPARED = ("envelope", "lp", "naive")
 """Methods that every job reports beside the one it was asked for."""
+
+PARTS = ("selection", "estimation")
+"""The two sets of samples, in the order of their keys."""
 
 
 class Smoothed(NamedTuple):
@@ -44,6 +48,29 @@ class Smoothed(NamedTuple):
   windows: sampling.Windows | None
 
 
+class Setting(NamedTuple):
+  """What the inputs of a job have in common."""
+
+  job: ImageJob
+  test: LabelledImages
+  params: Folded
+  smoothings: tuple[Smoothed, ...]  # localized, isotropic
+  common: Mapping[str, Any]  # configuration, digest of the network, versions
+  training_seconds: float
+
+
+class Task(NamedTuple):
+  """One image under one smoothing."""
+
+  number: int  # of the image
+  name: str
+  image: np.ndarray
+  labels: np.ndarray
+  smoothed: Smoothed
+  key: jax.Array
+  path: Path  # of the certificate
+
+
 class Times(NamedTuple):
   """Seconds; sampling is without compilation."""
 
@@ -53,27 +80,127 @@ class Times(NamedTuple):
   certificates: float
 
 
-def certify_images(job: ImageJob, out: Path, model: Path | None = None) -> dict[str, Any]:
+def certify_images(
+  job: ImageJob, out: Path, model: Path | None = None, *, interval: float = 10.0
+) -> dict[str, Any]:
   """Runs a whole job and leaves its results under `out`.
 
   Writes `summary.json`, `curves.png`, `noise.png` and, per image, `certificate.npz` (localized)
   with its card, `isotropic.npz` (baseline) and `image.png`. An image that was already certified by
-  the same job, network and versions is not done again.
+  the same job, network and versions is not done again. Where JAX runs in several processes, all
+  call this: they share the folder `out`, the images are dealt out to them, and the first writes
+  what concerns all.
 
   Args:
     job: the configuration.
     out: folder for the results.
     model: file of the network, trained there if it does not exist; found under `out` if None.
+    interval: seconds of sampling that a kill may cost.
 
   Returns:
     What `summary.json` holds.
 
   Raises:
     ValueError: configuration, data or files that cannot be used, before anything is written.
+    OSError: `out` cannot be written.
   """
+  setting = prepare(job, out, model)
+  tasks = make_tasks(setting, out)
+  mine = [task for task in tasks if processes.mine(task.number)]
+  metas = {task.path: {**facts(setting, task), "ranges": [[0, job.samples]]} for task in tasks}
+  radii = job_radii(job, setting.smoothings)
+  times = Times(setting.training_seconds, 0.0, 0.0, 0.0)
+  done: dict[Path, Record] = {}
+  with _progress(len(mine) * (job.samples + job.selection_samples)) as progress:
+    for task in mine:
+      record = already_done(task, radii, metas[task.path])
+      if record is None:
+        start = time.perf_counter()
+        count = _counter(setting, task)
+        compiled = time.perf_counter() - start
+        (selection, selecting), (estimation, estimating) = (
+          _count(
+            setting, task, count, part, (0, end), partial_path(task.path, part), progress, interval
+          )
+          for part, end in (("selection", job.selection_samples), ("estimation", job.samples))
+        )
+        start = time.perf_counter()
+        record = certify_task(setting, task, radii, selection, estimation, metas[task.path])
+        certifying = time.perf_counter() - start
+        times = Times(*np.add(times, (0.0, compiled, selecting + estimating, certifying)).tolist())
+      else:
+        progress.update(job.samples + job.selection_samples)
+      done[task.path] = record
+      for part, end in (("selection", job.selection_samples), ("estimation", job.samples)):
+        path = partial_path(task.path, part)
+        checkpoints.discard(path, manifest(setting, task, part), [(0, end)])
+  processes.wait_for_all("certificates")
+  for task in tasks:
+    record = done.get(task.path) or already_done(task, radii, metas[task.path])
+    if record is None:
+      raise ValueError(f"{task.path} is missing: all processes must see the same folder {out}.")
+    done[task.path] = record
+  return finish(setting, tasks, done, times, out)
+
+
+def count_images(
+  job: ImageJob,
+  out: Path,
+  model: Path | None = None,
+  *,
+  first: int,
+  end: int,
+  interval: float = 10.0,
+) -> list[Path]:
+  """Counts one machine's share of a job's samples, without certifying anything.
+
+  Machines that count other samples of the same job need not know of each other: the noise of
+  sample i follows from the seed and i. `merging.merge_images` adds up what they leave. The share
+  that holds sample 0 also has the samples that select labels.
+
+  Args:
+    job: the configuration of the whole job.
+    out: folder for the counts, one file `*.counts.npz` per image, smoothing and set of samples.
+    model: file of the network, the same on all machines; trained if it does not exist.
+    first: the first sample of this share.
+    end: one past its last.
+    interval: seconds of sampling that a kill may cost.
+
+  Returns:
+    The files.
+
+  Raises:
+    ValueError: configuration, data or files that cannot be used, before anything is written.
+    OSError: `out` cannot be written.
+  """
+  if not 0 <= first < end <= job.samples:
+    raise ValueError(
+      f"--sample-range must lie in 0:{job.samples}, which is --samples, and not be empty, "
+      f"but it is {first}:{end}."
+    )
+  setting = prepare(job, out, model)
+  mine = [task for task in make_tasks(setting, out) if processes.mine(task.number)]
+  parts = {"estimation": (first, end)}
+  if first == 0:
+    parts = {"selection": (0, job.selection_samples), **parts}
+  paths = []
+  with _progress(len(mine) * checkpoints.num_samples(list(parts.values()))) as progress:
+    for task in mine:
+      count = _counter(setting, task)
+      for part, bounds in parts.items():
+        stem = f"{task.path.stem}-{part}-{bounds[0]}-{bounds[1]}"
+        paths.append(task.path.with_name(f"{stem}.counts.npz"))
+        _count(setting, task, count, part, bounds, paths[-1], progress, interval)
+  processes.wait_for_all("counts")
+  return paths
+
+
+def prepare(job: ImageJob, out: Path, model: Path | None) -> Setting:
+  """Checks a job and loads what it needs, its network first trained if there is none."""
   jobs.check(job)
   test = jobs.load_images(job, "test", job.images)
   num_outputs = math.prod(job.size)
+  groups = jobs.output_groups(job)
   localized_noise, isotropic_noise = jobs.localized_noise(job), jobs.isotropic_noise(job)
   plan = planning.samples_needed(isotropic_noise, 0, num_outputs=num_outputs, alpha=job.alpha)
   if job.samples < plan.num_samples:
@@ -81,58 +208,41 @@ def certify_images(job: ImageJob, out: Path, model: Path | None = None) -> dict[
       f"--samples {job.samples} cannot certify any of {num_outputs} pixels at --alpha {job.alpha}: "
       f"at least {plan.num_samples[0]:.0f} samples are needed."
     )
-  training_seconds, params, digest = obtain_model(job, out, model)
-  out.mkdir(parents=True, exist_ok=True)  # better refused now than after sampling
+  if not processes.is_first():
+    processes.wait_for_all("network")
+  seconds, params, digest = obtain_model(job, out, model)
+  if processes.is_first():
+    processes.wait_for_all("network")
   localized = Smoothed(
     "certificate",
     localized_noise,
-    jobs.output_groups(job).reshape(-1),
+    groups.reshape(-1),
     tuple(dict.fromkeys((job.method, *_COMPARED))),
-    jobs.network_windows(job, jobs.output_groups(job)),
+    jobs.network_windows(job, groups),
   )
   isotropic = Smoothed(
     "isotropic", isotropic_noise, np.zeros(num_outputs, np.int32), ("envelope",), None
   )
-  radii = job_radii(job, (localized, isotropic))
-  common = {"job": _plain(job), "model": digest, "versions": versions()}
-  key = jax.random.key(job.seed)
-  results: dict[str, list[Record]] = {localized.name: [], isotropic.name: []}
-  times = Times(training_seconds, 0.0, 0.0, 0.0)
-  total = len(test.names) * len(results) * (job.samples + job.selection_samples)
-  with (
-    jax.default_matmul_precision(job.precision),
-    tqdm(total=total, desc="sampling", unit="sample", mininterval=0.5) as progress,
-  ):
-    for i, name in enumerate(test.names):
-      for j, smoothed in enumerate((localized, isotropic)):
-        path = out / name / f"{smoothed.name}.npz"
-        meta = {**common, "input": hashlib.sha256(test.images[i].tobytes()).hexdigest()}
-        record = _already_done(path, meta, smoothed, radii)
-        if record is None:
-          record, times = _certify_one(
-            jax.random.fold_in(jax.random.fold_in(key, i), j), job, params,
-            test.images[i], test.labels[i], smoothed, radii, meta, times, progress, path,
-          )  # fmt: skip
-        else:
-          progress.update(job.samples + job.selection_samples)
-        results[smoothed.name].append(record)
-  apply = jobs.NETWORKS[job.network].apply
-  clean = np.asarray(jax.jit(jax.vmap(lambda x: apply(params, x).argmax(axis=-1)))(test.images))
-  summary = {
-    **common,
-    "device": describe_devices(),
-    "images": list(test.names),
-    "seconds": times._asdict(),
-    "base_model": reports.quality(test, clean.reshape(len(test.names), -1)),
-    "localized": reports.report(test, results["certificate"]),
-    "isotropic": reports.report(test, results["isotropic"]),
-    "radii": radii.tolist(),
-  }
-  storage.save_json(out / "summary.json", summary)
-  for name, record in zip(test.names, results[localized.name], strict=True):
-    cards.save(out / name, cards.of_record(record, {"device": summary["device"]}))
-  reports.draw(job, test, localized.distribution, results["certificate"], summary, out)
-  return summary
+  common = {"job": jobs.plain(job), "model": digest, "versions": versions()}
+  return Setting(job, test, params, (localized, isotropic), common, seconds)
+
+
+def make_tasks(setting: Setting, out: Path) -> list[Task]:
+  """Every image under every smoothing, in the order in which a job does them."""
+  test, key = setting.test, jax.random.key(setting.job.seed)
+  return [
+    Task(
+      i,
+      name,
+      test.images[i],
+      test.labels[i],
+      smoothed,
+      jax.random.fold_in(jax.random.fold_in(key, i), j),
+      out / name / f"{smoothed.name}.npz",
+    )
+    for i, name in enumerate(test.names)
+    for j, smoothed in enumerate(setting.smoothings)
+  ]
 
 
 def obtain_model(job: ImageJob, out: Path, path: Path | None) -> tuple[float, Any, str]:
@@ -173,76 +283,143 @@ def job_radii(job: ImageJob, smoothings: tuple[Smoothed, ...]) -> np.ndarray:
   return np.linspace(0, float(f"{farthest * 1.005:.3g}"), 41)
 
 
-def _certify_one(
-  key: jax.Array,
-  job: ImageJob,
-  params: Folded,
-  image: np.ndarray,
-  labels: np.ndarray,
-  smoothed: Smoothed,
+def certify_task(
+  setting: Setting,
+  task: Task,
   radii: np.ndarray,
+  selection: np.ndarray,
+  estimation: np.ndarray,
   meta: Mapping[str, Any],
-  times: Times,
-  progress: tqdm,
-  path: Path,
-) -> tuple[Record, Times]:
-  key_selection, key_estimation = jax.random.split(key)
-  num_classes = params["logits"][1].shape[0]
-  count = partial(
-    sampling.vote_counts,
-    apply=jobs.NETWORKS[job.network].apply,
-    params=params,
-    x=image,
-    noise=smoothed.distribution,
-    groups=smoothed.groups,
-    num_classes=num_classes,
-    windows=smoothed.windows,
-  )
-  start = time.perf_counter()
-  jax.block_until_ready(count(key_selection, num_samples=0))  # compiles; every piece reuses it
-  compiled = time.perf_counter()
-
-  def sample(part: str, key: jax.Array, num_samples: int) -> tuple[np.ndarray, float]:
-    return checkpoints.count_in_pieces(
-      lambda first, size: count(key, num_samples=size, first_sample=first),
-      num_samples,
-      partial_path(path, part),
-      {**meta, "part": part, "chunk_size": sampling.default_chunk_size(image.size)},
-      piece=256 * jax.device_count(),
-      progress=progress.update,
-    )
-
-  selection_counts, selecting = sample("selection", key_selection, job.selection_samples)
-  counts, estimating = sample("estimation", key_estimation, job.samples)
-  certifying = time.perf_counter()
+) -> Record:
+  """Certifies an image from its counts, and stores the certificate."""
+  job, smoothed, num_classes = setting.job, task.smoothed, len(setting.test.classes)
   special: dict[str, dict[str, Any]] = {"lp": {"bins": job.bins}, "milp": {"gap": job.gap}}
-  options = {
-    method: {"time_limit": job.time_limit, **special.get(method, {})} for method in smoothed.methods
-  }
-  truth = np.where(labels < num_classes, labels, num_classes).reshape(-1)
   record = records.make_record(
     smoothed.distribution,
     smoothed.groups,
-    selection_counts,
-    counts,
+    selection,
+    estimation,
     job.alpha,
-    truth,
+    np.where(task.labels < num_classes, task.labels, num_classes).reshape(-1),
     radii,
-    options,
+    {
+      method: {"time_limit": job.time_limit, **special.get(method, {})}
+      for method in smoothed.methods
+    },
     meta,
   )
   if any("interrupted" in certificate.status for certificate in record.certified.values()):
     raise KeyboardInterrupt  # a weaker certificate than asked for: the samples are kept, it is not
-  records.save(path, record)
-  for part in ("selection", "estimation"):
-    partial_path(path, part).unlink(missing_ok=True)
-  done = time.perf_counter()
-  times = times._replace(
-    compilation=times.compilation + compiled - start,
-    sampling=times.sampling + selecting + estimating,
-    certificates=times.certificates + done - certifying,
+  records.save(task.path, record)
+  return record
+
+
+def finish(
+  setting: Setting, tasks: Sequence[Task], done: Mapping[Path, Record], times: Times, out: Path
+) -> dict[str, Any]:
+  """Reports on a job's certificates, by their paths, and writes summary and figures."""
+  job, test, (localized, isotropic) = setting.job, setting.test, setting.smoothings
+  results = {
+    smoothed.name: [done[task.path] for task in tasks if task.smoothed.name == smoothed.name]
+    for smoothed in setting.smoothings
+  }
+  with jax.default_matmul_precision(job.precision):
+    apply = jobs.NETWORKS[job.network].apply
+    predict = jax.jit(jax.vmap(lambda x: apply(setting.params, x).argmax(axis=-1)))
+    clean = np.asarray(predict(test.images)).reshape(len(test.names), -1)
+  summary = {
+    **setting.common,
+    "device": describe_devices(),
+    "images": list(test.names),
+    "ranges": done[tasks[0].path].meta["ranges"],
+    "seconds": times._asdict(),
+    "base_model": reports.quality(test, clean),
+    "localized": reports.report(test, results[localized.name]),
+    "isotropic": reports.report(test, results[isotropic.name]),
+    "radii": done[tasks[0].path].radii.tolist(),
+  }
+  if processes.is_first():
+    storage.save_json(out / "summary.json", summary)
+    for name, record in zip(test.names, results[localized.name], strict=True):
+      cards.save(out / name, cards.of_record(record, {"device": record.meta["device"]}))
+    reports.draw(job, test, localized.distribution, results[localized.name], summary, out)
+  processes.wait_for_all("summary")
+  return summary
+
+
+def _counter(setting: Setting, task: Task) -> Callable[..., jax.Array]:
+  """(key, num_samples, first_sample) -> votes of a task, compiled: every piece reuses it."""
+  count = partial(
+    sampling.vote_counts,
+    apply=jobs.NETWORKS[setting.job.network].apply,
+    params=setting.params,
+    x=task.image,
+    noise=task.smoothed.distribution,
+    groups=task.smoothed.groups,
+    num_classes=len(setting.test.classes),
+    windows=task.smoothed.windows,
+    mesh=processes.local_mesh(),
   )
-  return record, times
+  with jax.default_matmul_precision(setting.job.precision):
+    jax.block_until_ready(count(task.key, num_samples=0))
+  return count
+
+
+def _count(
+  setting: Setting,
+  task: Task,
+  count: Callable[..., jax.Array],
+  part: str,
+  bounds: tuple[int, int],
+  path: Path,
+  progress: tqdm,
+  interval: float,
+) -> tuple[np.ndarray, float]:
+  """Votes of some of a task's selection or estimation samples, and the seconds that they took."""
+  key = jax.random.split(task.key)[PARTS.index(part)]
+  with jax.default_matmul_precision(setting.job.precision):
+    return checkpoints.count_in_pieces(
+      lambda first, size: count(key, num_samples=size, first_sample=first),
+      [bounds],
+      path,
+      manifest(setting, task, part),
+      piece=256 * jax.local_device_count(),
+      progress=progress.update,
+      interval=interval,
+    )
+
+
+def manifest(setting: Setting, task: Task, part: str) -> dict[str, Any]:
+  """What tells a task's selection or estimation samples from all others, beside their numbers."""
+  return {
+    **facts(setting, task),
+    "image": task.name,
+    "smoothing": task.smoothed.name,
+    "noise": _digest(task.smoothed.distribution),
+    "key": jax.random.key_data(jax.random.split(task.key)[PARTS.index(part)]).tolist(),
+    "part": part,
+  }
+
+
+def facts(setting: Setting, task: Task) -> dict[str, Any]:
+  """What a certificate says about where its counts come from, beside the samples' numbers."""
+  return {
+    **setting.common,
+    "input": hashlib.sha256(task.image.tobytes()).hexdigest(),
+    "chunk_size": sampling.default_chunk_size(task.image.size),
+    "device": jax.local_devices()[0].device_kind,
+  }
+
+
+def _digest(distribution: noise.SmoothingDistribution) -> str:
+  digest = hashlib.sha256(distribution.family.encode())
+  for part in (*jax.tree.leaves(distribution.scale), distribution.cells):
+    digest.update(np.ascontiguousarray(part).tobytes())
+  return digest.hexdigest()
+
+
+def _progress(total: int) -> tqdm:
+  return tqdm(total=total, desc="sampling", unit="sample", disable=not processes.is_first())
 
 
 def partial_path(path: Path, part: str) -> Path:
@@ -250,20 +427,21 @@ def partial_path(path: Path, part: str) -> Path:
   return path.with_name(f"{path.stem}-{part}.partial.npz")
 
 
-def _already_done(
-  path: Path, meta: Mapping[str, Any], smoothed: Smoothed, radii: np.ndarray
-) -> Record | None:
-  """The record of an earlier run of the same job, if it is there and can be believed."""
-  if not path.exists():
+def already_done(task: Task, radii: np.ndarray, meta: Mapping[str, Any]) -> Record | None:
+  """The record of an earlier run of the same job, if it is there and can be believed.
+
+  The device may be another: what was certified elsewhere is not done again here.
+  """
+  if not task.path.exists():
     return None
   try:
-    record = records.load(path)
+    record = records.load(task.path)
     records.verify(record)
   except ValueError:
     return None
-  distribution = smoothed.distribution
+  distribution = task.smoothed.distribution
   same = (
-    record.meta == meta
+    set(checkpoints.differences(record.meta, meta)) <= {"device"}
     and record.family == distribution.family
     and np.array_equal(record.scales[0], distribution.scale)
     and np.array_equal(record.cells, distribution.cells)
@@ -288,8 +466,3 @@ def describe_devices() -> str:
   """The devices that samples are spread over, such as "1 x cpu"."""
   devices = jax.devices()
   return f"{len(devices)} x {devices[0].device_kind}"
-
-
-def _plain(job: ImageJob) -> dict[str, Any]:
-  """A job as it comes back from JSON, without the paths of a machine."""
-  return json.loads(json.dumps(job._replace(data_dir=None)._asdict()))

@@ -1,9 +1,9 @@
 """Files: arrays and JSON, written whole or not at all (host)."""
 
+import contextlib
+import hashlib
 import json
 import os
-import zipfile
-import zlib
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -14,18 +14,35 @@ import numpy as np
 def write_whole(path: Path, write: Callable[[Path], None]) -> None:
   """Lets `write` fill a temporary file beside `path`, then renames it: whole, or not there.
 
+  A process that is killed meanwhile may leave the temporary file, whose name starts with a dot.
+
   Args:
     path: the file to make; its folder is made too.
     write: writes to the path that it is given, which has the same suffix.
+
+  Raises:
+    OSError: the folder or the file cannot be written, such as for want of space; an older file is
+      as it was.
   """
-  path.parent.mkdir(parents=True, exist_ok=True)
   partial = path.with_name(f".{path.stem}-{os.getpid()}{path.suffix}")
   try:
+    path.parent.mkdir(parents=True, exist_ok=True)
     write(partial)
+    with partial.open("r+b") as file:
+      os.fsync(file.fileno())  # or a power failure may leave the new name with old content
     os.replace(partial, path)
+  except OSError as error:
+    _remove(partial)
+    older = "; the older file is unchanged" if os.path.exists(path) else ""
+    raise OSError(error.errno, f"cannot write {path}: {error.strerror or error}{older}") from error
   except BaseException:
-    partial.unlink(missing_ok=True)
+    _remove(partial)
     raise
+
+
+def _remove(path: Path) -> None:
+  with contextlib.suppress(OSError):  # the error that led here is the one to tell
+    path.unlink(missing_ok=True)
 
 
 def save_arrays(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
@@ -48,8 +65,17 @@ def load_arrays(path: Path) -> dict[str, np.ndarray]:
       if isinstance(archive, np.ndarray):
         raise ValueError("it holds one array, not an archive of arrays")
       return {name: archive[name] for name in archive.files}
-  except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+  except Exception as error:  # a damaged archive may raise anything, such as NotImplementedError
     raise ValueError(f"cannot read {path}: {error}") from error
+
+
+def digest(arrays: Mapping[str, np.ndarray]) -> str:
+  """SHA-256 of names, types, shapes and bytes: it shows damage, not intent."""
+  digest = hashlib.sha256()
+  for name in sorted(arrays):
+    array = np.ascontiguousarray(arrays[name])
+    digest.update(f"{name} {array.dtype} {array.shape}".encode() + array.tobytes())
+  return digest.hexdigest()
 
 
 def save_json(path: Path, value: Any) -> None:

@@ -9,6 +9,7 @@ import pytest
 from scipy import sparse
 
 from lrs_jax import (
+  checkpoints,
   graph_cli,
   graph_jobs,
   graph_records,
@@ -159,8 +160,8 @@ def test_interrupted_sampling_goes_on_with_the_same_samples(done, toy, monkeypat
   whole, pieces = sparse_flips.class_sums, []
 
   def stops(*args, num_samples, **options):
-    pieces.append(num_samples)
-    if len(pieces) == 4:
+    pieces.extend([num_samples] * (num_samples > 0))
+    if len(pieces) == 3:
       raise KeyboardInterrupt
     return whole(*args, num_samples=num_samples, **options)
 
@@ -169,8 +170,14 @@ def test_interrupted_sampling_goes_on_with_the_same_samples(done, toy, monkeypat
   monkeypatch.setattr(sparse_flips, "class_sums", stops)
   with pytest.raises(KeyboardInterrupt):
     graph_runs.certify_graph(job, tmp_path / "a", model)
-  assert pieces == [0, 100, 160, 160]
+  assert pieces == [100, 160, 160]
   monkeypatch.setattr(sparse_flips, "class_sums", whole)
+  kept = tmp_path / "a" / "toy" / "certificate-estimation.partial.npz"
+  assert checkpoints.load(kept).done == 160
+  before = kept.read_bytes()
+  with pytest.raises(ValueError, match="holds samples of another job, which differs in ranges"):
+    graph_runs.certify_graph(job._replace(samples=500), tmp_path / "a", model)
+  assert kept.read_bytes() == before
   graph_runs.certify_graph(job, tmp_path / "a", model)
   graph_runs.certify_graph(job, tmp_path / "b", model)
   resumed, straight = (
@@ -178,6 +185,7 @@ def test_interrupted_sampling_goes_on_with_the_same_samples(done, toy, monkeypat
   )
   for part in ("selection", "estimate"):
     jax.tree.map(np.testing.assert_array_equal, getattr(resumed, part), getattr(straight, part))
+  assert not list(tmp_path.rglob("*.partial.npz"))
 
 
 def test_several_jobs_are_compared(done, tmp_path):

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from lrs_jax import collective, noise, records
+from lrs_jax import collective, noise, records, storage
 
 GROUPS = np.array([0, 0, 0, 1, 1, 1])
 TRUTH = np.array([0, 0, 1, 1, 2, 0])  # the fifth is void, two classes
@@ -136,6 +136,6 @@ def test_a_certificate_against_a_weaker_adversary_is_refused(record, restriction
 
 
 def test_no_record_is_one_clear_error(tmp_path):
-  np.savez(tmp_path / "other.npz", digest=np.asarray(records._digest({})))
+  np.savez(tmp_path / "other.npz", digest=np.asarray(storage.digest({})))
   with pytest.raises(ValueError, match="is not a certificate of lrs-jax"):
     records.load(tmp_path / "other.npz")

@@ -1,0 +1,106 @@
+"""Two processes on loopback, through JAX's own runtime: the same counts as in one."""
+
+import json
+import os
+import re
+import socket
+import subprocess
+import sys
+
+import jax
+import numpy as np
+import pytest
+
+from lrs_jax import processes, records
+from lrs_jax.cli import main
+from tests import two_processes
+from tests.test_cli import TOY
+
+JOB = ("certify", "scenes", *TOY, "--images", "3", "--budgets", "0,0.03", "--isotropic-std", "0.2")
+
+
+def run_two(out, *, timeout=300):
+  """Runs `tests.two_processes` as processes 0 and 1 with two devices each."""
+  with socket.socket() as found:
+    found.bind(("127.0.0.1", 0))
+    coordinator = f"127.0.0.1:{found.getsockname()[1]}"
+  environment = {**os.environ, "XLA_FLAGS": "--xla_force_host_platform_device_count=2"}
+  where = ("--out", str(out), "--coordinator", coordinator, "--num-processes", "2")
+  running = [
+    subprocess.Popen(
+      [sys.executable, "-m", "tests.two_processes", *JOB, *where, "--process-id", str(i)],
+      env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )
+    for i in range(2)
+  ]  # fmt: skip
+  try:
+    return [(*process.communicate(timeout=timeout), process.returncode) for process in running]
+  finally:
+    for process in running:
+      process.kill()
+
+
+@pytest.fixture(scope="module")
+def pair(tmp_path_factory):
+  out = tmp_path_factory.mktemp("pair")
+  ended = run_two(out)
+  for _, error, status in ended:
+    assert status == 0, error
+  return out, ended
+
+
+def test_samples_over_a_mesh_of_two_processes_are_those_of_one(pair):
+  """Votes, scores and sums of a graph's classes, on each process."""
+  out = pair[0]
+  expected = two_processes.counts()
+  assert len(expected) == 5
+  for i in range(2):
+    with np.load(out / f"process-{i}.npz") as found:
+      assert found["devices"].tolist() == [2, 4]
+      for name, values in expected.items():
+        np.testing.assert_array_equal(found[name], values, err_msg=name)
+
+
+def test_images_dealt_to_two_processes_are_those_of_one(pair, tmp_path):
+  out = pair[0]
+  assert main([*JOB, "--out", str(tmp_path), "--model", str(next((out / "models").iterdir()))]) == 0
+  summaries = [json.loads((folder / "summary.json").read_text()) for folder in (out, tmp_path)]
+  for summary in summaries:
+    summary.pop("seconds")
+    summary.pop("device")
+  assert summaries[0] == summaries[1]
+  for i in range(3):
+    for name in ("certificate", "isotropic"):
+      one, other = (records.load(f / f"scene-00{i}" / f"{name}.npz") for f in (out, tmp_path))
+      np.testing.assert_array_equal(one.counts, other.counts)
+      np.testing.assert_array_equal(one.selection_counts, other.selection_counts)
+      assert one.meta == other.meta
+  assert not list(out.rglob("*.partial.npz"))
+
+
+def test_the_first_process_alone_reports(pair):
+  (first, second) = (ended[0] for ended in pair[1])
+  assert "localized, envelope" in first
+  assert second == ""
+  assert "sampling:" in pair[1][0][1]
+  assert "sampling:" not in pair[1][1][1]
+
+
+def test_one_process_is_the_first_and_has_everything():
+  assert processes.is_first()
+  assert all(processes.mine(i) for i in range(5))
+  assert processes.local_mesh().size == jax.device_count()
+  processes.wait_for_all("nobody else")
+
+
+@pytest.mark.parametrize(
+  ("options", "message"),
+  [
+    (("localhost:1",), "--coordinator localhost:1 needs --num-processes and --process-id"),
+    (("localhost:1", "--num-processes", "2", "--process-id", "2"), r"--process-id must lie in \[0"),
+    (("auto", "--num-processes", "2"), "--coordinator auto finds --num-processes"),
+  ],
+)
+def test_processes_that_do_not_fit(options, message, tmp_path, capsys):
+  assert main([*JOB, "--out", str(tmp_path / "o"), "--coordinator", *options]) == 1
+  assert re.search(message, capsys.readouterr().err)
