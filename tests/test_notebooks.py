@@ -10,10 +10,11 @@ from nbclient import NotebookClient
 ROOT = Path(__file__).parent.parent
 TOY = {
   "01_segmentation": "SIZE, GRID = (16, 24), (2, 2)\n"
-  "STEPS, WIDTH, SELECTION, SAMPLES = 3, 2, 10, 40",
+  "STEPS, WIDTH, DEPTH, SELECTION, SAMPLES = 3, 2, 1, 10, 40",
   "02_graphs": "GRAPH_FILE = None\nNODES, ATTRIBUTES = 200, 40\n"
   "STEPS, SELECTION, SAMPLES = 20, 20, 60\nCLUSTERS, MOST = 3, 2",
-  "03_throughput": "SIZE, GRID, WIDTH = (16, 24), (2, 2), 2\nSAMPLES, CHUNKS = 4, (1, 2)",
+  "03_throughput": "SIZE, GRID = (16, 24), (2, 2)\n"
+  "WIDTH, DEPTH = 2, 1\nSAMPLES, CHUNKS = 4, (1, 2)",
   "04_understanding": "SIZE, GRID = (12, 18), (1, 2)\nSAMPLES = 200",
 }
 NOTEBOOKS = sorted((ROOT / "colab").glob("*.ipynb"))
