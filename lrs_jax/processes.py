@@ -6,7 +6,6 @@ Without `start` there is one process, and all of this holds trivially.
 from typing import Any
 
 import jax
-from jax._src import distributed
 from jax.sharding import Mesh
 
 
@@ -62,6 +61,8 @@ def wait_for_all(what: str) -> None:
     what: name of the meeting; each can take place once.
   """
   if jax.process_count() > 1:
+    from jax._src import distributed
+
     client: Any = distributed.global_state.client
     client.wait_at_barrier(what, timeout_in_ms=_A_MONTH)
 
