@@ -2,54 +2,28 @@ r"""The U-Net as it is certified: BatchNorm folded into the convolutions, whole 
 
 At inference BatchNorm is an affine map, so that convolution and norm are one convolution:
 :math:`\gamma (k * x - \mu) / \sqrt{v + \epsilon} + \beta = k' * x + b'`. Every function here is one
-of plain arrays, for one image. A window of the logits needs the encoder on the whole image, but the
-decoder only on the window and its receptive field, which makes most of the work unnecessary.
+of plain arrays, for one image. A window of the logits needs the decoder on the window alone, and
+the encoder on its receptive field, which makes most of the work unnecessary.
 """
 
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
 
-Folded = Mapping[str, tuple[jax.Array, jax.Array]]
-"""Kernel [h, w, in, out] and bias [out] of every convolution, by its name in `UNet`."""
+from lrs_jax.models.folding import Folded, convolve, fold
 
-_EPSILON = 1e-5  # Flax's BatchNorm
-
-
-def fold(variables: Any) -> dict[str, tuple[jax.Array, jax.Array]]:
-  """Folds the BatchNorm of a trained `UNet` into its convolutions.
-
-  Args:
-    variables: of `UNet.apply`: {"params": ..., "batch_stats": ...}.
-
-  Returns:
-    `Folded`, for `apply` and `window`.
-  """
-  params, statistics = variables["params"], variables["batch_stats"]
-  folded = {}
-  for name, layer in params.items():
-    if "_norm_" in name:
-      continue
-    if "bias" in layer:
-      folded[name] = layer["kernel"], layer["bias"]
-      continue
-    norm = name.replace("_conv_", "_norm_")
-    gain = params[norm]["scale"] * jax.lax.rsqrt(statistics[norm]["var"] + _EPSILON)
-    bias = params[norm]["bias"] - statistics[norm]["mean"] * gain
-    folded[name] = layer["kernel"] * gain[None, None, None], bias
-  return folded
+__all__ = ["Folded", "alignment", "apply", "fold", "window"]
 
 
 def apply(params: Folded, x: jax.Array) -> jax.Array:
   """Logits [H, W, K] of an image [H, W, channels]: equal to `UNet.apply` up to rounding."""
   skips, x = _encode(params, x)
   for level, skip in reversed(list(enumerate(skips))):
-    x = _upsample(_convolve(params[f"up_{level}"], x, "SAME"))
+    x = _upsample(convolve(params[f"up_{level}"], x, "SAME"))
     x = jnp.concatenate([x[: skip.shape[0], : skip.shape[1]], skip], axis=-1)
     x = _block(params, f"up_{level}", x)
-  return _convolve(params["logits"], x, "SAME")
+  return convolve(params["logits"], x, "SAME")
 
 
 def window(size: tuple[int, int]) -> Callable[[Folded, jax.Array, jax.Array], jax.Array]:
@@ -81,17 +55,17 @@ def window(size: tuple[int, int]) -> Callable[[Folded, jax.Array, jax.Array], ja
     x = _cut(bottom, start, size, depth, margins[-1], depth)
     for level, skip in reversed(list(enumerate(skips))):
       margin = margins[level] + 2
-      x = _upsample(_convolve(params[f"up_{level}"], x, "VALID"))
+      x = _upsample(convolve(params[f"up_{level}"], x, "VALID"))
       surplus = 2 * margins[level + 1] - margin
       rows, columns = (_at(n, level) + 2 * margin for n in size)
       x = x[surplus : surplus + rows, surplus : surplus + columns]
       first = (start >> level) - margin
       x = jnp.where(_inside(first, x, skip), x, 0)
       x = jnp.concatenate([x, _cut(skip, start, size, level, margin, depth)], axis=-1)
-      x = jax.nn.relu(_convolve(params[f"up_{level}_conv_0"], x, "VALID"))
+      x = jax.nn.relu(convolve(params[f"up_{level}_conv_0"], x, "VALID"))
       x = jnp.where(_inside(first + 1, x, skip), x, 0)
-      x = jax.nn.relu(_convolve(params[f"up_{level}_conv_1"], x, "VALID"))
-    return _convolve(params["logits"], x, "VALID")
+      x = jax.nn.relu(convolve(params[f"up_{level}_conv_1"], x, "VALID"))
+    return convolve(params["logits"], x, "VALID")
 
   return apply_window
 
@@ -118,16 +92,8 @@ def _encode(params: Folded, x: jax.Array) -> tuple[list[jax.Array], jax.Array]:
 
 def _block(params: Folded, name: str, x: jax.Array) -> jax.Array:
   for i in range(2):
-    x = jax.nn.relu(_convolve(params[f"{name}_conv_{i}"], x, "SAME"))
+    x = jax.nn.relu(convolve(params[f"{name}_conv_{i}"], x, "SAME"))
   return x
-
-
-def _convolve(layer: tuple[jax.Array, jax.Array], x: jax.Array, padding: str) -> jax.Array:
-  kernel, bias = layer
-  y = jax.lax.conv_general_dilated(
-    x[None], kernel, (1, 1), padding, dimension_numbers=("NHWC", "HWIO", "NHWC")
-  )
-  return y[0] + bias[None, None]
 
 
 def _upsample(x: jax.Array) -> jax.Array:
