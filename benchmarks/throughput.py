@@ -170,13 +170,12 @@ def pytorch(sizes: Sizes, precision: str) -> dict[str, Any]:
 
 def scaling(sizes: Sizes, precision: str) -> dict[str, Any]:
   """Samples per second over devices, chunk sizes and image sizes; memory over samples."""
-  share = sizes._replace(seconds=sizes.seconds / 4)
+  share = sizes._replace(seconds=sizes.seconds / 5)
   kept = ALLOCATORS["kept"]
 
-  def request(size: tuple[int, int], samples: int, chunk_size: int | None = None) -> dict[str, Any]:
-    setting = network(sizes, size=size)
-    loop = {"subject": "loop", "in_windows": True, "all_devices": True}
-    return {**loop, "setting": setting, "samples": samples, "chunk_size": chunk_size}
+  def request(size: tuple[int, int], samples: int, **changes: Any) -> dict[str, Any]:
+    loop = {"subject": "loop", "in_windows": True, "num_devices": None, "chunk_size": None}
+    return {**loop, "setting": network(sizes, size=size), "samples": samples, **changes}
 
   simulated = {}
   for devices in sizes.devices:
@@ -184,10 +183,14 @@ def scaling(sizes: Sizes, precision: str) -> dict[str, Any]:
     simulated[devices] = {**kept, "XLA_FLAGS": flags.strip(), "JAX_PLATFORMS": "cpu"}
   small, most = sizes.sizes[0], max(sizes.devices)
   with workers(simulated) as (_, asks):
-    subjects = {str(n): (ask, request(small, most, 1)) for n, ask in asks.items()}
+    subjects = {str(n): (ask, request(small, most, chunk_size=1)) for n, ask in asks.items()}
     over_devices = take_turns(subjects, share, precision)
   with worker(kept) as (conditions, ask):
-    subjects = {str(n): (ask, request(sizes.size, 8, n)) for n in sizes.chunk_sizes}
+    all_there = conditions["devices"]
+    there = sorted({1, all_there, *(n for n in sizes.devices if n < all_there)})
+    subjects = {str(n): (ask, request(sizes.size, 8, num_devices=n)) for n in there}
+    over_real = take_turns(subjects, share, precision)
+    subjects = {str(n): (ask, request(sizes.size, 8, chunk_size=n)) for n in sizes.chunk_sizes}
     over_chunks = take_turns(subjects, share, precision)
     subjects = {f"{h}x{w}": (ask, request((h, w), 4)) for h, w in sizes.scaled}
     over_sizes = take_turns(subjects, share, precision)
@@ -198,6 +201,7 @@ def scaling(sizes: Sizes, precision: str) -> dict[str, Any]:
       over_samples += take_turns(subjects, sizes._replace(turns=1), precision)
   found = {
     "simulated_devices": over_devices,
+    "devices_there": over_real,
     "chunk_sizes": over_chunks,
     "image_sizes": over_sizes,
     "samples": over_samples,
@@ -224,7 +228,7 @@ def graphs(sizes: Sizes, precision: str) -> dict[str, Any]:
 def job(sizes: Sizes, precision: str) -> dict[str, Any]:
   """One whole image: run on an accelerator, projected from the measured rate elsewhere."""
   setting = network(sizes, size=sizes.job_size, grid=sizes.job_grid, num_classes=sizes.job_classes)
-  common = {"setting": setting, "chunk_size": None, "all_devices": True}
+  common = {"setting": setting, "chunk_size": None, "num_devices": None}
   loop = {"subject": "loop", **common}
   with worker(ALLOCATORS["kept"]) as (conditions, ask):
     subjects = {
