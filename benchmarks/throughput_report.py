@@ -227,6 +227,7 @@ def draw_bare(ax: Axes, section: Mapping[str, Any]) -> None:
   ax.axvline(1, color="black", lw=0.8)
   ax.tick_params(axis="y", labelsize=7)
   ax.set_xlabel("evaluations per second / those of the bare model")
+  ax.margins(x=0.1)
 
 
 def draw_pytorch(ax: Axes, section: Mapping[str, Any]) -> None:
@@ -242,6 +243,7 @@ def draw_pytorch(ax: Axes, section: Mapping[str, Any]) -> None:
   ax.bar_label(bars, fmt="%.3g", padding=3, fontsize=8)
   ax.tick_params(axis="y", labelsize=7)
   ax.set_xlabel("ms per evaluation, in the best format, batch and allocator")
+  ax.margins(x=0.1)
 
 
 def draw_scaling(ax: Axes, section: Mapping[str, Any]) -> None:
