@@ -69,26 +69,12 @@ class Sizes(NamedTuple):
 
 
 TOY = Sizes(
-  *(
-    2.0,
-    1,
-    ("kept",),
-    2,
-    2,
-    3,
-    (2, 3),
-    ((24, 32),),
-    (24, 32),
-    2,
-    8,
-    (2,),
-    (1, 2),
-    (2,),
-    ((24, 32),),
-    (8, 32),
-  ),
-  *(60, 40, 20, 20, (32, 48), (2, 3), 4, 16),
-)
+  seconds=2.0, turns=1, allocators=("kept",), width=2, depth=1, num_classes=3, grid=(2, 3),
+  sizes=((24, 32),), size=(24, 32), naive_outputs=2, naive_samples=8, batch_sizes=(2,),
+  devices=(1, 2), chunk_sizes=(2,), scaled=((24, 32),), memory_samples=(8, 32), nodes=60,
+  attributes=40, sparse_samples=20, dense_samples=20, job_size=(32, 48), job_grid=(2, 3),
+  job_classes=4, job_samples=16,
+)  # fmt: skip
 """For the tests."""
 
 
@@ -184,13 +170,12 @@ def pytorch(sizes: Sizes, precision: str) -> dict[str, Any]:
 
 def scaling(sizes: Sizes, precision: str) -> dict[str, Any]:
   """Samples per second over devices, chunk sizes and image sizes; memory over samples."""
-  share = sizes._replace(seconds=sizes.seconds / 4)
+  share = sizes._replace(seconds=sizes.seconds / 5)
   kept = ALLOCATORS["kept"]
 
-  def request(size: tuple[int, int], samples: int, chunk_size: int | None = None) -> dict[str, Any]:
-    setting = network(sizes, size=size)
-    loop = {"subject": "loop", "in_windows": True, "all_devices": True}
-    return {**loop, "setting": setting, "samples": samples, "chunk_size": chunk_size}
+  def request(size: tuple[int, int], samples: int, **changes: Any) -> dict[str, Any]:
+    loop = {"subject": "loop", "in_windows": True, "num_devices": None, "chunk_size": None}
+    return {**loop, "setting": network(sizes, size=size), "samples": samples, **changes}
 
   simulated = {}
   for devices in sizes.devices:
@@ -198,10 +183,14 @@ def scaling(sizes: Sizes, precision: str) -> dict[str, Any]:
     simulated[devices] = {**kept, "XLA_FLAGS": flags.strip(), "JAX_PLATFORMS": "cpu"}
   small, most = sizes.sizes[0], max(sizes.devices)
   with workers(simulated) as (_, asks):
-    subjects = {str(n): (ask, request(small, most, 1)) for n, ask in asks.items()}
+    subjects = {str(n): (ask, request(small, most, chunk_size=1)) for n, ask in asks.items()}
     over_devices = take_turns(subjects, share, precision)
   with worker(kept) as (conditions, ask):
-    subjects = {str(n): (ask, request(sizes.size, 8, n)) for n in sizes.chunk_sizes}
+    all_there = conditions["devices"]
+    there = sorted({1, all_there, *(n for n in sizes.devices if n < all_there)})
+    subjects = {str(n): (ask, request(sizes.size, 8, num_devices=n)) for n in there}
+    over_real = take_turns(subjects, share, precision)
+    subjects = {str(n): (ask, request(sizes.size, 8, chunk_size=n)) for n in sizes.chunk_sizes}
     over_chunks = take_turns(subjects, share, precision)
     subjects = {f"{h}x{w}": (ask, request((h, w), 4)) for h, w in sizes.scaled}
     over_sizes = take_turns(subjects, share, precision)
@@ -212,6 +201,7 @@ def scaling(sizes: Sizes, precision: str) -> dict[str, Any]:
       over_samples += take_turns(subjects, sizes._replace(turns=1), precision)
   found = {
     "simulated_devices": over_devices,
+    "devices_there": over_real,
     "chunk_sizes": over_chunks,
     "image_sizes": over_sizes,
     "samples": over_samples,
@@ -238,7 +228,7 @@ def graphs(sizes: Sizes, precision: str) -> dict[str, Any]:
 def job(sizes: Sizes, precision: str) -> dict[str, Any]:
   """One whole image: run on an accelerator, projected from the measured rate elsewhere."""
   setting = network(sizes, size=sizes.job_size, grid=sizes.job_grid, num_classes=sizes.job_classes)
-  common = {"setting": setting, "chunk_size": None, "all_devices": True}
+  common = {"setting": setting, "chunk_size": None, "num_devices": None}
   loop = {"subject": "loop", **common}
   with worker(ALLOCATORS["kept"]) as (conditions, ask):
     subjects = {

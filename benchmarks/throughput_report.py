@@ -18,23 +18,26 @@ def write(results: Mapping[str, Any], out: Path) -> None:
 
 def table(results: Mapping[str, Any]) -> str:
   """Markdown: one table or more for every section there is."""
-  lines = ["# Throughput"]
+  lines = ["# Throughput", "", "Medians over turns, without compilation."]
   for name, section in results.items():
     lines += ["", f"## {TITLES[name]}", ""]
     if "skipped" in section:
       lines += [f"Not measured: {section['skipped']}."]
       continue
-    lines += [conditions(section), "", *TABLES[name](section)]
+    network = "" if name == "graphs" else f" {unet(section['sizes'])}"
+    lines += [conditions(section) + network, "", *TABLES[name](section)]
   return "\n".join(lines) + "\n"
 
 
 def conditions(section: Mapping[str, Any]) -> str:
-  sizes, versions = section["sizes"], section["versions"]
   return (
     f"{section['device']}, {section['cores']} cores (load average before: "
-    f"{section['load_before']:.1f}), {section['precision']}, jax {versions['jax']}; U-Net of width "
-    f"{sizes['width']} and depth {sizes['depth']}; medians."
+    f"{section['load_before']:.1f}), {section['precision']}, jax {section['versions']['jax']}."
   )
+
+
+def unet(sizes: Mapping[str, Any]) -> str:
+  return f"U-Net of width {sizes['width']} and depth {sizes['depth']}."
 
 
 def naive(section: Mapping[str, Any]) -> list[str]:
@@ -98,14 +101,22 @@ def pytorch(section: Mapping[str, Any]) -> list[str]:
 def scaling(section: Mapping[str, Any]) -> list[str]:
   heads = {
     "simulated_devices": f"simulated devices ({section['simulated_on']})",
+    "devices_there": "devices",
     "chunk_sizes": "chunk size",
     "image_sizes": "image size",
     "samples": "samples",
   }
-  lines = []
+  sizes = section["sizes"]
+  small, size = by(sizes["sizes"][0]), by(sizes["size"])
+  lines = [
+    f"In windows, grid {by(sizes['grid'])}; images {small} over simulated devices (chunks of 1) "
+    f"and samples, {size} over devices and chunk sizes. Each number of simulated devices and of "
+    "samples has a process of its own; elsewhere the peak is that of all rows so far.",
+    "",
+  ]
   for name, head in heads.items():
     lines += rows(
-      (head, "devices", "samples / s", "ms / evaluation", "compile s", "peak MiB"),
+      (head, "devices used", "samples / s", "ms / evaluation", "compile s", "peak MiB"),
       (
         (
           row["name"],
@@ -216,6 +227,7 @@ def draw_bare(ax: Axes, section: Mapping[str, Any]) -> None:
   ax.axvline(1, color="black", lw=0.8)
   ax.tick_params(axis="y", labelsize=7)
   ax.set_xlabel("evaluations per second / those of the bare model")
+  ax.margins(x=0.1)
 
 
 def draw_pytorch(ax: Axes, section: Mapping[str, Any]) -> None:
@@ -231,6 +243,7 @@ def draw_pytorch(ax: Axes, section: Mapping[str, Any]) -> None:
   ax.bar_label(bars, fmt="%.3g", padding=3, fontsize=8)
   ax.tick_params(axis="y", labelsize=7)
   ax.set_xlabel("ms per evaluation, in the best format, batch and allocator")
+  ax.margins(x=0.1)
 
 
 def draw_scaling(ax: Axes, section: Mapping[str, Any]) -> None:

@@ -103,9 +103,12 @@ def sampler(
     given: a `throughput_worker.Setting`.
     channels_last: memory format of weights and images; otherwise PyTorch's default.
     folded: folds BatchNorm.
-    sampling: counts votes for every group; otherwise only evaluates the network as often.
+    sampling: counts the votes of every group's pixels; otherwise only evaluates the network.
     batch_size: noisy images at once.
     samples: per group, rounded up to whole batches.
+
+  Raises:
+    AssertionError: logits that are not those of the network in JAX.
   """
   torch.set_float32_matmul_precision("highest")
   device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -115,32 +118,39 @@ def sampler(
   x = tensor(given.x).permute(2, 0, 1).to(device)
   level = given.smoothing.levels[:, given.groups]  # [G, H, W]
   level = tensor(level).to(device)[:, None]
-  num_classes, batches = given.model.num_classes, -(-samples // batch_size)
+  num_classes = given.model.num_classes
   with torch.inference_mode():
     logits = network(x[None].contiguous(memory_format=memory_format))[0].permute(1, 2, 0).cpu()
-  expected = np.asarray(folded_unet.apply(given.params, given.x))
+  expected = np.asarray(jax.jit(folded_unet.apply)(given.params, given.x))
   difference = float(abs(logits.numpy() - expected).max() / abs(expected).max())
   if difference > 1e-4:
     raise AssertionError(f"logits differ by {difference:.2g} of their scale: nothing was measured")
 
+  batch = x.expand(batch_size, *x.shape).contiguous(memory_format=memory_format)
+
   @torch.inference_mode()
-  def count() -> None:
-    counts = np.zeros((num_classes, *given.groups.shape), np.int64)
+  def count(batches: int) -> None:
+    counts = np.zeros((num_classes, given.groups.size), np.int64)
     for group in range(len(level)):
-      mine = given.groups == group
+      mine = np.flatnonzero(given.groups.ravel() == group)
       for _ in range(batches):
-        batch = x.expand(batch_size, *x.shape).contiguous(memory_format=memory_format)
         noisy = batch + level[group] * torch.randn_like(batch)
         labels = network(noisy).softmax(dim=1).argmax(dim=1).cpu().numpy()
+        votes = labels.reshape(batch_size, -1)[:, mine]
         for k in range(num_classes):
-          counts[k] += (labels == k).sum(axis=0) * mine
+          counts[k, mine] += (votes == k).sum(axis=0)
 
   @torch.inference_mode()
-  def evaluate() -> None:
-    batch = x.expand(batch_size, *x.shape).contiguous(memory_format=memory_format)
-    for _ in range(len(level) * batches):
+  def evaluate(batches: int) -> None:
+    for _ in range(batches):
       network(batch)[0, 0, 0, 0].item()
 
+  batches = -(-samples // batch_size)
+  if sampling:
+    evaluations = len(level) * batches * batch_size
+  else:
+    batches = max(1, 2 * len(level) // batch_size)
+    evaluations = batches * batch_size
   run = count if sampling else evaluate
   facts = {
     "batch_size": batch_size,
@@ -148,4 +158,4 @@ def sampler(
     "torch": torch.__version__,
     "logits_difference": difference,
   }
-  return run, run, len(level) * batches * batch_size, facts
+  return lambda: evaluate(2), lambda: run(batches), evaluations, facts

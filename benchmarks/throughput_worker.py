@@ -94,11 +94,16 @@ def loop(
   in_windows: bool,
   samples: int,
   chunk_size: int,
-  all_devices: bool = False,
+  num_devices: int | None = 1,
   outputs: list[int] | None = None,
 ) -> Subject:
-  """Vote counts of all outputs; the answer holds those of `outputs`."""
-  devices = jax.devices() if all_devices else jax.devices()[:1]
+  """Vote counts of all outputs, on all devices if `num_devices` is None.
+
+  Samples are rounded up to whole chunks on every device; not if counts of `outputs` are asked for.
+  """
+  devices = jax.devices()[:num_devices]
+  if outputs is None:
+    samples = -(-samples // (chunk_size * len(devices))) * chunk_size * len(devices)
   mesh = jax.make_mesh((len(devices),), ("samples",), devices=devices)
 
   def count(num_samples: int) -> np.ndarray:
@@ -113,7 +118,12 @@ def loop(
     counts = count(samples)
     return None if outputs is None else counts[np.asarray(outputs)].tolist()
 
-  facts = {"chunk_size": chunk_size, "devices": len(devices), "outputs": given.groups.size}
+  facts = {
+    "chunk_size": chunk_size,
+    "samples": samples,
+    "devices": len(devices),
+    "outputs": given.groups.size,
+  }
   return Subject(lambda: count(0), run, samples * num_groups(given), facts)
 
 
@@ -240,6 +250,7 @@ def conditions() -> dict[str, Any]:
   return {
     "device": describe_devices(),
     "platform": jax.default_backend(),
+    "devices": jax.device_count(),
     "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
     "versions": versions(),
   }
