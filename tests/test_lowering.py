@@ -22,7 +22,7 @@ NET = UNet(num_classes=3, width=2, depth=1)
 VARIABLES = jax.eval_shape(NET.init, KEY, IMAGE)
 FOLDED = jax.eval_shape(folded_unet.fold, VARIABLES)
 STARTS, WINDOW = partition.windows(CELLS, 2)
-MESH = jax.make_mesh((2,), ("samples",), devices=jax.devices()[:2])
+MESH = jax.make_mesh((1,), ("samples",), devices=jax.devices()[:1])  # JAX 0.7.0 fails with more
 EDGES = gnn.normalized_edges(sparse.csr_array(np.array([[0, 1, 0], [1, 0, 1], [0, 1, 0.0]])))
 ATTRIBUTES = np.eye(3, 5)
 FLIPS = noise.flips(np.full((2, 2), 0.1), np.full((2, 2), 0.5), np.array([[0], [1], [1]]))
