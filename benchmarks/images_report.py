@@ -205,7 +205,8 @@ def pareto(panels: dict[str, list[Point]]) -> Figure:
 
 def _scatter(axes: Axes, found: list[Point], order: list[str]) -> None:
   for i, method in enumerate(order):
-    mine = sorted((p for p in found if p.method == method), key=lambda p: p.miou)
+    mine = [p for p in found if p.method == method and p.radius["right"] > 0]
+    mine.sort(key=lambda p: p.miou)
     if mine:
       axes.plot(
         [p.miou for p in mine],

@@ -162,7 +162,7 @@ def job(section: Mapping[str, Any]) -> list[str]:
   return [
     f"Image {by(sizes['job_size'])}, grid {by(sizes['job_grid'])}, {sizes['job_samples']:,} "
     f"samples per cell: {section['evaluations_per_image']:,} evaluations. {done} The published "
-    f"implementation's log, on a GPU and with a larger network: {PUBLISHED_JOB_SECONDS:,} s.",
+    f"implementation's log: {PUBLISHED_JOB_SECONDS:,} s.",
     "",
     *lines,
   ]
