@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 PUBLISHED_JOB_SECONDS = 1475
-"""Per Cityscapes image, from the log of the paper's implementation, on its authors' GPU."""
+"""Per Cityscapes image, from the log of the paper's implementation."""
 
 
 def write(results: Mapping[str, Any], out: Path) -> None:
