@@ -27,8 +27,9 @@ def test_at_radius_is_the_naive_certificate_with_holm(successes, radius, std):
   counts = votes(successes)
   gaussian = noise.gaussian([[std]], cells=[0])
   groups = np.zeros(len(successes), int)
-  naive = certificates.naive_holm(gaussian, groups, counts, counts, radius**2, alpha=0.01)
-  ours = segcertify.at_radius(counts, counts, std, radius, alpha=0.01)
+  selection = 2 * counts  # chooses the same labels
+  naive = certificates.naive_holm(gaussian, groups, selection, counts, radius**2, alpha=0.01)
+  ours = segcertify.at_radius(selection, counts, std, radius, alpha=0.01)
   # The thresholds are rounded up by different steps; a p-value at a level may tell.
   assert (naive == (ours.labels != ABSTAIN)).all()
   assert ours.radius == radius
