@@ -3,8 +3,9 @@
     PYTHONPATH=. python benchmarks/images.py --data-dir DIR --work lrs-out/images
 
 does every piece that is not done yet, in an order that gives a first comparison early: networks,
-counts and certificates. It may be stopped at any time. Results are one small JSON file for every
-way of smoothing under benchmarks/results/images, and `--report` makes tables and figures of them.
+counts and certificates; `--size 180x240` does it on larger images. It may be stopped at any time.
+Results are one small JSON file for every way of smoothing under benchmarks/results/images, and
+images_report.py makes tables and figures of them.
 """
 
 import argparse
@@ -12,6 +13,7 @@ import functools
 import hashlib
 import math
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -49,6 +51,8 @@ class Sizes(NamedTuple):
   """How large the study is; the tests run a toy."""
 
   size: tuple[int, int] = (64, 96)
+  crop: tuple[int, int] | None = None  # what a network for larger images is trained on
+  start: tuple[int, int] = (64, 96)  # size of the whole images on which it was trained before
   images: int = 8
   width: int = 8
   depth: int = 3
@@ -87,7 +91,19 @@ EARLY = (0.1, 0.15, 0.2, 0.3)
 MORE_LEVELS = (*LEVELS, 0.6, 0.8)
 """Of isotropic smoothing, which goes on where localized smoothing loses accuracy."""
 
-STUDY = {
+
+def _near(grid: tuple[int, int], std: float, reach: int) -> Smoothing:
+  """As much more noise for every cell of distance as in the group's own, hidden beyond `reach`."""
+  farthest = max(grid) - 1
+  return Smoothing("crops", grid, std, std * (1 + farthest), reach, compare=("lp",))
+
+
+def smoothings(sizes: Sizes) -> dict[str, Smoothing]:
+  """The ways of smoothing images of this size."""
+  return SMALL if sizes.crop is None else LARGE
+
+
+SMALL = {
   **{f"localized-{s}": Smoothing("localized", PAPER, s, 5 * s, compare=("lp",)) for s in LEVELS},
   **{
     f"isotropic-{s}": Smoothing(
@@ -95,12 +111,7 @@ STUDY = {
     )
     for s in MORE_LEVELS
   },
-  **{
-    f"localized-{s}-exact": Smoothing("localized", PAPER, s, 5 * s, compare=("milp",))
-    for s in (0.4, 0.3)
-  },
-  "localized-0.4-hidden": Smoothing("localized", PAPER, 0.4, 2.0, 2),
-  "localized-0.3-hidden": Smoothing("localized", PAPER, 0.3, 1.5, 2),
+  "localized-0.4-exact": Smoothing("localized", PAPER, 0.4, 2.0, compare=("milp",)),
   "localized-0.3-everywhere": Smoothing("everywhere", PAPER, 0.3, 1.5),
   "localized-0.3-isotropic": Smoothing("isotropic", PAPER, 0.3, 1.5),
   "isotropic-0.3-localized": Smoothing("localized", (1, 1), 0.3, 0.3),
@@ -112,8 +123,21 @@ STUDY = {
     for s in LEVELS
   },
 }
-"""Every way of smoothing. "exact" takes minutes an image; "hidden" shows a group only the cells up
-to 2 away; the last part of other names is a network that was trained otherwise."""
+"""Every way of smoothing images so small that the network sees nearly all of them everywhere.
+"exact" takes minutes an image; the last part of other names is a network trained otherwise."""
+
+LARGE = {
+  **{f"localized-{s}": _near((4, 6), s, 1) for s in LEVELS},
+  **{
+    f"isotropic-{s}": Smoothing("crops", (1, 1), s, s, centers=s in (0.2, 0.4)) for s in MORE_LEVELS
+  },
+  "isotropic-0.4-more": Smoothing("crops", (1, 1), 0.4, 0.4, more=True),
+  "localized-0.3-exact": _near((4, 6), 0.3, 1)._replace(compare=("milp",)),
+  **{f"localized-{s}-fine": _near((6, 10), s, 2) for s in LEVELS},
+  "localized-0.3-paper": Smoothing("crops", PAPER, 0.3, 1.5, compare=("lp",)),
+}
+"""Every way of smoothing larger images, all with one network, trained under isotropic noise. It
+sees 46 pixels around a pixel: all beyond the next cell, or next but one, is hidden for nothing."""
 
 CHOICES = [PAPER], (0.15, 0.2, 0.25, 0.3), (0.6, 1.0, 1.5, 2.0), (0.25, 0.5, 1.0)
 """Grids, std_min, std_max and powers among which the noise is chosen."""
@@ -125,8 +149,11 @@ THRESHOLDS = (0.75, 0.9, 0.95)
 """SegCertify's tau, where it is fixed."""
 
 
-STARTS = {"localized": "base", "isotropic": "base"}
+STARTS = {"localized": "base", "isotropic": "base", "crops": "isotropic"}
 """Networks that go on from another one, with as many steps again."""
+
+Load = Callable[[tuple[int, int]], LabelledImages]
+"""(height, width) -> the training images in this size."""
 
 
 def networks(sizes: Sizes) -> dict[str, training.Expose]:
@@ -141,6 +168,7 @@ def networks(sizes: Sizes) -> dict[str, training.Expose]:
     "strict": training.random_group(_stacked(strict)),
     "localized": training.own_pixels(_stacked(wide), partition.image_grid(sizes.size, PAPER)),
     "isotropic": training.random_group(_isotropic(sizes, (0.15, *MORE_LEVELS))),
+    "crops": training.random_group(_isotropic(sizes, (0.1, 0.15, *MORE_LEVELS))),
   }
 
 
@@ -178,25 +206,29 @@ def _stacked(distributions: list[noise.SmoothingDistribution]) -> noise.Smoothin
   return noise.gaussian(np.concatenate([d.scale for d in distributions]), distributions[0].cells)
 
 
-def train(name: str, sizes: Sizes, data: LabelledImages, path: Path) -> None:
+def train(name: str, sizes: Sizes, load: Load, path: Path) -> None:
   """Trains one network and stores it with its configuration; goes on after a stop."""
   start = time.perf_counter()
+  data = load(sizes.size)
   manifest = {"name": name, "sizes": _plain(sizes), "classes": list(data.classes)}
   unfinished = path.with_name(f"{path.stem}.partial.npz")
   start_from = None
   if name in STARTS:
     started = path.with_name(f"{STARTS[name]}.npz")
     if not started.exists():
-      train(STARTS[name], sizes, data, started)
+      train(STARTS[name], sizes._replace(size=sizes.start, crop=None), load, started)
     start_from = _load_variables(started)
+  augment, seen = training.mirror_and_rescale, sizes
+  if sizes.crop is not None:
+    augment, seen = training.random_crop(sizes.crop, augment), sizes._replace(size=sizes.crop)
   variables, losses = training.train(
     jax.random.fold_in(jax.random.key(sizes.seed), list(networks(sizes)).index(name)),
     jobs.UNet(num_classes=len(data.classes), width=sizes.width, depth=sizes.depth),
     data.images,
     data.labels,
-    networks(sizes)[name],
+    networks(seen)[name],
     num_steps=sizes.steps // 2 if name == "strict" else sizes.steps,  # compared with none other
-    augment=training.mirror_and_rescale,
+    augment=augment,
     variables=start_from,
     checkpoint=training.Checkpoint(unfinished, manifest),
   )
@@ -255,7 +287,11 @@ def count(
   starts, size = partition.windows(grid, alignment=folded_unet.alignment(params))
   manifest = {
     "smoothing": _plain(smoothing._replace(more=False, centers=False, compare=())),
-    "sizes": _plain(sizes._replace(images=0, marks=(), more=0, selection=(), radii=0)),
+    "sizes": {
+      k: v
+      for k, v in _plain(sizes._replace(images=0, marks=(), more=0, selection=(), radii=0)).items()
+      if k not in ("crop", "start")
+    },
     "network": digest,
     "image": index,
   }
@@ -390,12 +426,13 @@ def center_curves(
 
 def common_radii(sizes: Sizes) -> np.ndarray:
   """One grid of budgets for all methods, to where none of them can certify anything."""
-  smoothings = [
-    Smoothed("", distribution(s, sizes), np.zeros(0, np.int32), (), None) for s in STUDY.values()
+  ways = [
+    Smoothed("", distribution(s, sizes), np.zeros(0, np.int32), (), None)
+    for s in smoothings(sizes).values()
   ]
   samples = sizes.marks[-1] * sizes.more
   job = ImageJob(size=sizes.size, samples=samples, alpha=sizes.alpha)
-  return np.linspace(0, job_radii(job, tuple(smoothings))[-1], sizes.radii)
+  return np.linspace(0, job_radii(job, tuple(ways))[-1], sizes.radii)
 
 
 def certify(
@@ -549,7 +586,7 @@ def certify_iou(
   budgets = records.budgets_from_radii(radii, 2)
   found = {}
   for name, folder in folders.items():
-    smoothing = STUDY[name]
+    smoothing = smoothings(sizes)[name]
     groups = partition.image_grid(sizes.size, smoothing.grid).reshape(-1)
     bounds = []
     for image, truth in zip(data.names, data.labels, strict=True):
@@ -639,7 +676,7 @@ def compare_noises(
   sizes: Sizes, data: LabelledImages, networks: dict[str, folded_unet.Folded]
 ) -> dict[str, Any]:
   """What grids, schedules and networks are worth, by pilot samples on validation images."""
-  smoothings = {
+  noises = {
     **{f"isotropic {s}": Smoothing("", (1, 1), s, s) for s in MORE_LEVELS},
     **{f"3x5, {s} to {5 * s:g}": Smoothing("", PAPER, s, 5 * s) for s in LEVELS},
     **{f"3x5, {s} to {3 * s:g}": Smoothing("", PAPER, s, 3 * s) for s in LEVELS},
@@ -652,7 +689,7 @@ def compare_noises(
     "6x10, 0.3 to 1.5": Smoothing("", (6, 10), 0.3, 1.5),
   }
   candidates = []
-  for name, smoothing in smoothings.items():
+  for name, smoothing in noises.items():
     grid = partition.image_grid(sizes.size, smoothing.grid)
     windows = _windows(sizes.depth, grid) if grid.any() else None
     candidates.append(
@@ -671,13 +708,13 @@ def _windows(depth: int, grid: np.ndarray) -> sampling.Windows:
 
 
 def rates(sizes: Sizes, image: np.ndarray, params: folded_unet.Folded) -> dict[str, Any]:
-  """Seconds of a pass in a window over those of a whole one: medians of runs in turn."""
-  grids = {"window": PAPER, "whole": (1, 1)}
-  seconds: dict[str, list[float]] = {name: [] for name in grids}
+  """Seconds of one pass, whole or in a grid's windows: medians of runs in turn."""
+  grids = sorted({smoothing.grid for smoothing in smoothings(sizes).values()})
+  seconds: dict[str, list[float]] = {f"{rows}x{columns}": [] for rows, columns in grids}
   for i in range(12):
-    for name, grid in grids.items():
+    for grid, times in zip(grids, seconds.values(), strict=True):
       groups = partition.image_grid(sizes.size, grid)
-      passes = 960
+      samples = max(1, 960 // math.prod(grid))
       start = time.perf_counter()
       sampling.vote_counts(
         jax.random.key(i),
@@ -686,20 +723,22 @@ def rates(sizes: Sizes, image: np.ndarray, params: folded_unet.Folded) -> dict[s
         image,
         _noise(sizes, grid, 0.2, 0.2),
         groups.reshape(-1),
-        passes // math.prod(grid),
+        samples,
         num_classes=len(camvid.CLASSES),
         windows=_windows(sizes.depth, groups) if groups.any() else None,
       ).block_until_ready()
       if i > 1:  # the first one compiles
-        seconds[name].append((time.perf_counter() - start) / passes)
-  median = {name: float(np.median(times)) for name, times in seconds.items()}
+        times.append((time.perf_counter() - start) / (samples * math.prod(grid)))
   return {
-    "seconds_per_pass": median,
-    "passes_per_window": median["window"] / median["whole"],
+    "seconds_per_pass": {name: float(np.median(times)) for name, times in seconds.items()},
     "sizes": _plain(sizes),
     "versions": versions(),
     "device": describe_devices(),
   }
+
+
+STUDIES = {"64x96": Sizes(), "180x240": Sizes(size=(180, 240), crop=(96, 128), more=24, radii=121)}
+"""The two studies: where the network sees nearly the whole image, and where it does not."""
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -707,20 +746,34 @@ def main(arguments: list[str] | None = None) -> None:
   parser.add_argument("--data-dir", required=True, help="folder of camvid/")
   parser.add_argument("--work", type=Path, default=Path("lrs-out/images"), help="networks, counts")
   parser.add_argument("--out", type=Path, default=Path("benchmarks/results/images"))
-  pieces = (*STUDY, "certified-iou", "choice", "noises", "rates")
-  parser.add_argument("--only", nargs="*", choices=pieces, default=pieces, metavar="PIECE")
+  parser.add_argument("--size", choices=STUDIES, default="64x96", help="of the images")
+  parser.add_argument(
+    "--only", nargs="*", metavar="PIECE", help=f"names of ways of smoothing, {', '.join(EXTRA)}"
+  )
   options = parser.parse_args(arguments)
-  run(Sizes(), options.data_dir, options.work, options.out, options.only)
+  sizes = STUDIES[options.size]
+  pieces = (*smoothings(sizes), *EXTRA)
+  unknown = set(options.only or ()) - set(pieces)
+  if unknown:
+    parser.error(f"--only takes {', '.join(pieces)}; not {', '.join(sorted(unknown))}")
+  out = options.out if sizes.crop is None else options.out / options.size
+  run(sizes, options.data_dir, options.work, out, options.only or pieces)
+
+
+EXTRA = ("certified-iou", "choice", "noises", "rates")
+"""Pieces beside the ways of smoothing."""
 
 
 def run(sizes: Sizes, data_dir: str, work: Path, out: Path, names: tuple[str, ...]) -> None:
   """Does every piece of the named ways of smoothing that is not done yet."""
   test = camvid.load(data_dir, "test", sizes.size, sizes.images)
+  known = smoothings(sizes)
+  counts = work / ("counts" if sizes.crop is None else f"counts-{sizes.size[0]}x{sizes.size[1]}")
   for name in names:
-    smoothing = STUDY.get(name, STUDY["localized-0.4"])
+    smoothing = known.get(name, known["localized-0.4"])
     network = work / "networks" / f"{smoothing.network}.npz"
     if not network.exists():
-      train(smoothing.network, sizes, camvid.load(data_dir, "train", sizes.size), network)
+      train(smoothing.network, sizes, functools.partial(camvid.load, data_dir, "train"), network)
     params, digest = load_network(network)
     if name == "choice":
       pilot = camvid.load(data_dir, "val", sizes.size, min(sizes.images, 4))
@@ -733,11 +786,16 @@ def run(sizes: Sizes, data_dir: str, work: Path, out: Path, names: tuple[str, ..
     elif name == "rates":
       result = rates(sizes, test.images[0], params)
     elif name == "certified-iou":
-      folders = {n: work / "counts" / n for n in ("localized-0.4", "isotropic-0.4")}
+      folders = {n: counts / n for n in ("localized-0.4", "isotropic-0.4")}
       result = certify_iou(sizes, test, folders)
     else:
       result = one(
-        smoothing, sizes, params, digest, test, work / "counts" / name.removesuffix("-exact")
+        smoothing,
+        sizes,
+        params,
+        digest,
+        test,
+        counts / name.removesuffix("-exact").removesuffix("-more"),
       )
     storage.save_json(out / f"{name}.json", result)
     print(f"{name}: done", flush=True)

@@ -81,6 +81,26 @@ def mirror_and_rescale(
   return rescale(key_rescale, *mirror(key_mirror, image, labels))
 
 
+def random_crop(size: tuple[int, int], augment: Augment = keep) -> Augment:
+  """Cuts `size` = (h, w) pixels out of every image at a random place, after `augment`.
+
+  A convolutional network for large images learns from many small pieces of them at the cost of
+  small images; `expose` then makes noise for images of that size.
+  """
+
+  def crop(key: jax.Array, image: jax.Array, labels: jax.Array) -> tuple[jax.Array, jax.Array]:
+    key_first, key_before = jax.random.split(key)
+    image, labels = augment(key_before, image, labels)
+    last = jnp.asarray(labels.shape, jnp.int32) - jnp.asarray(size, jnp.int32)
+    first = jax.random.randint(key_first, (2,), 0, last + 1)
+    return (
+      jax.lax.dynamic_slice(image, (first[0], first[1], 0), (*size, image.shape[2])),
+      jax.lax.dynamic_slice(labels, (first[0], first[1]), size),
+    )
+
+  return crop
+
+
 def random_group(noise: SmoothingDistribution) -> Expose:
   """One view, under the noise of a group drawn at random, whose loss counts everywhere.
 
