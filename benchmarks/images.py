@@ -139,8 +139,11 @@ LARGE = {
 """Every way of smoothing larger images, all with one network, trained under isotropic noise. It
 sees 46 pixels around a pixel: all beyond the next cell, or next but one, is hidden for nothing."""
 
-CHOICES = [PAPER], (0.15, 0.2, 0.25, 0.3), (0.6, 1.0, 1.5, 2.0), (0.25, 0.5, 1.0)
-"""Grids, std_min, std_max and powers among which the noise is chosen."""
+CHOICES = {
+  False: ([PAPER], (0.15, 0.2, 0.25, 0.3), (0.6, 1.0, 1.5, 2.0), (0.25, 0.5, 1.0)),
+  True: ([PAPER, (4, 6), (6, 10)], (0.2, 0.3), (1.0, 2.0, 3.0), (0.5, 1.0)),
+}
+"""Grids, std_min, std_max and powers among which the noise of small and larger images is chosen."""
 
 CANDIDATES = 30
 """Sampled masks among which center smoothing chooses."""
@@ -622,8 +625,9 @@ def choose(sizes: Sizes, data: LabelledImages, params: folded_unet.Folded) -> di
   )
   proposed = choosing.grid_candidates(
     sizes.size,
-    *CHOICES,
+    *CHOICES[sizes.crop is not None],
     windows=functools.partial(_windows, sizes.depth),
+    sees=folded_unet.reach(params),
   )
   return _pilot(sizes, data, params, [*by_hand, *proposed], tolerance=0.005)
 

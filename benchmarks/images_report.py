@@ -2,12 +2,13 @@
 
     PYTHONPATH=. python benchmarks/images_report.py
 
-reads benchmarks/results/images/*.json and writes images.md, pareto.png, curves.png and strict.png
-beside them.
+reads benchmarks/results/images/*.json and writes images.md, pareto.png and curves.png beside them;
+`--results benchmarks/results/images/180x240` does it for the larger images.
 """
 
 import argparse
 import json
+import math
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -24,6 +25,7 @@ class Point(NamedTuple):
 
   method: str
   noise: str
+  groups: int
   miou: float
   accuracy: float
   radius: dict[str, float]  # right, trapezoid and left sums
@@ -52,32 +54,48 @@ def points(results: dict[str, dict], kind: str, samples: str) -> list[Point]:
   for name, result in results.items():
     if not name.startswith(kind) or samples not in result["samples"]:
       continue
+    if name.endswith("-more") and samples == _base(result):
+      continue  # these are counted already
     smoothing, at = result["smoothing"], result["samples"][samples]
-    low, high = smoothing["std_min"], smoothing["std_max"]
-    noise = f"{low:g}" if low == high else f"{low:g}–{high:g}"
-    variant = name.split("-")[2:] if kind != "strict" else name.split("-")[1:2]
-    noise += ", " + variant[0] if variant and variant != ["exact"] else ""
+    noise, groups = label(name, smoothing), math.prod(smoothing["grid"])
     known = ISOTROPIC if kind == "isotropic" else LOCALIZED | {"segcertify": "SegCertify"}
     if name.endswith("-exact"):  # a second look at the same counts
       known = {"milp": LOCALIZED["milp"]}
     found += [
-      _point(label, noise, at, at["curves"][m]) for m, label in known.items() if m in at["curves"]
+      _point(title, noise, groups, at, at["curves"][m])
+      for m, title in known.items()
+      if m in at["curves"]
     ]
     for tau, fixed in at.get("fixed_threshold", {}).items():
-      found.append(_point(f"SegCertify, τ = {tau}", noise, fixed, fixed["curve"]))
+      found.append(_point(f"SegCertify, τ = {tau}", noise, groups, fixed, fixed["curve"]))
     if "center" in result and samples == _base(result):
       center = result["center"]
-      found += [_point(label, noise, center, center["curves"][m]) for m, label in CENTER.items()]
+      found += [
+        _point(title, noise, groups, center, center["curves"][m]) for m, title in CENTER.items()
+      ]
     several = result["samples"].get(f"{samples}, k-FWER")
     if several:
-      label = "localized, exact, k-FWER"
-      found.append(_point(label, noise, several, several["curves"]["milp"]))
+      title = "localized, exact, k-FWER"
+      found.append(_point(title, noise, groups, several, several["curves"]["milp"]))
   return found
 
 
-def _point(method: str, noise: str, quality: dict, curve: dict) -> Point:
+def label(name: str, smoothing: dict[str, Any]) -> str:
+  """Noise as tables name it: std from the own cell to the farthest that is seen, and what else."""
+  low, high, hidden = (smoothing[k] for k in ("std_min", "std_max", "hide_beyond"))
+  kind, _, *rest = name.split("-")
+  if kind == "strict":
+    return f"{low:g}, {name.split('-')[1]}"
+  if hidden is not None:
+    high = low + (high - low) * hidden / (max(smoothing["grid"]) - 1)
+    rest = ["{}×{}, hidden beyond".format(*smoothing["grid"])]
+  noise = f"{low:g}" if low == high else f"{low:g}–{high:g}"
+  return ", ".join([noise, *(r for r in rest if r not in ("exact", "more", "paper"))])
+
+
+def _point(method: str, noise: str, groups: int, quality: dict, curve: dict) -> Point:
   return Point(
-    method, noise, quality["mean_iou"], quality["pixel_accuracy"], curve["radius"], curve
+    method, noise, groups, quality["mean_iou"], quality["pixel_accuracy"], curve["radius"], curve
   )
 
 
@@ -221,9 +239,9 @@ def _scatter(axes: Axes, found: list[Point], order: list[str]) -> None:
   axes.grid(alpha=0.3)
 
 
-def matched(found: list[Point], rivals: list[Point]) -> list[Point]:
-  """The strongest localized point of every method, and rivals of at least its mean IoU."""
-  chosen = [p for p in found if p.noise == "0.4–2"]
+def matched(found: list[Point], rivals: list[Point], noise: str) -> list[Point]:
+  """Every method's localized point of that noise, and rivals of about its mean IoU or more."""
+  chosen = [p for p in found if p.noise == noise]
   floor = min(p.miou for p in chosen)
   best: dict[str, Point] = {}
   for p in rivals:
@@ -255,23 +273,25 @@ def report(folder: Path) -> str:
     f"{base} samples per output": (localized[base], isotropic[base]),
     f"{few} samples per output": (localized[few], isotropic[few]),
   }
-  groups = int(
-    np.prod(next(r for n, r in results.items() if n.startswith("localized"))["smoothing"]["grid"])
-  )
+  exact = next((n for n in results if n.endswith("-exact")), "localized-0.4")
+  noise = label(exact, results[exact]["smoothing"])
+  grid = results[exact]["smoothing"]["grid"]
+  groups = math.prod(grid)
   multiples = {f"equal forward passes: isotropic {groups} x {base}": groups}
   if rates.exists():
-    ratio = json.loads(rates.read_text())["passes_per_window"]
+    seconds = json.loads(rates.read_text())["seconds_per_pass"]
+    ratio = seconds["{}x{}".format(*grid)] / seconds["1x1"]
     multiples[f"equal device time: isotropic {np.ceil(groups * ratio):g} x {base}"] = int(
       np.ceil(groups * ratio)
     )
   for title, multiple in multiples.items():
     rivals = isotropic.get(str(multiple * int(base)))
     if rivals:
-      comparisons[title] = localized[base], rivals
+      comparisons[title] = [p for p in localized[base] if p.groups == groups], rivals
   texts = []
   for title, (ours, rivals) in comparisons.items():
     texts.append(table(title, [*ours, *rivals], [p for p in rivals if p.method in _RIVALS]))
-  texts.append(ablation(localized[base], "0.4–2"))
+  texts.append(ablation(localized[base], noise))
   strict = points(results, "strict", base)
   if strict:
     texts.append(table(f"Strictly local models, {base} samples", strict, []))
@@ -285,7 +305,7 @@ def report(folder: Path) -> str:
   text = "\n".join(texts)
   (folder / "images.md").write_text(text)
   pareto({t: [*a, *b] for t, (a, b) in comparisons.items()}).savefig(folder / "pareto.png", dpi=120)
-  chosen = matched(localized[base], isotropic[base])
+  chosen = matched(localized[base], isotropic[base], noise)
   plots.curves_figure(
     np.asarray(first["radii"]),
     {f"{p.method} ({p.noise})": np.asarray(p.curve["certified_accuracy"]) for p in chosen},

@@ -1,6 +1,7 @@
 """Cells: which coordinates share a noise level, and which outputs a distribution (host)."""
 
 import numpy as np
+from scipy import ndimage
 
 
 def image_grid(image_shape: tuple[int, int], grid_shape: tuple[int, int]) -> np.ndarray:
@@ -65,6 +66,34 @@ def windows(groups: np.ndarray, alignment: int = 1) -> tuple[np.ndarray, tuple[i
   last = groups.shape - size + alignment - 1
   starts = np.minimum(starts, last - last % alignment)
   return starts.astype(np.int32), (int(size[0]), int(size[1]))
+
+
+def pixel_distances(groups: np.ndarray, cells: np.ndarray) -> np.ndarray:
+  """Chebyshev distances between the nearest pixels of every group and every cell, in pixels.
+
+  A network that sees no farther than a number of pixels loses nothing if cells at a greater
+  distance are hidden from the group: `locality.hide_beyond` with these distances.
+
+  Args:
+    groups: int [H, W], the group of every pixel, in [0, G).
+    cells: int [H, W], the cell of every pixel, in [0, C).
+
+  Returns:
+    float64 [G, C]; 0 where they overlap, inf where one is empty.
+
+  Example:
+    >>> grid = image_grid((2, 6), (1, 3))
+    >>> pixel_distances(grid, grid)
+    array([[0., 1., 3.],
+           [1., 0., 1.],
+           [3., 1., 0.]])
+  """
+  distances = np.full((groups.max() + 1, cells.max() + 1), np.inf)
+  for group, row in enumerate(distances):
+    if (groups == group).any():
+      away = ndimage.distance_transform_cdt(groups != group, metric="chessboard")
+      np.minimum.at(row, cells, away)
+  return distances
 
 
 def pixel_cells(grid: np.ndarray, channels: int) -> np.ndarray:

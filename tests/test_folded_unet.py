@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from lrs_jax import locality, noise, partition, sampling
 from lrs_jax.models import folded_unet
 from lrs_jax.models.unet import UNet
 
@@ -73,3 +74,41 @@ def test_a_window_of_a_large_image_is_little_work():
   whole = jax.jit(folded_unet.apply).lower(params, x).cost_analysis()["flops"]
   window = jax.jit(folded_unet.window((64, 48))).lower(params, x, start).cost_analysis()["flops"]
   assert window < whole / 3
+
+
+@pytest.mark.parametrize("depth", [0, 1, 2])
+def test_no_logit_depends_on_what_lies_beyond_the_reach(depth):
+  _, variables, _ = trained((8, 8), depth)
+  params = folded_unet.fold(variables)
+  reach = folded_unet.reach(params)
+  size = 2 * reach + 9
+  rng = np.random.default_rng(depth)
+  x = rng.random((size, size, 3), np.float32)
+  farthest = 0
+  gradient = jax.jit(jax.grad(lambda x, at: folded_unet.apply(params, x)[at[0], at[1]].sum()))
+  for at in rng.integers(reach, size - reach, (6, 2)):
+    seen = np.argwhere(np.abs(gradient(x, at)).sum(-1) > 0)
+    farthest = max(farthest, np.abs(seen - at).max())
+  assert reach / 2 < farthest <= reach
+
+
+def test_hiding_what_is_not_seen_changes_no_logit_of_the_group():
+  _, variables, _ = trained((8, 8), 1)
+  params, size, middle = folded_unet.fold(variables), (8, 60), 2
+  grid = partition.image_grid(size, (1, 5))
+  scale = locality.interpolate_std(locality.chebyshev_distances((1, 5)) / 4, 0.2, 1.0)
+  hidden = locality.hide_beyond(
+    scale, partition.pixel_distances(grid, grid), folded_unet.reach(params)
+  )
+  assert np.isinf(hidden).sum() == 12  # all but own and next cells
+  x = np.random.default_rng(0).random((*size, 3), np.float32)
+  cells = partition.pixel_cells(grid, 3)
+  logits = []
+  for s in (scale, hidden):
+    smoothing = noise.gaussian(s, cells)
+    level = noise.level_at(smoothing.levels, cells, middle)
+    draw = smoothing.draw(jax.random.key(0), x, cells)
+    logits.append(np.asarray(folded_unet.apply(params, smoothing.perturb(x, draw, level))))
+  own = grid == middle
+  np.testing.assert_array_equal(logits[0][own], logits[1][own])
+  assert (logits[0][~own] != logits[1][~own]).any()

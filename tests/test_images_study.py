@@ -20,7 +20,7 @@ def study(tmp_path_factory):
   folder = tmp_path_factory.mktemp("study")
   make_camvid(folder / "camvid", size=(32, 24))
   with pytest.MonkeyPatch.context() as patch:
-    patch.setattr(images, "CHOICES", ([(2, 2)], (0.2,), (0.4, 0.8), (1.0,)))
+    patch.setitem(images.CHOICES, False, ([(2, 2)], (0.2,), (0.4, 0.8), (1.0,)))
     images.run(SIZES, str(folder), folder / "work", folder / "results", NAMES)
   return folder
 
@@ -63,3 +63,14 @@ def test_the_report_has_every_comparison(study):
     assert title in text
   for name in ("pareto.png", "curves.png", "images.md"):
     assert (study / "results" / name).stat().st_size > 1000
+
+
+def test_larger_images_start_from_the_network_of_smaller_ones(study):
+  sizes = SIZES._replace(size=(32, 24), crop=(16, 16), start=SIZES.size)
+  names = ("localized-0.3", "isotropic-0.4-more", "rates")
+  images.run(sizes, str(study), study / "work", study / "large", names)
+  with np.load(study / "work" / "networks" / "crops.npz") as stored:
+    assert json.loads(str(stored["meta"]))["sizes"]["size"] == [32, 24]
+  assert "equal forward passes" not in images_report.report(study / "large")  # 24 times as many
+  text = (study / "large" / "images.md").read_text()
+  assert "0.3–0.6, 4×6, hidden beyond" in text

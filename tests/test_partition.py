@@ -38,3 +38,15 @@ def test_all_channels_of_a_pixel_share_its_cell():
   cells = partition.pixel_cells(partition.image_grid((4, 6), (2, 3)), channels=3)
   assert cells.shape == (4, 6, 3)
   assert (cells == cells[..., :1]).all()
+
+
+def test_distances_between_pixels_are_the_least_of_all_pairs():
+  rng = np.random.default_rng(0)
+  groups, cells = rng.integers(0, 3, (5, 6)), rng.integers(0, 4, (5, 6))
+  cells[cells == 1] = 0  # an empty cell
+  at = np.argwhere(np.ones((5, 6), bool))
+  apart = np.abs(at[:, None] - at[None]).max(axis=-1)
+  for g, row in enumerate(partition.pixel_distances(groups, cells)):
+    for c, distance in enumerate(row):
+      pairs = apart[np.ix_(groups.ravel() == g, cells.ravel() == c)]
+      assert distance == pairs.min(initial=np.inf)

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 
 from lrs_jax.models.folding import Folded, convolve, fold
 
-__all__ = ["Folded", "alignment", "apply", "fold", "window"]
+__all__ = ["Folded", "alignment", "apply", "fold", "reach", "window"]
 
 
 def apply(params: Folded, x: jax.Array) -> jax.Array:
@@ -75,6 +75,24 @@ def alignment(params: Folded) -> int:
   return 1 << _depth(params)
 
 
+def reach(params: Folded) -> int:
+  """How far the network sees: beyond so many pixels (Chebyshev), no logit depends on the input.
+
+  A window's receptive field is about a block of 2^depth pixels, wherever in it the logit lies.
+  """
+  depth = _depth(params)
+  return _field(depth) + (1 << depth) - 1
+
+
+def _field(depth: int) -> int:
+  """Pixels around a block of 2^depth on which its logits depend: two at the bottom beside the
+  decoder's margin, then for two convolutions and a pooling twice as much and 2 more a level."""
+  margin = _margins(depth)[-1] + 2
+  for _ in range(depth):
+    margin = 2 * margin + 2
+  return margin
+
+
 def _depth(params: Folded) -> int:
   return sum(name.startswith("up_") and "_conv_" not in name for name in params)
 
@@ -118,13 +136,10 @@ def _receptive_field(
 ) -> tuple[jax.Array, jax.Array]:
   """Cuts out of the image what a window's logits depend on; also where the window starts in it.
 
-  The margin is that of the bottom, and for two convolutions and a pooling twice as much and 2 more
-  on every finer level. The cut's start and what it ends with are those of the pooling's grid.
+  The cut's start and what it ends with are those of the pooling's grid.
   """
-  margin, step = _margins(depth)[-1] + 2, 1 << depth
-  for _ in range(depth):
-    margin = 2 * margin + 2
-  margin = _up(margin, step)
+  step = 1 << depth
+  margin = _up(_field(depth), step)
   height, width = (
     min(whole, _up(n, step) + 2 * margin + whole % step)
     for whole, n in zip(x.shape[:2], size, strict=True)
