@@ -159,6 +159,11 @@ def test_candidates_are_all_different_combinations():
   np.testing.assert_array_equal(found[2].smoothing.scale, 0.5 - 0.3 * np.eye(4))
 
 
+def test_what_the_model_does_not_see_is_hidden():
+  (found,) = choosing.grid_candidates((4, 12), [(1, 3)], [0.2], [1.0], sees=4)
+  np.testing.assert_allclose(found.smoothing.scale[0], [0.2, 0.6, np.inf])
+
+
 def test_windows_are_made_once_per_grid():
   made = []
 

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from lrs_jax import locality, noise, partition, sampling
+from lrs_jax import locality, noise, partition
 from lrs_jax.models import folded_unet
 from lrs_jax.models.unet import UNet
 

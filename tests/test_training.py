@@ -73,6 +73,20 @@ def test_rescaling_treats_image_and_labels_alike(seed):
   assert set(moved[~inside].tolist()) <= {-1}
 
 
+def test_crops_are_pieces_of_the_augmented_image():
+  labels = np.arange(24 * 32).reshape(24, 32)
+  image = labels[..., None].astype(np.float32)
+  crop = jax.vmap(training.random_crop((22, 30), training.mirror), in_axes=(0, None, None))
+  keys = jax.random.split(jax.random.key(0), 400)
+  pieces, moved = crop(keys, jnp.asarray(image), jnp.asarray(labels))
+  np.testing.assert_array_equal(pieces[..., 0], moved)
+  steps = np.diff(np.asarray(moved), axis=2)
+  assert set(np.unique(steps)) == {-1, 1}  # mirrored or not
+  assert (np.diff(np.asarray(moved), axis=1) == 32).all()
+  assert moved.min() == 0  # every place occurs, the last one too
+  assert moved.max() == 24 * 32 - 1
+
+
 def test_mirroring_happens_to_some():
   keys = jax.random.split(jax.random.key(0), 20)
   images = jax.vmap(training.mirror, in_axes=(0, None, None))(keys, IMAGES[0], LABELS[0])[0]
