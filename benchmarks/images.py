@@ -273,7 +273,8 @@ def marks(smoothing: Smoothing, sizes: Sizes) -> tuple[tuple[int, ...], tuple[in
 
 
 def distribution(smoothing: Smoothing, sizes: Sizes) -> noise.SmoothingDistribution:
-  return _noise(sizes, smoothing.grid, smoothing.std_min, smoothing.std_max, smoothing.hide_beyond)
+  _, grid, low, high, hide_beyond, *_ = smoothing
+  return _noise(sizes, grid, low, high, hide_beyond, smoothing.power)
 
 
 def count(
@@ -517,10 +518,10 @@ def _certify(
   ):
     given = base.weights, base.groups, base.eta
     envelope = collective.certify(*given, budgets, targets=targets)
-    # The paper's LP and the naive certificate are never tighter than the envelope.
-    end = (
-      len(radii) if method == "milp" else 1 + int(np.flatnonzero(envelope.certified).max(initial=0))
-    )
+    # The paper's LP and the naive certificate are never tighter than the envelope; what the exact
+    # one would certify at half as large a radius again is given up.
+    end = 1 + int(np.flatnonzero(envelope.certified).max(initial=0))
+    end += end // 2 if method == "milp" else 0
     found = np.zeros(len(radii), np.int64)
     found[:end] = collective.certify(
       *given, budgets[:end], method=method, targets=targets, **options
@@ -676,21 +677,20 @@ def _pilot(
   }
 
 
+SOME = (0.2, 0.3, 0.4)
+"""Levels of the pilot."""
+
+
 def compare_noises(
   sizes: Sizes, data: LabelledImages, networks: dict[str, folded_unet.Folded]
 ) -> dict[str, Any]:
   """What grids, schedules and networks are worth, by pilot samples on validation images."""
   noises = {
-    **{f"isotropic {s}": Smoothing("", (1, 1), s, s) for s in MORE_LEVELS},
-    **{f"3x5, {s} to {5 * s:g}": Smoothing("", PAPER, s, 5 * s) for s in LEVELS},
-    **{f"3x5, {s} to {3 * s:g}": Smoothing("", PAPER, s, 3 * s) for s in LEVELS},
-    "3x5, 0.3 to 1.5, power 0.5": Smoothing("", PAPER, 0.3, 1.5, power=0.5),
-    "3x5, 0.3 to 1.5, power 2": Smoothing("", PAPER, 0.3, 1.5, power=2.0),
-    "3x5, 0.3 to 1.5, hidden beyond 2": Smoothing("", PAPER, 0.3, 1.5, 2),
-    "3x5, 0.4 to 2, hidden beyond 2": Smoothing("", PAPER, 0.4, 2.0, 2),
-    "2x3, 0.3 to 1.5": Smoothing("", (2, 3), 0.3, 1.5),
-    "4x6, 0.3 to 1.5": Smoothing("", (4, 6), 0.3, 1.5),
-    "6x10, 0.3 to 1.5": Smoothing("", (6, 10), 0.3, 1.5),
+    **{f"1x1, {s}": Smoothing("", (1, 1), s, s) for s in MORE_LEVELS},
+    **{f"3x5, {s} to {r * s:g}": Smoothing("", PAPER, s, r * s) for r in (5, 3) for s in SOME},
+    **{f"4x6, {s} and {2 * s:g}, hidden beyond 1": _near((4, 6), s, 1) for s in SOME},
+    **{f"6x10, {s} to {3 * s:g}, hidden beyond 2": _near((6, 10), s, 2) for s in SOME},
+    **{f"6x10, {s} to {4 * s:g}, hidden beyond 3": _near((6, 10), s, 3) for s in SOME},
   }
   candidates = []
   for name, smoothing in noises.items():
@@ -784,8 +784,9 @@ def run(sizes: Sizes, data_dir: str, work: Path, out: Path, names: tuple[str, ..
       result = choose(sizes, pilot, params)
     elif name == "noises":
       pilot = camvid.load(data_dir, "val", sizes.size, min(sizes.images, 4))
-      files = [work / "networks" / f"{n}.npz" for n in networks(sizes)]
-      trained = {f.stem: load_network(f)[0] for f in files if f.exists()}
+      files = [work / "networks" / f"{s.network}.npz" for s in known.values()]
+      trained = {f.stem: load_network(f)[0] for f in dict.fromkeys(files) if f.exists()}
+      trained.pop("strict", None)
       result = compare_noises(sizes, pilot, trained)
     elif name == "rates":
       result = rates(sizes, test.images[0], params)
