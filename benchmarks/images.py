@@ -95,7 +95,7 @@ MORE_LEVELS = (*LEVELS, 0.6, 0.8)
 def _near(grid: tuple[int, int], std: float, reach: int) -> Smoothing:
   """As much more noise for every cell of distance as in the group's own, hidden beyond `reach`."""
   farthest = max(grid) - 1
-  return Smoothing("crops", grid, std, std * (1 + farthest), reach, compare=("lp",))
+  return Smoothing("crops", grid, std, std * (1 + farthest), reach)
 
 
 def smoothings(sizes: Sizes) -> dict[str, Smoothing]:
@@ -132,9 +132,9 @@ LARGE = {
     f"isotropic-{s}": Smoothing("crops", (1, 1), s, s, centers=s in (0.2, 0.4)) for s in MORE_LEVELS
   },
   "isotropic-0.4-more": Smoothing("crops", (1, 1), 0.4, 0.4, more=True),
-  "localized-0.3-exact": _near((4, 6), 0.3, 1)._replace(compare=("milp",)),
+  "localized-0.3-exact": _near((4, 6), 0.3, 1)._replace(compare=("lp", "milp")),
   **{f"localized-{s}-fine": _near((6, 10), s, 2) for s in LEVELS},
-  "localized-0.3-paper": Smoothing("crops", PAPER, 0.3, 1.5, compare=("lp",)),
+  "localized-0.3-paper": Smoothing("crops", PAPER, 0.3, 1.5),
 }
 """Every way of smoothing larger images, all with one network, trained under isotropic noise. It
 sees 46 pixels around a pixel: all beyond the next cell, or next but one, is hidden for nothing."""

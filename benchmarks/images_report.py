@@ -60,7 +60,7 @@ def points(results: dict[str, dict], kind: str, samples: str) -> list[Point]:
     noise, groups = label(name, smoothing), math.prod(smoothing["grid"])
     known = ISOTROPIC if kind == "isotropic" else LOCALIZED | {"segcertify": "SegCertify"}
     if name.endswith("-exact"):  # a second look at the same counts
-      known = {"milp": LOCALIZED["milp"]}
+      known = {m: LOCALIZED[m] for m in ("lp", "milp")}
     found += [
       _point(title, noise, groups, at, at["curves"][m])
       for m, title in known.items()
