@@ -137,7 +137,7 @@ LARGE = {
   "localized-0.3-paper": Smoothing("crops", PAPER, 0.3, 1.5),
 }
 """Every way of smoothing larger images, all with one network, trained under isotropic noise. It
-sees 46 pixels around a pixel: all beyond the next cell, or next but one, is hidden for nothing."""
+sees 53 pixels around one: what lies beyond the next cell, or the next but one, it hardly misses."""
 
 CHOICES = {
   False: ([PAPER], (0.15, 0.2, 0.25, 0.3), (0.6, 1.0, 1.5, 2.0), (0.25, 0.5, 1.0)),

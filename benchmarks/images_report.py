@@ -9,7 +9,7 @@ reads benchmarks/results/images/*.json and writes images.md, pareto.png and curv
 import argparse
 import json
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -105,19 +105,16 @@ def _base(result: dict) -> str:
 
 
 def table(title: str, found: Iterable[Point], rivals: list[Point]) -> str:
-  """Markdown; the last columns compare with the best rival that is at least as good."""
+  """Markdown; the last columns compare with rivals of equal quality, between their noise levels."""
   lines = [
     f"### {title}\n",
     "| method | std | mIoU | pixel accuracy | ACR (right) | trapezoid | left | "
-    "over isotropic of no less mIoU | of no less pixel accuracy |",
+    "over isotropic at equal mIoU | at equal pixel accuracy |",
     "| --- | --- |" + " ---: |" * 7,
   ]
   for point in sorted(found, key=lambda p: (p.method, p.noise)):
     sums = " | ".join(f"{point.radius[k]:.3f}" for k in ("right", "trapezoid", "left"))
-    ratios = [
-      _over_best(point, [p for p in rivals if p.miou >= point.miou]),
-      _over_best(point, [p for p in rivals if p.accuracy >= point.accuracy]),
-    ]
+    ratios = [_over(point, rivals, quality) for quality in (_miou, _accuracy)]
     lines.append(
       f"| {point.method} | {point.noise} | {point.miou:.3f} | {point.accuracy:.3f} | {sums} | "
       f"{' | '.join(ratios)} |"
@@ -125,11 +122,22 @@ def table(title: str, found: Iterable[Point], rivals: list[Point]) -> str:
   return "\n".join(lines) + "\n"
 
 
-def _over_best(point: Point, rivals: list[Point]) -> str:
-  best = max(rivals, key=lambda p: p.radius["right"], default=None)
-  if best is None:
-    return "none as good"
-  return f"{_times(point.radius['right'], best.radius['right'])} ({best.noise})"
+def _over(point: Point, rivals: list[Point], quality: Callable[[Point], float]) -> str:
+  """Radius over that of the best rival at the same quality, linear between its noise levels."""
+  best = -1.0
+  for method in {p.method for p in rivals}:
+    front = sorted((quality(p), p.radius["right"]) for p in rivals if p.method == method)
+    if quality(point) <= front[-1][0]:
+      best = max(best, float(np.interp(quality(point), *zip(*front, strict=True))))
+  return "none as good" if best < 0 else _times(point.radius["right"], best)
+
+
+def _miou(point: Point) -> float:
+  return point.miou
+
+
+def _accuracy(point: Point) -> float:
+  return point.accuracy
 
 
 def _times(radius: float, other: float) -> str:
@@ -273,7 +281,8 @@ def report(folder: Path) -> str:
     f"{base} samples per output": (localized[base], isotropic[base]),
     f"{few} samples per output": (localized[few], isotropic[few]),
   }
-  exact = next((n for n in results if n.endswith("-exact")), "localized-0.4")
+  ours = [n for n in results if n.startswith("localized")]
+  exact = next((n for n in ours if n.endswith("-exact")), ours[0])
   noise = label(exact, results[exact]["smoothing"])
   grid = results[exact]["smoothing"]["grid"]
   groups = math.prod(grid)
@@ -289,8 +298,8 @@ def report(folder: Path) -> str:
     if rivals:
       comparisons[title] = [p for p in localized[base] if p.groups == groups], rivals
   texts = []
-  for title, (ours, rivals) in comparisons.items():
-    texts.append(table(title, [*ours, *rivals], [p for p in rivals if p.method in _RIVALS]))
+  for title, (found, rivals) in comparisons.items():
+    texts.append(table(title, [*found, *rivals], [p for p in rivals if p.method in _RIVALS]))
   texts.append(ablation(localized[base], noise))
   strict = points(results, "strict", base)
   if strict:
