@@ -113,7 +113,7 @@ SMALL = {
   },
   "localized-0.4-exact": Smoothing("localized", PAPER, 0.4, 2.0, compare=("milp",)),
   "localized-0.3-everywhere": Smoothing("everywhere", PAPER, 0.3, 1.5),
-  "localized-0.3-isotropic": Smoothing("isotropic", PAPER, 0.3, 1.5),
+  **{f"localized-{s}-isotropic": Smoothing("isotropic", PAPER, s, 5 * s) for s in LEVELS},
   "isotropic-0.3-localized": Smoothing("localized", (1, 1), 0.3, 0.3),
   **{
     f"strict-{rows}x{columns}-{s}": Smoothing(

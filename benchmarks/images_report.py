@@ -90,7 +90,8 @@ def label(name: str, smoothing: dict[str, Any]) -> str:
     high = low + (high - low) * hidden / (max(smoothing["grid"]) - 1)
     rest = ["{}×{}, hidden beyond".format(*smoothing["grid"])]
   noise = f"{low:g}" if low == high else f"{low:g}–{high:g}"
-  return ", ".join([noise, *(r for r in rest if r not in ("exact", "more", "paper"))])
+  special = [r for r in rest if r not in ("exact", "more", "paper", "fine")]
+  return ", ".join([noise, *(f"network {r}" if r.isalpha() else r for r in special)])
 
 
 def _point(method: str, noise: str, groups: int, quality: dict, curve: dict) -> Point:
@@ -106,19 +107,23 @@ def _base(result: dict) -> str:
 
 def table(title: str, found: Iterable[Point], rivals: list[Point]) -> str:
   """Markdown; the last columns compare with rivals of equal quality, between their noise levels."""
+  compared = ["over isotropic at equal mIoU", "at equal pixel accuracy"] if rivals else []
+  columns = ["mIoU", "pixel accuracy", "ACR (right)", "trapezoid", "left", *compared]
   lines = [
     f"### {title}\n",
-    "| method | std | mIoU | pixel accuracy | ACR (right) | trapezoid | left | "
-    "over isotropic at equal mIoU | at equal pixel accuracy |",
-    "| --- | --- |" + " ---: |" * 7,
+    f"| method | std | {' | '.join(columns)} |",
+    "| --- | --- |" + " ---: |" * len(columns),
   ]
   for point in sorted(found, key=lambda p: (p.method, p.noise)):
-    sums = " | ".join(f"{point.radius[k]:.3f}" for k in ("right", "trapezoid", "left"))
-    ratios = [_over(point, rivals, quality) for quality in (_miou, _accuracy)]
-    lines.append(
-      f"| {point.method} | {point.noise} | {point.miou:.3f} | {point.accuracy:.3f} | {sums} | "
-      f"{' | '.join(ratios)} |"
-    )
+    numbers = [
+      point.miou,
+      point.accuracy,
+      *(point.radius[k] for k in ("right", "trapezoid", "left")),
+    ]
+    cells = [f"{number:.3f}" for number in numbers]
+    if rivals:
+      cells += [_over(point, rivals, quality) for quality in (_miou, _accuracy)]
+    lines.append(f"| {point.method} | {point.noise} | {' | '.join(cells)} |")
   return "\n".join(lines) + "\n"
 
 
