@@ -58,11 +58,12 @@ def points(results: dict[str, dict], kind: str, samples: str) -> list[Point]:
       continue  # these are counted already
     smoothing, at = result["smoothing"], result["samples"][samples]
     noise, groups = label(name, smoothing), math.prod(smoothing["grid"])
+    special = variant(name, smoothing)
     known = ISOTROPIC if kind == "isotropic" else LOCALIZED | {"segcertify": "SegCertify"}
     if name.endswith("-exact"):  # a second look at the same counts
       known = {m: LOCALIZED[m] for m in ("lp", "milp")}
     found += [
-      _point(title, noise, groups, at, at["curves"][m])
+      _point(title + special, noise, groups, at, at["curves"][m])
       for m, title in known.items()
       if m in at["curves"]
     ]
@@ -81,17 +82,23 @@ def points(results: dict[str, dict], kind: str, samples: str) -> list[Point]:
 
 
 def label(name: str, smoothing: dict[str, Any]) -> str:
-  """Noise as tables name it: std from the own cell to the farthest that is seen, and what else."""
+  """Noise as tables name it: std from the own cell to the farthest that is seen."""
   low, high, hidden = (smoothing[k] for k in ("std_min", "std_max", "hide_beyond"))
-  kind, _, *rest = name.split("-")
-  if kind == "strict":
+  if name.startswith("strict"):
     return f"{low:g}, {name.split('-')[1]}"
   if hidden is not None:
     high = low + (high - low) * hidden / (max(smoothing["grid"]) - 1)
-    rest = ["{}×{}, hidden beyond".format(*smoothing["grid"])]
-  noise = f"{low:g}" if low == high else f"{low:g}–{high:g}"
-  special = [r for r in rest if r not in ("exact", "more", "paper", "fine")]
-  return ", ".join([noise, *(f"network {r}" if r.isalpha() else r for r in special)])
+  return f"{low:g}" if low == high else f"{low:g}–{high:g}"
+
+
+def variant(name: str, smoothing: dict[str, Any]) -> str:
+  """What tells this way of smoothing from the study's main one, to be added to a method's name."""
+  special = name.split("-")[2] if name.count("-") > 1 else ""
+  if name.startswith("strict") or special in ("", "exact", "more"):
+    return ""
+  if special in ("paper", "fine"):
+    return ", {}×{} cells".format(*smoothing["grid"])
+  return f", network {special}"
 
 
 def _point(method: str, noise: str, groups: int, quality: dict, curve: dict) -> Point:
@@ -222,6 +229,9 @@ def pareto(panels: dict[str, list[Point]]) -> Figure:
   """Mean IoU against average certifiable radius, one panel per comparison."""
   figure = Figure(figsize=(5.2 * len(panels), 5.6), layout="constrained")
   axes = figure.subplots(1, len(panels), squeeze=False, sharey=True)[0]
+  panels = {
+    title: [p for p in found if p.method not in _OMITTED] for title, found in panels.items()
+  }
   order = list(dict.fromkeys(p.method for found in panels.values() for p in found))
   for one, (title, found) in zip(axes, panels.items(), strict=True):
     _scatter(one, found, order)
@@ -329,6 +339,9 @@ def report(folder: Path) -> str:
   ).savefig(folder / "curves.png", dpi=120)
   return text
 
+
+_OMITTED = (ISOTROPIC["envelope"], "SegCertify, τ = 0.9", "SegCertify, τ = 0.95")
+"""Not drawn: hardly to be told from Holm's, and less accurate still."""
 
 _RIVALS = (*ISOTROPIC.values(), *CENTER.values())
 
