@@ -73,4 +73,4 @@ def test_larger_images_start_from_the_network_of_smaller_ones(study):
     assert json.loads(str(stored["meta"]))["sizes"]["size"] == [32, 24]
   assert "equal forward passes" not in images_report.report(study / "large")  # 24 times as many
   text = (study / "large" / "images.md").read_text()
-  assert "0.3–0.6, 4×6, hidden beyond" in text
+  assert "| localized, envelope | 0.3–0.6 |" in text
