@@ -108,13 +108,20 @@ def scaling(section: Mapping[str, Any]) -> list[str]:
   }
   sizes = section["sizes"]
   small, size = by(sizes["sizes"][0]), by(sizes["size"])
+  apart, peaks = "", "The peak"
+  if section["simulated_devices"] or section["samples"]:
+    apart = f"{small} over simulated devices (chunks of 1) and samples, "
+    peaks = (
+      "Each number of simulated devices and of samples has a process of its own; elsewhere the peak"
+    )
   lines = [
-    f"In windows, grid {by(sizes['grid'])}; images {small} over simulated devices (chunks of 1) "
-    f"and samples, {size} over devices and chunk sizes. Each number of simulated devices and of "
-    "samples has a process of its own; elsewhere the peak is that of all rows so far.",
+    f"In windows, grid {by(sizes['grid'])}; images {apart}{size} over devices and chunk sizes. "
+    f"{peaks} is that of all rows so far.",
     "",
   ]
   for name, head in heads.items():
+    if not section[name]:
+      continue
     lines += rows(
       (head, "devices used", "samples / s", "ms / evaluation", "compile s", "peak MiB"),
       (
@@ -196,16 +203,19 @@ def by(size: Iterable[int]) -> str:
 
 def figure(results: Mapping[str, Any]) -> Figure:
   """What there is of four panels."""
-  made = Figure(figsize=(11, 7), layout="constrained")
-  axes = made.subplots(2, 2).ravel()
-  for ax, (name, draw) in zip(axes, PANELS.items(), strict=True):
-    section = results.get(name, {"skipped": "not measured"})
+  shown = [name for name in PANELS if name in results]
+  height = 2 if len(shown) > 3 else 1
+  width = max(1, -(-len(shown) // height))
+  made = Figure(figsize=(11 if height == 2 else 4.7 * width, 3.5 * height), layout="constrained")
+  axes = made.subplots(height, width, squeeze=False).ravel()
+  for ax, name in zip(axes, shown, strict=False):
+    section = results[name]
     ax.set_title(TITLES[name], fontsize=10)
     if "skipped" in section:
-      ax.text(0.5, 0.5, "not measured", ha="center", va="center")
+      ax.text(0.5, 0.5, f"not measured\n{section['skipped']}", ha="center", va="center", fontsize=8)
       ax.set_axis_off()
     else:
-      draw(ax, section)
+      PANELS[name](ax, section)
   return made
 
 
@@ -213,7 +223,8 @@ def draw_naive(ax: Axes, section: Mapping[str, Any]) -> None:
   names = [row["name"] for row in section["rows"]]
   rates = [row["outputs_per_second"] for row in section["rows"]]
   bars = ax.barh(names, rates)
-  ax.bar_label(bars, [f"{rate:,.3g}" for rate in rates], padding=3, fontsize=8)
+  labels = [f"{rate:,.0f}" if rate >= 100 else f"{rate:.3g}" for rate in rates]
+  ax.bar_label(bars, labels, padding=3, fontsize=8)
   ax.set_xscale("log")
   ax.set_xlabel(f"outputs per second, {section['rows'][0]['samples']} samples each")
   ax.margins(x=0.2)
@@ -221,7 +232,11 @@ def draw_naive(ax: Axes, section: Mapping[str, Any]) -> None:
 
 def draw_bare(ax: Axes, section: Mapping[str, Any]) -> None:
   shown = [row for row in section["rows"] if row["subject"] != "bare model"]
-  names = [f"{row['subject']}\n{by(row['size'])}, {row['allocator']}" for row in shown]
+  several = len({row["allocator"] for row in shown}) > 1
+  names = [
+    f"{row['subject']}\n{by(row['size'])}{', ' + row['allocator'] if several else ''}"
+    for row in shown
+  ]
   bars = ax.barh(names, [row["ratio"] for row in shown])
   ax.bar_label(bars, fmt="%.2f", padding=3, fontsize=8)
   ax.axvline(1, color="black", lw=0.8)
@@ -247,20 +262,21 @@ def draw_pytorch(ax: Axes, section: Mapping[str, Any]) -> None:
 
 
 def draw_scaling(ax: Axes, section: Mapping[str, Any]) -> None:
-  for name, label in (("simulated_devices", "simulated devices"), ("chunk_sizes", "chunk size")):
-    found = section[name]
-    first = found[0]["samples_per_second"]
-    ax.plot(
-      [int(row["name"]) for row in found],
-      [row["samples_per_second"] / first for row in found],
-      "o-",
-      label=label,
-    )
+  names = {"simulated_devices": "simulated devices", "chunk_sizes": "chunk size"}
+  if len(section["devices_there"]) > 1:
+    names["devices_there"] = "devices"
+  ticks: set[int] = set()
+  for name, label in names.items():
+    if found := section[name]:
+      first, numbers = found[0]["samples_per_second"], [int(row["name"]) for row in found]
+      ax.plot(numbers, [row["samples_per_second"] / first for row in found], "o-", label=label)
+      ticks |= set(numbers)
   ax.set_xscale("log", base=2)
-  ax.set_ylim(bottom=0)
+  ax.set_xticks(sorted(ticks), [str(tick) for tick in sorted(ticks)])
+  ax.set_ylim(0, 1.1 * ax.get_ylim()[1])
   ax.set_xlabel("devices, or samples in a chunk")
   ax.set_ylabel("samples per second / those of the first")
-  ax.legend()
+  ax.legend(loc="lower right")
 
 
 PANELS: dict[str, Callable[[Axes, Mapping[str, Any]], None]] = {

@@ -111,7 +111,7 @@ def sampler(
     AssertionError: logits that are not those of the network in JAX.
   """
   torch.set_float32_matmul_precision("highest")
-  device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+  device = torch.device({"cpu": "cpu", "gpu": "cuda"}[jax.default_backend()])  # where JAX runs
   memory_format = torch.channels_last if channels_last else torch.contiguous_format
   network = from_flax(given.model, given.variables)
   network = (fold(network) if folded else network).to(device, memory_format=memory_format)

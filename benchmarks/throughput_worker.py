@@ -71,9 +71,10 @@ def setting(size: tuple, grid: tuple, width: int, depth: int, num_classes: int) 
   return Setting(model, variables, params, x, smoothing, groups, windows, chunk_size)
 
 
-def bare(given: Setting, *, chunk_size: int, calls: int) -> Subject:
-  """The jitted full-frame model alone, on a chunk."""
+def bare(given: Setting, *, chunk_size: int, samples: int) -> Subject:
+  """The jitted full-frame model alone, on a chunk, as often as `loop` evaluates it."""
   apply = jax.jit(jax.vmap(folded_unet.apply, in_axes=(None, 0)))
+  calls = -(-samples // chunk_size) * num_groups(given)
   chunk = jnp.broadcast_to(given.x, (chunk_size, *given.x.shape)).copy()
 
   def run() -> None:

@@ -1,8 +1,10 @@
 """The throughput benchmark runs at toy size, section by section."""
 
 import json
+from contextlib import contextmanager
 from importlib import util
 
+import jax
 import pytest
 
 from benchmarks import throughput
@@ -18,8 +20,8 @@ def no_simulated_devices(monkeypatch):
   monkeypatch.delenv("XLA_FLAGS")  # the benchmark's processes have those that it asks for
 
 
-def measure(out, section):
-  return throughput.main(["--toy", "--only", section, "--out", str(out)])[section]
+def measure(out, section, *options):
+  return throughput.main(["--toy", "--only", section, "--out", str(out), *options])[section]
 
 
 def test_naive_counts_are_ours(out):
@@ -76,3 +78,56 @@ def test_a_section_is_written_beside_the_others(out, monkeypatch):
   assert results["naive"] == kept["naive"]
   assert "not installed" in results["pytorch"]["skipped"]
   assert "Not measured: PyTorch is not installed" in (out / "alone" / "throughput.md").read_text()
+
+
+def test_one_process_measures_what_workers_do(out, monkeypatch):
+  def started(*args, **kwargs):
+    raise AssertionError("a process was started")
+
+  monkeypatch.setattr(throughput.subprocess, "Popen", started)
+  found = {name: measure(out / "here", name, "--here") for name in ("naive", "bare", "scaling")}
+  assert len(found["naive"]["counts_identical_for"]) == 2
+  assert {row["allocator"] for row in found["bare"]["rows"]} == {"default"}
+  devices = [row["devices"] for row in found["scaling"]["devices_there"]]
+  assert devices == [n for n in (1, 2, 4, 8) if n <= jax.device_count()]
+  assert found["scaling"]["simulated_devices"] == found["scaling"]["samples"] == []
+  assert "simulated devices (cpu)" not in (out / "here" / "throughput.md").read_text()
+
+
+def pretended(**answers):
+  """A place to measure in that answers by subject, without measuring."""
+
+  @contextmanager
+  def start(environment):
+    common = {"seconds": 1.0, "evaluations": 1, "outputs": 2}
+    yield {"platform": "tpu"}, lambda request: {**common, **answers[request["subject"]]}
+
+  return start
+
+
+@pytest.mark.parametrize(("moved", "identical"), [(0, 2), (5, 1), (6, None)])
+def test_counts_may_differ_by_rounding_alone(moved, identical):
+  sizes = throughput.TOY._replace(naive_samples=100)
+  ours = {"found": [[100, 0, 0], [50, 50, 0]]}
+  theirs = {"found": [[100, 0, 0], [50, 50 - moved, moved]]}
+  start = pretended(loop=ours, naive_loop=ours, naive_vmap=theirs)
+  if identical is None:
+    with pytest.raises(AssertionError, match="not ours"):
+      throughput.measure("naive", sizes, "float32", start)
+  else:
+    found = throughput.measure("naive", sizes, "float32", start)
+    assert len(found["counts_identical_for"]) == identical
+
+
+def test_no_cpu_is_compared_with_a_tpu(monkeypatch):
+  monkeypatch.setattr(throughput.util, "find_spec", lambda name: "there")
+  found = throughput.measure("pytorch", throughput.TOY, "float32", pretended())
+  assert found["skipped"] == "PyTorch does not run on a tpu here"
+
+
+def test_a_process_that_runs_takes_no_environment():
+  with (
+    pytest.raises(ValueError, match="ONE_PROCESS"),
+    throughput.here(throughput.ALLOCATORS["kept"]),
+  ):
+    pass
