@@ -135,13 +135,19 @@ def table(title: str, found: Iterable[Point], rivals: list[Point]) -> str:
 
 
 def _over(point: Point, rivals: list[Point], quality: Callable[[Point], float]) -> str:
-  """Radius over that of the best rival at the same quality, linear between its noise levels."""
-  best = -1.0
+  """Radius over that of the best rival at the same quality, linear between its noise levels.
+
+  Where all rivals are of greater quality, stronger noise would win them radius: "at most".
+  """
+  best, lowest = -1.0, np.inf
   for method in {p.method for p in rivals}:
     front = sorted((quality(p), p.radius["right"]) for p in rivals if p.method == method)
     if quality(point) <= front[-1][0]:
       best = max(best, float(np.interp(quality(point), *zip(*front, strict=True))))
-  return "none as good" if best < 0 else _times(point.radius["right"], best)
+      lowest = min(lowest, front[0][0])
+  if best < 0:
+    return "none as good"
+  return ("" if quality(point) >= lowest else "at most ") + _times(point.radius["right"], best)
 
 
 def _miou(point: Point) -> float:
