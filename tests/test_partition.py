@@ -45,7 +45,7 @@ def test_distances_between_pixels_are_the_least_of_all_pairs():
   groups, cells = rng.integers(0, 3, (5, 6)), rng.integers(0, 4, (5, 6))
   cells[cells == 1] = 0  # an empty cell
   at = np.argwhere(np.ones((5, 6), bool))
-  apart = np.abs(at[:, None] - at[None]).max(axis=-1)
+  apart = np.abs(at[:, None] - at[None]).max(axis=-1).astype(float)
   for g, row in enumerate(partition.pixel_distances(groups, cells)):
     for c, distance in enumerate(row):
       pairs = apart[np.ix_(groups.ravel() == g, cells.ravel() == c)]
