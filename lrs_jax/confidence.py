@@ -87,8 +87,8 @@ def binomial_p_value(successes: ArrayLike, trials: ArrayLike, threshold: ArrayLi
   k, trials, t = np.broadcast_arrays(successes, trials, np.asarray(threshold, np.float64))
   _check_counts("successes", k, trials)
   p_value = special.betainc(np.maximum(k, 1), trials - k + 1, t)
-  # betainc is good to 1e-9, relatively, down to 1e-300: a p-value does not need more.
-  return np.where(k > 0, np.minimum(p_value * (1 + 1e-6) + 1e-300, 1.0), 1.0)
+  # betainc is good to 1e-9, relatively, but may be zero where the truth is as large as 1e-243.
+  return np.where(k > 0, np.minimum(p_value * (1 + 1e-6) + 1e-100, 1.0), 1.0)
 
 
 class ScoreBounds(NamedTuple):
