@@ -273,8 +273,8 @@ def marks(smoothing: Smoothing, sizes: Sizes) -> tuple[tuple[int, ...], tuple[in
 
 
 def distribution(smoothing: Smoothing, sizes: Sizes) -> noise.SmoothingDistribution:
-  _, grid, low, high, hide_beyond, *_ = smoothing
-  return _noise(sizes, grid, low, high, hide_beyond, smoothing.power)
+  s = smoothing
+  return _noise(sizes, s.grid, s.std_min, s.std_max, s.hide_beyond, s.power)
 
 
 def count(
@@ -288,7 +288,6 @@ def count(
 ) -> None:
   """Counts one image's votes up to every mark; what was counted before is not counted again."""
   grid = partition.image_grid(sizes.size, smoothing.grid)
-  starts, size = partition.windows(grid, alignment=folded_unet.alignment(params))
   manifest = {
     "smoothing": _plain(smoothing._replace(more=False, centers=False, compare=())),
     "sizes": {
@@ -321,7 +320,7 @@ def count(
           mark - done,
           num_classes=len(camvid.CLASSES),
           first_sample=done,
-          windows=sampling.Windows(_window(size), starts, size) if len(starts) > 1 else None,
+          windows=_windows(sizes.depth, grid),
         )
         before = stored[f"{part}-{done}"] if done else np.zeros(votes.shape, np.int32)
         stored[name] = before + np.asarray(votes)
@@ -695,7 +694,7 @@ def compare_noises(
   candidates = []
   for name, smoothing in noises.items():
     grid = partition.image_grid(sizes.size, smoothing.grid)
-    windows = _windows(sizes.depth, grid) if grid.any() else None
+    windows = _windows(sizes.depth, grid)
     candidates.append(
       choosing.Candidate(name, distribution(smoothing, sizes), grid.reshape(-1), windows)
     )
@@ -706,9 +705,10 @@ def compare_noises(
   return {**found, "candidates": rows, "best": None}
 
 
-def _windows(depth: int, grid: np.ndarray) -> sampling.Windows:
+def _windows(depth: int, grid: np.ndarray) -> sampling.Windows | None:
+  """The windows of a grid's groups; none of a single one, which is the whole image."""
   starts, size = partition.windows(grid, alignment=1 << depth)
-  return sampling.Windows(_window(size), starts, size)
+  return sampling.Windows(_window(size), starts, size) if len(starts) > 1 else None
 
 
 def rates(sizes: Sizes, image: np.ndarray, params: folded_unet.Folded) -> dict[str, Any]:
@@ -729,7 +729,7 @@ def rates(sizes: Sizes, image: np.ndarray, params: folded_unet.Folded) -> dict[s
         groups.reshape(-1),
         samples,
         num_classes=len(camvid.CLASSES),
-        windows=_windows(sizes.depth, groups) if groups.any() else None,
+        windows=_windows(sizes.depth, groups),
       ).block_until_ready()
       if i > 1:  # the first one compiles
         times.append((time.perf_counter() - start) / (samples * math.prod(grid)))

@@ -10,6 +10,7 @@ import argparse
 import json
 import math
 from collections.abc import Callable, Iterable
+from operator import attrgetter
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -129,7 +130,9 @@ def table(title: str, found: Iterable[Point], rivals: list[Point]) -> str:
     ]
     cells = [f"{number:.3f}" for number in numbers]
     if rivals:
-      cells += [_over(point, rivals, quality) for quality in (_miou, _accuracy)]
+      cells += [
+        _over(point, rivals, quality) for quality in (attrgetter("miou"), attrgetter("accuracy"))
+      ]
     lines.append(f"| {point.method} | {point.noise} | {' | '.join(cells)} |")
   return "\n".join(lines) + "\n"
 
@@ -148,14 +151,6 @@ def _over(point: Point, rivals: list[Point], quality: Callable[[Point], float]) 
   if best < 0:
     return "none as good"
   return ("" if quality(point) >= lowest else "at most ") + _times(point.radius["right"], best)
-
-
-def _miou(point: Point) -> float:
-  return point.miou
-
-
-def _accuracy(point: Point) -> float:
-  return point.accuracy
 
 
 def _times(radius: float, other: float) -> str:
