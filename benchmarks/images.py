@@ -58,7 +58,7 @@ class Sizes(NamedTuple):
   depth: int = 3
   steps: int = 3000
   marks: tuple[int, ...] = (100, 1000)  # samples per output at which counts are kept
-  more: int = 15  # times as many samples for the isotropic baseline
+  more: int = 15  # at most so many times the samples
   selection: tuple[int, ...] = (10, 100)  # and of the samples that select labels
   alpha: float = 0.01
   radii: int = 81
@@ -73,7 +73,7 @@ class Smoothing(NamedTuple):
   std_min: float
   std_max: float
   hide_beyond: float | None = None
-  more: bool = False  # also with `Sizes.more` times the samples
+  more: int = 1  # also with up to so many times the samples
   power: float = 1.0  # of the distance's fraction: the paper's noise is linear
   centers: bool = False  # also center smoothing of the same network
   compare: tuple[str, ...] = ()  # further ways to combine the base certificates
@@ -107,7 +107,7 @@ SMALL = {
   **{f"localized-{s}": Smoothing("localized", PAPER, s, 5 * s, compare=("lp",)) for s in LEVELS},
   **{
     f"isotropic-{s}": Smoothing(
-      "isotropic", (1, 1), s, s, more=s in (0.4, 0.5), centers=s in LEVELS
+      "isotropic", (1, 1), s, s, more=15 if s in (0.4, 0.5) else 1, centers=s in LEVELS
     )
     for s in MORE_LEVELS
   },
@@ -131,7 +131,8 @@ LARGE = {
   **{
     f"isotropic-{s}": Smoothing("crops", (1, 1), s, s, centers=s in (0.2, 0.4)) for s in MORE_LEVELS
   },
-  "isotropic-0.4-more": Smoothing("crops", (1, 1), 0.4, 0.4, more=True),
+  **{f"isotropic-{s}-more": Smoothing("crops", (1, 1), s, s, more=24) for s in (0.2, 0.3, 0.4, 0.6)},
+  **{f"localized-{s}-more": _near((4, 6), s, 1)._replace(more=4) for s in LEVELS},
   "localized-0.3-exact": _near((4, 6), 0.3, 1)._replace(compare=("lp", "milp")),
   **{f"localized-{s}-fine": _near((6, 10), s, 2) for s in LEVELS},
   "localized-0.3-paper": Smoothing("crops", PAPER, 0.3, 1.5),
@@ -265,11 +266,10 @@ def _load_variables(path: Path) -> dict[str, Any]:
 
 def marks(smoothing: Smoothing, sizes: Sizes) -> tuple[tuple[int, ...], tuple[int, ...]]:
   """Numbers of samples, selecting and bounding, at which counts are kept."""
-  if not smoothing.more:
-    return sizes.selection, sizes.marks
-  most = sizes.marks[-1]
-  multiples = tuple(most * i for i in range(2, sizes.more + 1))
-  return (*sizes.selection, sizes.selection[-1] * sizes.more), (*sizes.marks, *multiples)
+  times = min(smoothing.more, sizes.more)
+  more = (times,) if times > 1 else ()
+  selection = *sizes.selection, *(sizes.selection[-1] * i for i in more)
+  return selection, (*sizes.marks, *(sizes.marks[-1] * i for i in range(2, times + 1)))
 
 
 def distribution(smoothing: Smoothing, sizes: Sizes) -> noise.SmoothingDistribution:
@@ -289,7 +289,7 @@ def count(
   """Counts one image's votes up to every mark; what was counted before is not counted again."""
   grid = partition.image_grid(sizes.size, smoothing.grid)
   manifest = {
-    "smoothing": _plain(smoothing._replace(more=False, centers=False, compare=())),
+    "smoothing": _plain(smoothing._replace(more=0, centers=False, compare=())),
     "sizes": {
       k: v
       for k, v in _plain(sizes._replace(images=0, marks=(), more=0, selection=(), radii=0)).items()
