@@ -132,7 +132,7 @@ LARGE = {
     f"isotropic-{s}": Smoothing("crops", (1, 1), s, s, centers=s in (0.2, 0.4)) for s in MORE_LEVELS
   },
   **{f"isotropic-{s}-more": Smoothing("crops", (1, 1), s, s, more=24) for s in (0.2, 0.3, 0.4, 0.6)},
-  **{f"localized-{s}-more": _near((4, 6), s, 1)._replace(more=4) for s in LEVELS},
+  **{f"localized-{s}-more": _near((4, 6), s, 1)._replace(more=3) for s in LEVELS},
   "localized-0.3-exact": _near((4, 6), 0.3, 1)._replace(compare=("lp", "milp")),
   **{f"localized-{s}-fine": _near((6, 10), s, 2) for s in LEVELS},
   "localized-0.3-paper": Smoothing("crops", PAPER, 0.3, 1.5),
