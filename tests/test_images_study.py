@@ -6,9 +6,11 @@ import numpy as np
 import pytest
 
 from benchmarks import images, images_report
+from benchmarks.image_study import counting, pilots
+from benchmarks.image_study.configurations import Sizes
 from tests.test_data import make_camvid
 
-SIZES = images.Sizes(
+SIZES = Sizes(
   size=(16, 24), images=1, width=4, depth=2, steps=2, marks=(20, 40), more=2, selection=(4, 10),
   radii=5,
 )  # fmt: skip
@@ -20,7 +22,7 @@ def study(tmp_path_factory):
   folder = tmp_path_factory.mktemp("study")
   make_camvid(folder / "camvid", size=(32, 24))
   with pytest.MonkeyPatch.context() as patch:
-    patch.setitem(images.CHOICES, False, ([(2, 2)], (0.2,), (0.4, 0.8), (1.0,)))
+    patch.setitem(pilots.CHOICES, False, ([(2, 2)], (0.2,), (0.4, 0.8), (1.0,)))
     images.run(SIZES, str(folder), folder / "work", folder / "results", NAMES)
   return folder
 
@@ -46,7 +48,7 @@ def test_more_samples_are_the_fewer_and_others(study):
 
 
 def test_what_was_counted_is_not_counted_again(study, monkeypatch):
-  monkeypatch.setattr(images.sampling, "vote_counts", None)
+  monkeypatch.setattr(counting.sampling, "vote_counts", None)
   before = (study / "results" / "localized-0.4.json").read_text()
   images.run(SIZES, str(study), study / "work", study / "results", ("localized-0.4",))
   again, before = (json.loads(text) for text in (
@@ -54,7 +56,7 @@ def test_what_was_counted_is_not_counted_again(study, monkeypatch):
   ))  # fmt: skip
   assert again == before
   with pytest.raises(ValueError, match="another configuration"):
-    images.run(SIZES._replace(alpha=0.5), str(study), study / "work", study / "results", NAMES[:1])
+    images.run(SIZES._replace(seed=1), str(study), study / "work", study / "results", NAMES[:1])
 
 
 def test_the_report_has_every_comparison(study):
@@ -67,7 +69,7 @@ def test_the_report_has_every_comparison(study):
 
 def test_larger_images_start_from_the_network_of_smaller_ones(study):
   sizes = SIZES._replace(size=(32, 24), crop=(16, 16), start=SIZES.size)
-  names = ("localized-0.3", "isotropic-0.4-more", "rates")
+  names = ("localized-0.3", "isotropic-0.4-more", "localized-0.3-more", "rates")
   images.run(sizes, str(study), study / "work", study / "large", names)
   with np.load(study / "work" / "networks" / "crops.npz") as stored:
     assert json.loads(str(stored["meta"]))["sizes"]["size"] == [32, 24]

@@ -1,0 +1,1 @@
+"""The parts of the study on images, which `benchmarks/images.py` runs."""

@@ -1,0 +1,251 @@
+"""What the counts certify: curves over one grid of budgets for all methods."""
+
+import functools
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmarks.image_study.configurations import (
+  Sizes,
+  Smoothing,
+  distribution,
+  groups,
+  marks,
+  plain,
+  smoothings,
+)
+from lrs_jax import (
+  certificates,
+  certified_iou,
+  collective,
+  corrections,
+  metrics,
+  records,
+  reports,
+  storage,
+)
+from lrs_jax.baselines import center_smoothing, segcertify
+from lrs_jax.data.images import LabelledImages
+from lrs_jax.jobs import ImageJob
+from lrs_jax.runs import Smoothed, describe_devices, job_radii, versions
+
+THRESHOLDS = (0.75, 0.9, 0.95)
+"""SegCertify's tau, where it is fixed."""
+
+
+def common_radii(sizes: Sizes) -> np.ndarray:
+  """One grid of budgets for all methods, to where none of them can certify anything."""
+  ways = [
+    Smoothed("", distribution(s, sizes), np.zeros(0, np.int32), (), None)
+    for s in smoothings(sizes).values()
+  ]
+  samples = sizes.marks[-1] * sizes.more
+  job = ImageJob(size=sizes.size, samples=samples, alpha=sizes.alpha)
+  return np.linspace(0, job_radii(job, tuple(ways))[-1], sizes.radii)
+
+
+def certify(
+  smoothing: Smoothing, sizes: Sizes, data: LabelledImages, paths: list[Path]
+) -> dict[str, Any]:
+  """Quality and curves at every number of samples, from the counts of all images."""
+  radii = common_radii(sizes)
+  selecting, bounding = marks(smoothing, sizes)
+  stored = [storage.load_arrays(path) for path in paths]
+  owners = groups(smoothing, sizes).ravel()
+  found = {}
+  for mark in bounding:
+    selected = max((s for s in selecting if s * 10 <= mark), default=selecting[0])
+    votes = [(a[f"selection-{selected}"], a[f"estimation-{mark}"]) for a in stored]
+    bound = functools.partial(certificates.from_votes, distribution(smoothing, sizes), owners)
+    bases = [bound(*pair, alpha=sizes.alpha) for pair in votes]
+    extra = smoothing.compare if mark == sizes.marks[-1] else ()
+    found[str(mark)] = evaluate(data, bases, radii, ("envelope", "naive", *extra))
+    if smoothing.std_min == smoothing.std_max:
+      found[str(mark)]["curves"]["segcertify"] = segcertify_curve(
+        data, votes, smoothing.std_min, radii, sizes.alpha
+      )
+      found[str(mark)]["fixed_threshold"] = {
+        str(tau): threshold_curve(data, votes, smoothing.std_min, tau, radii, sizes.alpha)
+        for tau in THRESHOLDS
+      }
+    if "milp" in extra:
+      levels = corrections.k_fwer(sizes.alpha, owners.size, 1 + owners.size // 200)
+      several = [bound(*pair, alpha=levels) for pair in votes]
+      found[f"{mark}, k-FWER"] = evaluate(data, several, radii, ("envelope", "milp"))
+  return {
+    "smoothing": plain(smoothing),
+    "sizes": plain(sizes),
+    "manifest": storage.from_json_array(stored[0]["manifest"]),
+    "images": list(data.names),
+    "versions": versions(),
+    "device": describe_devices(),
+    "seconds_per_image": float(
+      np.mean([sum(v for k, v in a.items() if k.endswith("-seconds")) for a in stored])
+    ),
+    "radii": radii.tolist(),
+    "samples": found,
+  }
+
+
+def evaluate(
+  data: LabelledImages,
+  bases: list[certificates.BaseCertificates],
+  radii: np.ndarray,
+  methods: tuple[str, ...],
+) -> dict[str, Any]:
+  """Quality of the smoothed predictions, and curves of every method over the common budgets."""
+  predictions = np.stack([np.where(base.eta > 0, base.labels, -1) for base in bases])
+  labels = data.labels.reshape(predictions.shape)
+  result: dict[str, Any] = reports.quality(data, predictions)
+  result["curves"] = {}
+  for method in methods:
+    certified = [
+      _certify(base, labels[i], len(data.classes), radii, method) for i, base in enumerate(bases)
+    ]
+    result["curves"][method] = _curve(radii, np.mean(certified, axis=0))
+  return result
+
+
+def _certify(
+  base: certificates.BaseCertificates,
+  labels: np.ndarray,
+  num_classes: int,
+  radii: np.ndarray,
+  method: str,
+) -> np.ndarray:
+  """Certified fraction of all pixels, and certified accuracy of the labelled ones: [2, B]."""
+  budgets = records.budgets_from_radii(radii, 2)
+  options = {"milp": {"gap": 0.01, "time_limit": 10.0}}.get(method, {})
+  fractions = []
+  for targets, number in (
+    (np.ones(labels.shape, bool), labels.size),
+    (base.labels == labels, int((labels < num_classes).sum())),
+  ):
+    given = base.weights, base.groups, base.eta
+    envelope = collective.certify(*given, budgets, targets=targets)
+    # The paper's LP and the naive certificate are never tighter than the envelope; what the exact
+    # one would certify at half as large a radius again is given up.
+    end = 1 + int(np.flatnonzero(envelope.certified).max(initial=0))
+    end += end // 2 if method == "milp" else 0
+    found = np.zeros(len(radii), np.int64)
+    found[:end] = collective.certify(
+      *given, budgets[:end], method=method, targets=targets, **options
+    ).certified
+    fractions.append(metrics.certified_fraction(np.maximum(found - base.forfeit, 0), number))
+  return np.stack(fractions)
+
+
+def _curve(radii: np.ndarray, fractions: np.ndarray) -> dict[str, Any]:
+  certified, accurate = fractions
+  return {
+    "certified": certified.tolist(),
+    "certified_accuracy": accurate.tolist(),
+    "radius": metrics.radius_sums(radii, certified)._asdict(),
+  }
+
+
+def segcertify_curve(
+  data: LabelledImages, votes: list, std: float, radii: np.ndarray, alpha: float
+) -> dict[str, Any]:
+  """SegCertify with Holm's correction: every radius for itself, valid at one that is asked for."""
+  labels = data.labels.reshape(len(votes), -1)
+  return _curve(
+    radii,
+    np.mean(
+      [
+        [
+          _fractions(segcertify.at_radius(*pair, std, radius, alpha=alpha).labels, truth, data)
+          for radius in radii
+        ]
+        for pair, truth in zip(votes, labels, strict=True)
+      ],
+      axis=0,
+    ).T,
+  )
+
+
+def threshold_curve(
+  data: LabelledImages, votes: list, std: float, tau: float, radii: np.ndarray, alpha: float
+) -> dict[str, Any]:
+  """SegCertify at a fixed threshold: quality, and one level up to its radius."""
+  found = [segcertify.fixed_threshold(*pair, std, alpha=alpha, tau=tau) for pair in votes]
+  predictions = np.stack([segmentation.labels for segmentation in found])
+  labels = data.labels.reshape(predictions.shape)
+  level = np.mean(
+    [_fractions(p, truth, data) for p, truth in zip(predictions, labels, strict=True)], axis=0
+  )
+  curve = _curve(radii, np.outer(level, radii < found[0].radius))
+  return {**reports.quality(data, predictions), "curve": curve, "certified_up_to": found[0].radius}
+
+
+def _fractions(
+  predictions: np.ndarray, truth: np.ndarray, data: LabelledImages
+) -> tuple[float, float]:
+  """Certified fraction of all pixels, and certified accuracy of the labelled ones."""
+  certified = predictions != metrics.ABSTAIN
+  known = (truth >= 0) & (truth < len(data.classes))
+  return float(certified.mean()), float((certified & (predictions == truth))[known].mean())
+
+
+def center_curves(
+  smoothing: Smoothing, sizes: Sizes, data: LabelledImages, paths: list[Path]
+) -> dict[str, Any]:
+  """Quality and curves of center smoothing, with the published ranks and with exact ones."""
+  stored = [storage.load_arrays(path) for path in paths]
+  predictions = np.stack(
+    [np.where(a["accepted"], a["prediction"], metrics.ABSTAIN) for a in stored]
+  )
+  labels, radii = data.labels.reshape(predictions.shape), common_radii(sizes)
+  result: dict[str, Any] = reports.quality(data, predictions)
+  result["curves"] = {}
+  for ranks in (center_smoothing.ranks_by_dkw, center_smoothing.ranks_by_binomial):
+    fractions = []
+    for arrays, prediction, truth in zip(stored, predictions, labels, strict=True):
+      distance = center_smoothing.certify(
+        arrays["distances"], radii, smoothing.std_min, alpha=sizes.alpha, ranks=ranks
+      )
+      right = int((prediction == truth).sum())
+      known = int((truth < len(data.classes)).sum())
+      of_all = center_smoothing.certified_outputs(distance, truth.size * bool(arrays["accepted"]))
+      of_right = center_smoothing.certified_outputs(distance, right)
+      fractions.append([of_all / truth.size, of_right / known])
+    result["curves"][ranks.__name__] = _curve(radii, np.mean(fractions, axis=0))
+  return result
+
+
+def certify_iou(
+  sizes: Sizes, data: LabelledImages, folders: dict[str, Path], num_radii: int = 9
+) -> dict[str, Any]:
+  """Certified mean IoU, every class for itself and jointly: means over images."""
+  radii = np.linspace(0, common_radii(sizes)[-1] / 2, num_radii)
+  budgets = records.budgets_from_radii(radii, 2)
+  found = {}
+  for name, folder in folders.items():
+    smoothing = smoothings(sizes)[name]
+    owners = groups(smoothing, sizes).ravel()
+    bounds = []
+    for image, truth in zip(data.names, data.labels, strict=True):
+      arrays = storage.load_arrays(folder / f"{image}.npz")
+      base = certificates.from_votes(
+        distribution(smoothing, sizes),
+        owners,
+        arrays[f"selection-{sizes.selection[-1]}"],
+        arrays[f"estimation-{sizes.marks[-1]}"],
+        alpha=sizes.alpha,
+      )
+      given = base, truth.reshape(-1)
+      classes = len(data.classes)
+      separate = certified_iou.per_class(*given, budgets, num_classes=classes)
+      joint = certified_iou.jointly(*given, separate)
+      certified_iou.verify_jointly(*given, separate, joint, num_classes=classes)
+      bounds.append([separate.mean_iou, joint.mean_iou])
+    per_class, jointly = np.mean(bounds, axis=0)
+    found[name] = {"per_class": per_class.tolist(), "jointly": jointly.tolist()}
+  return {
+    "radii": radii.tolist(),
+    "mean_iou": found,
+    "sizes": plain(sizes),
+    "versions": versions(),
+    "device": describe_devices(),
+  }
