@@ -26,7 +26,8 @@ class Point(NamedTuple):
 
   method: str
   noise: str
-  groups: int
+  grid: tuple[int, int]
+  samples: int  # per output
   miou: float
   accuracy: float
   radius: dict[str, float]  # right, trapezoid and left sums
@@ -43,6 +44,13 @@ ISOTROPIC = {
   "envelope": "isotropic, Bonferroni",
   "segcertify": "isotropic, SegCertify (Holm, one budget at a time)",
 }
+SEVERAL = {
+  ("localized", "envelope"): LOCALIZED["envelope"],
+  ("localized", "milp"): LOCALIZED["milp"],
+  ("strict", "envelope"): LOCALIZED["envelope"],
+  ("isotropic", "envelope"): "isotropic",
+}
+"""What else is certified with k-FWER."""
 CENTER = {
   "ranks_by_dkw": "center smoothing, published ranks",
   "ranks_by_binomial": "center smoothing, exact ranks",
@@ -55,30 +63,30 @@ def points(results: dict[str, dict], kind: str, samples: str) -> list[Point]:
   for name, result in results.items():
     if not name.startswith(kind) or samples not in result["samples"]:
       continue
-    if name.endswith("-more") and samples == _base(result):
-      continue  # these are counted already
+    if name.endswith("-more") and int(samples) in result["sizes"]["marks"]:
+      continue  # the same counts as without
     smoothing, at = result["smoothing"], result["samples"][samples]
-    noise, groups = label(name, smoothing), math.prod(smoothing["grid"])
+    where = label(name, smoothing), tuple(smoothing["grid"]), int(samples)
     special = variant(name, smoothing)
     known = ISOTROPIC if kind == "isotropic" else LOCALIZED | {"segcertify": "SegCertify"}
     if name.endswith("-exact"):  # a second look at the same counts
       known = {m: LOCALIZED[m] for m in ("lp", "milp")}
     found += [
-      _point(title + special, noise, groups, at, at["curves"][m])
+      _point(title + special, where, at, at["curves"][m])
       for m, title in known.items()
       if m in at["curves"]
     ]
     for tau, fixed in at.get("fixed_threshold", {}).items():
-      found.append(_point(f"SegCertify, τ = {tau}", noise, groups, fixed, fixed["curve"]))
+      found.append(_point(f"SegCertify, τ = {tau}", where, fixed, fixed["curve"]))
     if "center" in result and samples == _base(result):
       center = result["center"]
-      found += [
-        _point(title, noise, groups, center, center["curves"][m]) for m, title in CENTER.items()
-      ]
-    several = result["samples"].get(f"{samples}, k-FWER")
-    if several:
-      title = "localized, exact, k-FWER"
-      found.append(_point(title, noise, groups, several, several["curves"]["milp"]))
+      found += [_point(title, where, center, center["curves"][m]) for m, title in CENTER.items()]
+    several = result["samples"][f"{samples}, k-FWER"]
+    found += [
+      _point(f"{SEVERAL[kind, m]}{special}, k-FWER", where, several, curve)
+      for m, curve in several["curves"].items()
+      if m in known
+    ]
   return found
 
 
@@ -102,9 +110,11 @@ def variant(name: str, smoothing: dict[str, Any]) -> str:
   return f", network {special}"
 
 
-def _point(method: str, noise: str, groups: int, quality: dict, curve: dict) -> Point:
+def _point(
+  method: str, where: tuple[str, tuple[int, int], int], quality: dict, curve: dict
+) -> Point:
   return Point(
-    method, noise, groups, quality["mean_iou"], quality["pixel_accuracy"], curve["radius"], curve
+    method, *where, quality["mean_iou"], quality["pixel_accuracy"], curve["radius"], curve
   )
 
 
@@ -130,17 +140,25 @@ def table(title: str, found: Iterable[Point], rivals: list[Point]) -> str:
     ]
     cells = [f"{number:.3f}" for number in numbers]
     if rivals:
-      cells += [
-        _over(point, rivals, quality) for quality in (attrgetter("miou"), attrgetter("accuracy"))
-      ]
+      cells += [_over(point, rivals, quality) for quality in (_miou, _accuracy)]
     lines.append(f"| {point.method} | {point.noise} | {' | '.join(cells)} |")
   return "\n".join(lines) + "\n"
 
 
-def _over(point: Point, rivals: list[Point], quality: Callable[[Point], float]) -> str:
+_miou, _accuracy = attrgetter("miou"), attrgetter("accuracy")
+
+
+class Ratio(NamedTuple):
+  """Of a radius to a rival's."""
+
+  ratio: float
+  at_most: bool  # all rivals are of greater quality: stronger noise would win them radius
+
+
+def over(point: Point, rivals: list[Point], quality: Callable[[Point], float]) -> Ratio | None:
   """Radius over that of the best rival at the same quality, linear between its noise levels.
 
-  Where all rivals are of greater quality, stronger noise would win them radius: "at most".
+  None if no rival is as good.
   """
   best, lowest = -1.0, np.inf
   for method in {p.method for p in rivals}:
@@ -149,29 +167,104 @@ def _over(point: Point, rivals: list[Point], quality: Callable[[Point], float]) 
       best = max(best, float(np.interp(quality(point), *zip(*front, strict=True))))
       lowest = min(lowest, front[0][0])
   if best < 0:
+    return None
+  return Ratio(point.radius["right"] / best if best else math.inf, quality(point) < lowest)
+
+
+def _over(point: Point, rivals: list[Point], quality: Callable[[Point], float]) -> str:
+  found = over(point, rivals, quality)
+  if found is None:
     return "none as good"
-  return ("" if quality(point) >= lowest else "at most ") + _times(point.radius["right"], best)
+  return ("at most " if found.at_most else "") + f"{found.ratio:.2f}"
 
 
 def _times(radius: float, other: float) -> str:
   return f"{radius / other:.2f}" if other else "∞"
 
 
+class Match(NamedTuple):
+  """A localized point, and isotropic ones that cost as much."""
+
+  point: Point
+  rivals: list[Point]
+
+
+def equal_cost(
+  localized: dict[int, list[Point]],
+  isotropic: dict[int, list[Point]],
+  cost: Callable[[Point], float],
+  step: int,
+) -> list[Match]:
+  """Envelope points beside isotropic ones of `cost` times as many samples, up to the next step."""
+  found = []
+  for samples, points in localized.items():
+    for point in points:
+      rivals = isotropic.get(math.ceil(samples * cost(point) / step - 1e-9) * step)
+      if rivals and point.method.startswith(LOCALIZED["envelope"]):
+        found.append(Match(point, [p for p in rivals if p.method in _RIVALS]))
+  return sorted(found, key=lambda m: (m.point.method, m.point.noise, m.point.samples))
+
+
+def cost_table(title: str, matches: list[Match]) -> str:
+  """What localized smoothing wins where isotropic smoothing has more samples for the same cost."""
+  lines = [
+    f"### {title}\n",
+    "| method | std | cells | its samples | isotropic samples | mIoU | pixel accuracy | "
+    "ACR (right) | over isotropic at equal mIoU | at equal pixel accuracy |",
+    "| --- | --- | --- |" + " ---: |" * 7,
+  ]
+  for point, rivals in matches:
+    cells = "×".join(map(str, point.grid))
+    numbers = " | ".join(f"{v:.3f}" for v in (point.miou, point.accuracy, point.radius["right"]))
+    ratios = " | ".join(_over(point, rivals, quality) for quality in (_miou, _accuracy))
+    lines.append(
+      f"| {point.method} | {point.noise} | {cells} | {point.samples} | {rivals[0].samples} | "
+      f"{numbers} | {ratios} |"
+    )
+  return "\n".join(lines) + "\n"
+
+
+def cost_figure(matches: list[Match]) -> Figure:
+  """Radius over the best isotropic one at equal quality, against what both may cost."""
+  figure = Figure(figsize=(9, 4), layout="constrained")
+  lines = list(dict.fromkeys((m.point.method, m.point.noise) for m in matches))
+  for axes, quality, title in zip(
+    figure.subplots(1, 2, sharey=True), (_miou, _accuracy), ("mean IoU", "pixel accuracy"),
+    strict=True,
+  ):  # fmt: skip
+    for i, (method, noise) in enumerate(lines):
+      mine = [m for m in matches if (m.point.method, m.point.noise) == (method, noise)]
+      spent = [m.rivals[0].samples for m in mine]
+      ratio = [over(m.point, m.rivals, quality) for m in mine]
+      known = [(x, r.ratio) for x, r in zip(spent, ratio, strict=True) if r and not r.at_most]
+      if known:
+        special = method.removeprefix(LOCALIZED["envelope"])
+        axes.plot(
+          *zip(*known, strict=True), marker="osD^vP*X"[i % 8],
+          color=plots.COLORS[i % len(plots.COLORS)], label=f"std {noise}{special}",
+        )  # fmt: skip
+    axes.axhline(1, color="black", linewidth=0.8)
+    axes.set(title=f"at equal {title}", xlabel="device time, in whole passes of the network")
+    axes.set_xscale("log")
+    axes.grid(alpha=0.3)
+    axes.legend(fontsize="small")
+  figure.axes[0].set_ylabel("ACR over isotropic SegCertify's")
+  return figure
+
+
 def ablation(found: list[Point], noise: str) -> str:
   """What every step brings at one noise level, in multiples of the naive certificate."""
-  steps = [*LOCALIZED.values(), "localized, exact, k-FWER"]
-  here = {p.method: p for p in found if p.noise == noise}
-  first = here[steps[0]].radius["right"]
+  here = {p.method: p.radius["right"] for p in found if p.noise == noise}
   lines = ["| step | ACR | over naive | over the step before |", "| --- |" + " ---: |" * 3]
-  before = first
-  for step in steps:
-    if step in here:
-      radius = here[step].radius["right"]
-      lines.append(
-        f"| {step} | {radius:.3f} | {_times(radius, first)} | {_times(radius, before)} |"
-      )
-      before = radius
-  return f"### Ablation at std {noise}\n\n" + "\n".join(lines) + "\n"
+  steps = list(LOCALIZED.values())
+  chains = [[*steps[: i + 1], f"{steps[i]}, k-FWER"] for i in (2, 3)]
+  rows: dict[str, str] = {}
+  for chain in chains:
+    known = [step for step in chain if step in here]
+    for before, step in zip([known[0], *known], known, strict=False):
+      ratios = " | ".join(_times(here[step], here[other]) for other in (known[0], before))
+      rows.setdefault(step, f"| {step} | {here[step]:.3f} | {ratios} |")
+  return f"### Ablation at std {noise}\n\n" + "\n".join([*lines, *rows.values()]) + "\n"
 
 
 def iou_table(result: dict[str, Any]) -> str:
@@ -286,36 +379,40 @@ def report(folder: Path) -> str:
   """Writes every table and figure that the results at hand allow; returns the tables."""
   results = {p.stem: json.loads(p.read_text()) for p in sorted(folder.glob("*-[0-9]*.json"))}
   first = next(iter(results.values()))
-  few, base = (str(mark) for mark in first["sizes"]["marks"])
+  few, base = first["sizes"]["marks"]
   rates = folder / "rates.json"
-  localized = {mark: points(results, "localized", mark) for mark in (few, base)}
-  isotropic = {
-    mark: points(results, "isotropic", mark)
-    for mark in sorted({m for r in results.values() for m in r["samples"]})
-  }
-  comparisons = {
-    f"{base} samples per output": (localized[base], isotropic[base]),
-    f"{few} samples per output": (localized[few], isotropic[few]),
-  }
+  marks = sorted({int(m) for r in results.values() for m in r["samples"] if m.isdigit()})
+  localized = {mark: points(results, "localized", str(mark)) for mark in marks}
+  isotropic = {mark: points(results, "isotropic", str(mark)) for mark in marks}
   ours = [n for n in results if n.startswith("localized")]
   exact = next((n for n in ours if n.endswith("-exact")), ours[0])
   noise = label(exact, results[exact]["smoothing"])
-  grid = results[exact]["smoothing"]["grid"]
-  groups = math.prod(grid)
-  multiples = {f"equal forward passes: isotropic {groups} x {base}": groups}
+  panels = {
+    f"{mark} samples per output": [*localized[mark], *isotropic[mark]] for mark in (base, few)
+  }
+  texts = [
+    table(title, found, [p for p in found if p.method in _RIVALS])
+    for title, found in panels.items()
+  ]
+  costs: dict[str, Callable[[Point], float]] = {"forward passes": lambda p: math.prod(p.grid)}
   if rates.exists():
-    seconds = json.loads(rates.read_text())["seconds_per_pass"]
-    ratio = seconds["{}x{}".format(*grid)] / seconds["1x1"]
-    multiples[f"equal device time: isotropic {np.ceil(groups * ratio):g} x {base}"] = int(
-      np.ceil(groups * ratio)
-    )
-  for title, multiple in multiples.items():
-    rivals = isotropic.get(str(multiple * int(base)))
-    if rivals:
-      comparisons[title] = [p for p in localized[base] if p.groups == groups], rivals
-  texts = []
-  for title, (found, rivals) in comparisons.items():
-    texts.append(table(title, [*found, *rivals], [p for p in rivals if p.method in _RIVALS]))
+    seconds = {
+      tuple(map(int, name.split("x"))): value
+      for name, value in json.loads(rates.read_text())["seconds_per_pass"].items()
+    }
+    costs["device time"] = lambda p: math.prod(p.grid) * seconds[p.grid] / seconds[1, 1]
+  for title, cost in costs.items():
+    matches = equal_cost(localized, isotropic, cost, base)
+    if matches:
+      texts.append(cost_table(f"Equal {title}", matches))
+      spent = max(m.rivals[0].samples for m in matches)
+      shown = [m for m in matches if m.rivals[0].samples == spent]
+      panels[f"equal {title}: isotropic {spent} samples"] = [
+        *(m.point for m in shown),
+        *shown[0].rivals,
+      ]
+      if title == "device time":
+        cost_figure(matches).savefig(folder / "time.png", dpi=120)
   texts.append(ablation(localized[base], noise))
   strict = points(results, "strict", base)
   if strict:
@@ -329,7 +426,7 @@ def report(folder: Path) -> str:
     texts.append(noises_table(json.loads(extra["noises"].read_text())))
   text = "\n".join(texts)
   (folder / "images.md").write_text(text)
-  pareto({t: [*a, *b] for t, (a, b) in comparisons.items()}).savefig(folder / "pareto.png", dpi=120)
+  pareto(panels).savefig(folder / "pareto.png", dpi=120)
   chosen = matched(localized[base], isotropic[base], noise)
   plots.curves_figure(
     np.asarray(first["radii"]),
