@@ -76,3 +76,35 @@ def test_larger_images_start_from_the_network_of_smaller_ones(study):
   assert "equal forward passes" not in images_report.report(study / "large")  # 24 times as many
   text = (study / "large" / "images.md").read_text()
   assert "| localized, envelope | 0.3–0.6 |" in text
+
+
+def point(method, samples, miou, right, grid=(1, 1)):
+  radius = {"right": right, "trapezoid": right, "left": right}
+  return images_report.Point(method, "0.3", grid, samples, miou, miou, radius, {})
+
+
+SEGCERTIFY = images_report.ISOTROPIC["segcertify"]
+ENVELOPE = images_report.LOCALIZED["envelope"]
+
+
+@pytest.mark.parametrize(
+  ("miou", "expected"), [(0.5, (0.9 / 0.3, False)), (0.3, (0.9 / 0.4, True)), (0.7, None)]
+)
+def test_radius_at_equal_quality_is_between_the_rivals_levels(miou, expected):
+  rivals = [point(SEGCERTIFY, 10, q, r) for q, r in ((0.4, 0.4), (0.6, 0.2))]
+  ours = point(ENVELOPE, 10, miou, 0.9)
+  found = images_report.over(ours, rivals, lambda p: p.miou)
+  assert found == (None if expected is None else pytest.approx(expected))
+
+
+def test_rivals_at_equal_cost_have_as_many_passes_or_more():
+  ours = {n: [point(ENVELOPE, n, 0.5, 0.9, (2, 3))] for n in (10, 100, 200)}
+  ours[100].append(point(images_report.LOCALIZED["lp"], 100, 0.5, 0.8, (2, 3)))
+  theirs = {n: [point(SEGCERTIFY, n, 0.5, 0.3)] for n in (100, 200, 300)}
+  matches = images_report.equal_cost(ours, theirs, lambda p: 6 * 0.25, 100)
+  assert [(m.point.samples, m.rivals[0].samples) for m in matches] == [
+    (10, 100), (100, 200), (200, 300),
+  ]  # fmt: skip
+  assert "| 200 | 300 |" in images_report.cost_table("Equal time", matches)
+  lines = images_report.cost_figure(matches).axes[0].get_lines()
+  assert lines[0].get_xydata().tolist() == [[n, 0.9 / 0.3] for n in (100, 200, 300)]

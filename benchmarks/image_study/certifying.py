@@ -33,6 +33,9 @@ from lrs_jax.runs import Smoothed, describe_devices, job_radii, versions
 THRESHOLDS = (0.75, 0.9, 0.95)
 """SegCertify's tau, where it is fixed."""
 
+OPTIONS = {"milp": {"gap": 0.01, "time_limit": 10.0}, "lp": {"bins": 10**6}}
+"""Of the certificates; outputs of one group and threshold are one variable of the paper's LP."""
+
 FORFEITED = 0.005
 """Fraction of the outputs that k-FWER gives up for better bounds of all others."""
 
@@ -119,7 +122,7 @@ def _certify(
 ) -> np.ndarray:
   """Certified fraction of all pixels, and certified accuracy of the labelled ones: [2, B]."""
   budgets = records.budgets_from_radii(radii, 2)
-  options = {"milp": {"gap": 0.01, "time_limit": 10.0}}.get(method, {})
+  options = OPTIONS.get(method, {})
   fractions = []
   for targets, number in (
     (np.ones(labels.shape, bool), labels.size),

@@ -83,7 +83,7 @@ SMALL = {
 "exact" takes minutes an image; the last part of other names is a network trained otherwise."""
 
 LARGE = {
-  **{f"localized-{s}": near((4, 6), s, 1) for s in LEVELS},
+  **{f"localized-{s}": near((4, 6), s, 1)._replace(compare=("lp",)) for s in LEVELS},
   **{
     f"isotropic-{s}": Smoothing("crops", (1, 1), s, s, centers=s in (0.2, 0.4)) for s in MORE_LEVELS
   },
@@ -91,7 +91,7 @@ LARGE = {
     f"isotropic-{s}-more": Smoothing("crops", (1, 1), s, s, more=24) for s in (0.2, 0.3, 0.4, 0.6)
   },
   **{f"localized-{s}-more": near((4, 6), s, 1)._replace(more=3) for s in LEVELS},
-  "localized-0.3-exact": near((4, 6), 0.3, 1)._replace(compare=("lp", "milp")),
+  "localized-0.3-exact": near((4, 6), 0.3, 1)._replace(compare=("milp",)),
   **{f"localized-{s}-fine": near((6, 10), s, 2) for s in LEVELS},
   "localized-0.3-paper": Smoothing("crops", PAPER, 0.3, 1.5),
 }
