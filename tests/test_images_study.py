@@ -14,7 +14,9 @@ SIZES = Sizes(
   size=(16, 24), images=1, width=4, depth=2, steps=2, marks=(20, 40), more=2, selection=(4, 10),
   radii=5,
 )  # fmt: skip
-NAMES = ("localized-0.4", "isotropic-0.4", "strict-2x2-0.3", "certified-iou", "choice", "rates")
+NAMES = (
+  "localized-0.4", "isotropic-0.4", "strict-2x2-0.3", "certified-iou", "choice", "noises", "rates",
+)  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -23,6 +25,8 @@ def study(tmp_path_factory):
   make_camvid(folder / "camvid", size=(32, 24))
   with pytest.MonkeyPatch.context() as patch:
     patch.setitem(pilots.CHOICES, False, ([(2, 2)], (0.2,), (0.4, 0.8), (1.0,)))
+    known = {name: pilots.NOISES[name] for name in ("1x1, 0.2", "3x5, 0.2 to 1")}
+    patch.setattr(pilots, "NOISES", known)
     images.run(SIZES, str(folder), folder / "work", folder / "results", NAMES)
   return folder
 
@@ -61,7 +65,13 @@ def test_what_was_counted_is_not_counted_again(study, monkeypatch):
 
 def test_the_report_has_every_comparison(study):
   text = images_report.report(study / "results")
-  for title in ("40 samples per output", "Ablation", "Strictly local", "Certified mean IoU"):
+  for title in (
+    "40 samples per output",
+    "Ablation",
+    "Strictly local",
+    "Certified mean IoU",
+    "by network and noise",
+  ):
     assert title in text
   for name in ("pareto.png", "curves.png", "images.md"):
     assert (study / "results" / name).stat().st_size > 1000

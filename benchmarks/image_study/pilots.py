@@ -33,6 +33,18 @@ CHOICES = {
 }
 """Grids, std_min, std_max and powers among which the noise of small and larger images is chosen."""
 
+SOME = (0.2, 0.3, 0.4)
+"""Levels of the noises that are compared."""
+
+NOISES = {
+  **{f"1x1, {s}": Smoothing("", (1, 1), s, s) for s in MORE_LEVELS},
+  **{f"3x5, {s} to {r * s:g}": Smoothing("", PAPER, s, r * s) for r in (5, 3) for s in SOME},
+  **{f"4x6, {s} and {2 * s:g}, hidden beyond 1": near((4, 6), s, 1) for s in SOME},
+  **{f"6x10, {s} to {3 * s:g}, hidden beyond 2": near((6, 10), s, 2) for s in SOME},
+  **{f"6x10, {s} to {4 * s:g}, hidden beyond 3": near((6, 10), s, 3) for s in SOME},
+}
+"""Whose worth is compared under several networks."""
+
 
 def choose(sizes: Sizes, data: LabelledImages, params: folded_unet.Folded) -> dict[str, Any]:
   """What `choosing.choose` proposes from pilot samples on validation images, hand-made first."""
@@ -92,23 +104,12 @@ def _pilot(
   }
 
 
-SOME = (0.2, 0.3, 0.4)
-"""Levels of the pilot."""
-
-
 def compare_noises(
   sizes: Sizes, data: LabelledImages, networks: dict[str, folded_unet.Folded]
 ) -> dict[str, Any]:
   """What grids, schedules and networks are worth, by pilot samples on validation images."""
-  noises = {
-    **{f"1x1, {s}": Smoothing("", (1, 1), s, s) for s in MORE_LEVELS},
-    **{f"3x5, {s} to {r * s:g}": Smoothing("", PAPER, s, r * s) for r in (5, 3) for s in SOME},
-    **{f"4x6, {s} and {2 * s:g}, hidden beyond 1": near((4, 6), s, 1) for s in SOME},
-    **{f"6x10, {s} to {3 * s:g}, hidden beyond 2": near((6, 10), s, 2) for s in SOME},
-    **{f"6x10, {s} to {4 * s:g}, hidden beyond 3": near((6, 10), s, 3) for s in SOME},
-  }
   candidates = []
-  for name, smoothing in noises.items():
+  for name, smoothing in NOISES.items():
     owners = groups(smoothing, sizes)
     seen = windows(sizes.depth, owners)
     candidates.append(
