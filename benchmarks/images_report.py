@@ -321,16 +321,23 @@ def noises_table(result: dict[str, Any]) -> str:
 
 def pareto(panels: dict[str, list[Point]]) -> Figure:
   """Mean IoU against average certifiable radius, one panel per comparison."""
-  figure = Figure(figsize=(5.2 * len(panels), 5.6), layout="constrained")
-  axes = figure.subplots(1, len(panels), squeeze=False, sharey=True)[0]
+  rows = math.ceil(len(panels) / 2)
+  figure = Figure(figsize=(10.4, 0.8 + 4.4 * rows), layout="constrained")
+  grid = figure.subplots(rows, 2, squeeze=False, sharex=True, sharey=True)
+  axes = grid.ravel()[: len(panels)]
+  for empty in grid.ravel()[len(panels) :]:
+    empty.set_axis_off()
   panels = {
     title: [p for p in found if p.method not in _OMITTED] for title, found in panels.items()
   }
   order = list(dict.fromkeys(p.method for found in panels.values() for p in found))
   for one, (title, found) in zip(axes, panels.items(), strict=True):
     _scatter(one, found, order)
-    one.set(title=title, xlabel="mean IoU of the smoothed prediction")
-  axes[0].set_ylabel(r"average certifiable $\ell_2$ radius, right sums")
+    one.set(title=title)
+  for one in grid[-1]:
+    one.set_xlabel("mean IoU of the smoothed prediction")
+  for one in grid[:, 0]:
+    one.set_ylabel(r"average certifiable $\ell_2$ radius, right sums")
   handles = {h.get_label(): h for one in axes for h in one.get_lines()}
   figure.legend(
     handles=list(handles.values()), loc="outside lower center", ncols=3, fontsize="small"
@@ -352,7 +359,8 @@ def _scatter(axes: Axes, found: list[Point], order: list[str]) -> None:
         label=method,
       )
       for p in mine:
-        axes.annotate(p.noise, (p.miou, p.radius["right"]), fontsize=5, alpha=0.7)
+        where = p.miou, p.radius["right"]
+        axes.annotate(p.noise, where, (4, 2), textcoords="offset points", fontsize=5, alpha=0.7)
   axes.grid(alpha=0.3)
 
 
