@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from benchmarks import images, images_report
-from benchmarks.image_study import counting, pilots
+from benchmarks.image_study import counting, figures, pilots, points, tables
 from benchmarks.image_study.configurations import Sizes
 from tests.test_data import make_camvid
 
@@ -90,11 +90,11 @@ def test_larger_images_start_from_the_network_of_smaller_ones(study):
 
 def point(method, samples, miou, right, grid=(1, 1)):
   radius = {"right": right, "trapezoid": right, "left": right}
-  return images_report.Point(method, "0.3", grid, samples, miou, miou, radius, {})
+  return points.Point(method, "0.3", grid, samples, miou, miou, radius, {})
 
 
-SEGCERTIFY = images_report.ISOTROPIC["segcertify"]
-ENVELOPE = images_report.LOCALIZED["envelope"]
+SEGCERTIFY = points.ISOTROPIC["segcertify"]
+ENVELOPE = points.LOCALIZED["envelope"]
 
 
 @pytest.mark.parametrize(
@@ -103,18 +103,18 @@ ENVELOPE = images_report.LOCALIZED["envelope"]
 def test_radius_at_equal_quality_is_between_the_rivals_levels(miou, expected):
   rivals = [point(SEGCERTIFY, 10, q, r) for q, r in ((0.4, 0.4), (0.6, 0.2))]
   ours = point(ENVELOPE, 10, miou, 0.9)
-  found = images_report.over(ours, rivals, lambda p: p.miou)
+  found = points.over(ours, rivals, lambda p: p.miou)
   assert found == (None if expected is None else pytest.approx(expected))
 
 
 def test_rivals_at_equal_cost_have_as_many_passes_or_more():
   ours = {n: [point(ENVELOPE, n, 0.5, 0.9, (2, 3))] for n in (10, 100, 200)}
-  ours[100].append(point(images_report.LOCALIZED["lp"], 100, 0.5, 0.8, (2, 3)))
+  ours[100].append(point(points.LOCALIZED["lp"], 100, 0.5, 0.8, (2, 3)))
   theirs = {n: [point(SEGCERTIFY, n, 0.5, 0.3)] for n in (100, 200, 300)}
-  matches = images_report.equal_cost(ours, theirs, lambda p: 6 * 0.25, 100)
+  matches = points.equal_cost(ours, theirs, lambda p: 6 * 0.25, 100)
   assert [(m.point.samples, m.rivals[0].samples) for m in matches] == [
     (10, 100), (100, 200), (200, 300),
   ]  # fmt: skip
-  assert "| 200 | 300 |" in images_report.cost_table("Equal time", matches)
-  lines = images_report.cost_figure(matches).axes[0].get_lines()
+  assert "| 200 | 300 |" in tables.cost_table("Equal time", matches)
+  lines = figures.cost_figure(matches).axes[0].get_lines()
   assert lines[0].get_xydata().tolist() == [[n, 0.9 / 0.3] for n in (100, 200, 300)]
