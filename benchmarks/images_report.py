@@ -57,10 +57,10 @@ def report(folder: Path) -> str:
     if matches:
       texts.append(tables.cost_table(f"Equal {title}", matches))
       spent = max(m.rivals[0].samples for m in matches)
-      shown = [m for m in matches if m.rivals[0].samples == spent]
+      last = [m for m in matches if m.rivals[0].samples == spent]
       panels[f"equal {title}: isotropic {spent} samples"] = [
-        *(m.point for m in shown),
-        *shown[0].rivals,
+        *(m.point for m in last),
+        *last[0].rivals,
       ]
       if title == "device time":
         figures.cost_figure(matches).savefig(folder / "time.png", dpi=120)
@@ -80,9 +80,15 @@ def report(folder: Path) -> str:
   (folder / "images.md").write_text(text)
   figures.pareto(panels).savefig(folder / "pareto.png", dpi=120)
   chosen = matched(localized[base], isotropic[base], noise)
+  shown = {
+    f"{p.method} ({p.noise})": np.asarray(p.curve["certified_accuracy"])
+    for p in chosen
+    if p.method not in figures.OMITTED
+  }
+  end = 2 + max(int(np.flatnonzero(curve).max(initial=0)) for curve in shown.values())
   plots.curves_figure(
-    np.asarray(first["radii"]),
-    {f"{p.method} ({p.noise})": np.asarray(p.curve["certified_accuracy"]) for p in chosen},
+    np.asarray(first["radii"][:end]),
+    {name: curve[:end] for name, curve in shown.items()},
     xlabel=r"$\ell_2$ budget $\varepsilon$ of one perturbation of the whole image, [0, 1] scale",
     ylabel="certified accuracy (fraction of labelled pixels)",
     title=f"CamVid, {len(first['images'])} images, {base} samples per output",

@@ -54,7 +54,7 @@ def curves_figure(
     >>> figure.axes[0].get_ylim()
     (...0.0..., ...1.0...)
   """
-  figure = Figure(figsize=(6.4, 4.2), layout="constrained")
+  figure = Figure(figsize=(6.4, 3.9 + 0.13 * len(curves)), layout="constrained")
   axes = figure.subplots()
   for i, (label, fraction) in enumerate(curves.items()):
     axes.plot(
@@ -68,7 +68,7 @@ def curves_figure(
   axes.set(xlabel=xlabel, ylabel=ylabel, title=title, xlim=(0, max(radii, default=1) or 1))
   axes.set_ylim(0, 1)
   axes.grid(alpha=0.3)
-  axes.legend()
+  figure.legend(loc="outside lower center", ncols=2, fontsize="small")
   return figure
 
 

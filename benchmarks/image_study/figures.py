@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 from benchmarks.image_study.points import ACCURACY, ISOTROPIC, LOCALIZED, MIOU, Match, Point, over
 from lrs_jax import plots
 
-_OMITTED = (ISOTROPIC["envelope"], "SegCertify, τ = 0.9", "SegCertify, τ = 0.95")
+OMITTED = (ISOTROPIC["envelope"], "SegCertify, τ = 0.9", "SegCertify, τ = 0.95")
 """Not drawn: hardly to be told from Holm's, and less accurate still."""
 
 
@@ -20,9 +20,7 @@ def pareto(panels: dict[str, list[Point]]) -> Figure:
   axes = grid.ravel()[: len(panels)]
   for empty in grid.ravel()[len(panels) :]:
     empty.set_axis_off()
-  panels = {
-    title: [p for p in found if p.method not in _OMITTED] for title, found in panels.items()
-  }
+  panels = {title: [p for p in found if p.method not in OMITTED] for title, found in panels.items()}
   order = list(dict.fromkeys(p.method for found in panels.values() for p in found))
   for one, (title, found) in zip(axes, panels.items(), strict=True):
     _scatter(one, found, order)
