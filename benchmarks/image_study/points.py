@@ -29,7 +29,7 @@ LOCALIZED = {
 }
 ISOTROPIC = {
   "envelope": "isotropic, Bonferroni",
-  "segcertify": "isotropic, SegCertify (Holm, one budget at a time)",
+  "segcertify": "isotropic, SegCertify with Holm",
 }
 SEVERAL = {
   ("localized", "envelope"): LOCALIZED["envelope"],
@@ -67,7 +67,7 @@ def points(results: dict[str, dict], kind: str, samples: int) -> list[Point]:
       if m in at["curves"]
     ]
     for tau, fixed in at.get("fixed_threshold", {}).items():
-      found.append(_point(f"SegCertify, τ = {tau}", where, fixed, fixed["curve"]))
+      found.append(_point(f"SegCertify, τ = {tau}{special}", where, fixed, fixed["curve"]))
     if "center" in result and samples == result["sizes"]["marks"][-1]:
       center = result["center"]
       found += [_point(title, where, center, center["curves"][m]) for m, title in CENTER.items()]
