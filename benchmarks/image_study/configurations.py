@@ -84,9 +84,7 @@ SMALL = {
 
 LARGE = {
   **{f"localized-{s}": near((4, 6), s, 1)._replace(compare=("lp",)) for s in LEVELS},
-  **{
-    f"isotropic-{s}": Smoothing("crops", (1, 1), s, s, centers=s in (0.2, 0.4)) for s in MORE_LEVELS
-  },
+  **{f"isotropic-{s}": Smoothing("crops", (1, 1), s, s, centers=s in LEVELS) for s in MORE_LEVELS},
   **{
     f"isotropic-{s}-more": Smoothing("crops", (1, 1), s, s, more=24) for s in (0.2, 0.3, 0.4, 0.6)
   },
