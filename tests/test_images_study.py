@@ -108,6 +108,13 @@ def test_radius_at_equal_quality_is_between_the_rivals_levels(miou, expected):
   assert found == (None if expected is None else pytest.approx(expected))
 
 
+def test_k_fwer_is_compared_with_k_fwer():
+  rivals = [point(SEGCERTIFY, 10, 0.5, 0.3), point("isotropic, k-FWER", 10, 0.5, 0.4)]
+  for method, radius in ((ENVELOPE, 0.3), (f"{ENVELOPE}, k-FWER", 0.4)):
+    found = points.over(point(method, 10, 0.5, 0.9), rivals, lambda p: p.miou)
+    assert found == pytest.approx((0.9 / radius, False))
+
+
 def test_rivals_at_equal_cost_have_as_many_passes_or_more():
   ours = {n: [point(ENVELOPE, n, 0.5, 0.9, (2, 3))] for n in (10, 100, 200)}
   ours[100].append(point(points.LOCALIZED["lp"], 100, 0.5, 0.8, (2, 3)))

@@ -5,8 +5,10 @@ import math
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from benchmarks.image_study.points import ACCURACY, ISOTROPIC, LOCALIZED, MIOU, Match, Point, over
+from benchmarks.image_study.points import ACCURACY, ISOTROPIC, MIOU, Match, Point, over
 from lrs_jax import plots
+
+MARKERS = "osD^vP*X<>hd"
 
 OMITTED = (
   ISOTROPIC["envelope"],
@@ -54,7 +56,7 @@ def _scatter(axes: Axes, found: list[Point], order: list[str]) -> None:
       axes.plot(
         [p.miou for p in mine],
         [p.radius["right"] for p in mine],
-        marker="osD^vP*X<>hd"[i % 12],
+        marker=MARKERS[i % 12],
         color=plots.COLORS[i % len(plots.COLORS)],
         linestyle="-" if method.startswith("localized") else ":",
         label=method,
@@ -67,7 +69,7 @@ def _scatter(axes: Axes, found: list[Point], order: list[str]) -> None:
 
 def cost_figure(matches: list[Match]) -> Figure:
   """Radius over the best isotropic one at equal quality, against what both may cost."""
-  figure = Figure(figsize=(9, 4), layout="constrained")
+  figure = Figure(figsize=(9, 5), layout="constrained")
   lines = list(dict.fromkeys((m.point.method, m.point.noise) for m in matches))
   for axes, quality, title in zip(
     figure.subplots(1, 2, sharey=True), (MIOU, ACCURACY), ("mean IoU", "pixel accuracy"),
@@ -79,15 +81,18 @@ def cost_figure(matches: list[Match]) -> Figure:
       ratio = [over(m.point, m.rivals, quality) for m in mine]
       known = [(x, r.ratio) for x, r in zip(spent, ratio, strict=True) if r and not r.at_most]
       if known:
-        special = method.removeprefix(LOCALIZED["envelope"])
         axes.plot(
-          *zip(*known, strict=True), marker="osD^vP*X"[i % 8],
-          color=plots.COLORS[i % len(plots.COLORS)], label=f"std {noise}{special}",
+          *zip(*known, strict=True), marker=MARKERS[i % 12],
+          color=plots.COLORS[i % len(plots.COLORS)],
+          label=f"{noise}, {method.removeprefix('localized, ')}",
         )  # fmt: skip
     axes.axhline(1, color="black", linewidth=0.8)
     axes.set(title=f"at equal {title}", xlabel="device time, in whole passes of the network")
     axes.set_xscale("log")
     axes.grid(alpha=0.3)
-    axes.legend(fontsize="small")
-  figure.axes[0].set_ylabel("ACR over isotropic SegCertify's")
+  handles = {h.get_label(): h for axes in figure.axes for h in axes.get_lines()[:-1]}
+  figure.legend(
+    handles=list(handles.values()), loc="outside lower center", ncols=4, fontsize="small"
+  )
+  figure.axes[0].set_ylabel("average certifiable radius over isotropic's")
   return figure

@@ -31,6 +31,7 @@ ISOTROPIC = {
   "envelope": "isotropic, Bonferroni",
   "segcertify": "isotropic, SegCertify with Holm",
 }
+
 SEVERAL = {
   ("localized", "envelope"): LOCALIZED["envelope"],
   ("localized", "milp"): LOCALIZED["milp"],
@@ -38,13 +39,14 @@ SEVERAL = {
   ("isotropic", "envelope"): "isotropic",
 }
 """What else is certified with k-FWER."""
+
 CENTER = {
   "ranks_by_dkw": "center smoothing, published ranks",
   "ranks_by_binomial": "center smoothing, exact ranks",
 }
 
-RIVALS = (*ISOTROPIC.values(), *CENTER.values())
-"""What localized smoothing is compared with."""
+RIVALS = (*ISOTROPIC.values(), *CENTER.values(), "isotropic, k-FWER")
+"""What localized smoothing is compared with; with k-FWER if it has that itself."""
 
 
 def points(results: dict[str, dict], kind: str, samples: int) -> list[Point]:
@@ -123,6 +125,8 @@ def over(point: Point, rivals: list[Point], quality: Callable[[Point], float]) -
 
   None if no rival is as good.
   """
+  several = point.method.endswith("k-FWER")
+  rivals = [p for p in rivals if several or not p.method.endswith("k-FWER")]
   best, lowest = -1.0, np.inf
   for method in {p.method for p in rivals}:
     front = sorted((quality(p), p.radius["right"]) for p in rivals if p.method == method)
@@ -147,12 +151,12 @@ def equal_cost(
   cost: Callable[[Point], float],
   step: int,
 ) -> list[Match]:
-  """Envelope points beside isotropic ones of `cost` times as many samples, up to the next step."""
+  """Our points beside isotropic ones of `cost` times as many samples, up to the next step."""
   found = []
   for samples, points in localized.items():
     for point in points:
       rivals = isotropic.get(math.ceil(samples * cost(point) / step - 1e-9) * step)
-      if rivals and point.method.startswith(LOCALIZED["envelope"]):
+      if rivals and point.method.startswith((LOCALIZED["envelope"], LOCALIZED["milp"])):
         found.append(Match(point, [p for p in rivals if p.method in RIVALS]))
   return sorted(found, key=lambda m: (m.point.method, m.point.noise, m.point.samples))
 
