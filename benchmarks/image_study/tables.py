@@ -77,9 +77,10 @@ def iou_table(result: dict[str, Any]) -> str:
 
 
 def choice_table(result: dict[str, Any]) -> str:
-  """The ten best proposals and the noise made by hand, from pilot samples."""
+  """The ten greatest promises, what is chosen and the noise made by hand, from pilot samples."""
   hand = "3x5, std 0.2 to 1, power 1"
-  shown = [c for i, c in enumerate(result["candidates"]) if i < 10 or c["name"] == hand]
+  named = hand, result["best"]
+  shown = [c for i, c in enumerate(result["candidates"]) if i < 10 or c["name"] in named]
   lines = [
     f"### Noise proposed from {len(result['images'])} validation images\n",
     "| noise | promised ACR | pixel accuracy | mIoU | accurate enough |",
