@@ -11,6 +11,7 @@ and pilots are in image_study/.
 
 import argparse
 import functools
+import textwrap
 from pathlib import Path
 from typing import Any
 
@@ -26,17 +27,27 @@ EXTRA = ("certified-iou", "choice", "noises", "rates")
 
 
 def main(arguments: list[str] | None = None) -> None:
-  parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-  parser.add_argument("--data-dir", required=True, help="folder of camvid/")
-  parser.add_argument("--work", type=Path, default=Path("lrs-out/images"), help="networks, counts")
-  parser.add_argument("--out", type=Path, default=Path("benchmarks/results/images"))
-  parser.add_argument("--size", choices=STUDIES, default="64x96", help="of the images")
-  parser.add_argument(
-    "--only", nargs="*", metavar="PIECE", help=f"names of ways of smoothing, {', '.join(EXTRA)}"
+  pieces_of = {size: (*smoothings(sizes), *EXTRA) for size, sizes in STUDIES.items()}
+  parser = argparse.ArgumentParser(
+    description=__doc__,
+    formatter_class=argparse.RawDescriptionHelpFormatter,
+    epilog="\n\n".join(
+      textwrap.fill(f"Pieces at {size}: {', '.join(pieces)}.", 100, break_on_hyphens=False)
+      for size, pieces in pieces_of.items()
+    ),
   )
+  parser.add_argument("--data-dir", required=True, help="folder of camvid/")
+  parser.add_argument(
+    "--work", type=Path, default=Path("lrs-out/images"), help="folder of networks and counts"
+  )
+  parser.add_argument(
+    "--out", type=Path, default=Path("benchmarks/results/images"), help="folder of JSON files"
+  )
+  parser.add_argument("--size", choices=STUDIES, default="64x96", help="of the images")
+  parser.add_argument("--only", nargs="*", metavar="PIECE", help="pieces to do, of those below")
   options = parser.parse_args(arguments)
   sizes = STUDIES[options.size]
-  pieces = (*smoothings(sizes), *EXTRA)
+  pieces = pieces_of[options.size]
   unknown = set(options.only or ()) - set(pieces)
   if unknown:
     parser.error(f"--only takes {', '.join(pieces)}; not {', '.join(sorted(unknown))}")
