@@ -69,7 +69,7 @@ def _scatter(axes: Axes, found: list[Point], order: list[str]) -> None:
 
 def cost_figure(matches: list[Match]) -> Figure:
   """Radius over the best isotropic one at equal quality, against what both may cost."""
-  figure = Figure(figsize=(9, 5), layout="constrained")
+  figure = Figure(figsize=(9, 5.6), layout="constrained")
   lines = list(dict.fromkeys((m.point.method, m.point.noise) for m in matches))
   for axes, quality, title in zip(
     figure.subplots(1, 2, sharey=True), (MIOU, ACCURACY), ("mean IoU", "pixel accuracy"),
@@ -92,7 +92,7 @@ def cost_figure(matches: list[Match]) -> Figure:
     axes.grid(alpha=0.3)
   handles = {h.get_label(): h for axes in figure.axes for h in axes.get_lines()[:-1]}
   figure.legend(
-    handles=list(handles.values()), loc="outside lower center", ncols=4, fontsize="small"
+    handles=list(handles.values()), loc="outside lower center", ncols=3, fontsize="small"
   )
   figure.axes[0].set_ylabel("average certifiable radius over isotropic's")
   return figure
