@@ -103,9 +103,10 @@ area under the certified fraction of all pixels against ε, by right sums (sound
 curve); pixels that abstain are neither right nor certified. "Over isotropic" is the ratio to the
 best baseline at the same mIoU or pixel accuracy, linear between its noise levels: isotropic
 smoothing with SegCertify or Bonferroni, or center smoothing; and with k-FWER for what has k-FWER
-itself. "At most" where every baseline is of greater quality, so that stronger noise would win it
-radius. SegCertify's curve, with Holm's correction, holds at any one budget asked for, the others at
-all budgets together. k-FWER gives up 0.5 % of the pixels for better bounds of all others.
+itself. "At most" where a baseline is of greater quality at all its levels, so that stronger noise
+would win it radius. SegCertify's curve, with Holm's correction, holds at any one budget asked for,
+the others at all budgets together. k-FWER gives up 0.5 % of the pixels for better bounds of all
+others.
 """
 
 if __name__ == "__main__":

@@ -108,6 +108,13 @@ def test_radius_at_equal_quality_is_between_the_rivals_levels(miou, expected):
   assert found == (None if expected is None else pytest.approx(expected))
 
 
+def test_a_ratio_is_a_bound_if_one_rival_is_of_greater_quality_at_all_levels():
+  center = points.CENTER["ranks_by_dkw"]
+  rivals = [point(SEGCERTIFY, 10, 0.6, 0.3), *(point(center, 10, q, 0.1) for q in (0.2, 0.7))]
+  found = points.over(point(ENVELOPE, 10, 0.5, 0.9), rivals, lambda p: p.miou)
+  assert found == pytest.approx((0.9 / 0.3, True))
+
+
 def test_k_fwer_is_compared_with_k_fwer():
   rivals = [point(SEGCERTIFY, 10, 0.5, 0.3), point("isotropic, k-FWER", 10, 0.5, 0.4)]
   for method, radius in ((ENVELOPE, 0.3), (f"{ENVELOPE}, k-FWER", 0.4)):

@@ -42,7 +42,7 @@ PAPER = (3, 5)
 """Grid of the paper."""
 
 LEVELS = (0.2, 0.3, 0.4, 0.5)
-"""Noise levels of every method: std in the own cell; localized noise rises to 5 times that."""
+"""Noise levels of every method: std in the own cell."""
 
 MORE_LEVELS = (*LEVELS, 0.6, 0.8)
 """Of isotropic smoothing, which goes on where localized smoothing loses accuracy."""

@@ -117,7 +117,7 @@ class Ratio(NamedTuple):
   """Of a radius to a rival's."""
 
   ratio: float
-  at_most: bool  # all rivals are of greater quality: stronger noise would win them radius
+  at_most: bool  # a rival is of greater quality at all levels: stronger noise would win it radius
 
 
 def over(point: Point, rivals: list[Point], quality: Callable[[Point], float]) -> Ratio | None:
@@ -127,15 +127,16 @@ def over(point: Point, rivals: list[Point], quality: Callable[[Point], float]) -
   """
   several = point.method.endswith("k-FWER")
   rivals = [p for p in rivals if several or not p.method.endswith("k-FWER")]
-  best, lowest = -1.0, np.inf
-  for method in {p.method for p in rivals}:
-    front = sorted((quality(p), p.radius["right"]) for p in rivals if p.method == method)
-    if quality(point) <= front[-1][0]:
-      best = max(best, float(np.interp(quality(point), *zip(*front, strict=True))))
-      lowest = min(lowest, front[0][0])
-  if best < 0:
+  fronts = [
+    sorted((quality(p), p.radius["right"]) for p in rivals if p.method == method)
+    for method in {p.method for p in rivals}
+  ]
+  fronts = [front for front in fronts if quality(point) <= front[-1][0]]
+  if not fronts:
     return None
-  return Ratio(point.radius["right"] / best if best else math.inf, quality(point) < lowest)
+  best = max(float(np.interp(quality(point), *zip(*front, strict=True))) for front in fronts)
+  at_most = any(quality(point) < front[0][0] for front in fronts)
+  return Ratio(point.radius["right"] / best if best else math.inf, at_most)
 
 
 class Match(NamedTuple):
