@@ -28,8 +28,8 @@ def normal(key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
   r"""Standard normal draws by Box & Muller's transform, from three 32-bit words a pair.
 
   :math:`(z_1, z_2) = \sqrt{-2 \ln u}\,(\cos \varphi, \sin \varphi)` with u uniform on a 64-bit grid
-  (see `_unit`) and the angle folded into an octant: three bits choose signs and order, 29 the angle
-  inside.
+  (see `_minus_log`) and the angle folded into an octant: three bits choose signs and order, 29 the
+  angle inside.
 
   Args:
     key: typed key.
@@ -47,7 +47,7 @@ def normal(key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
   """
   size = math.prod(shape)
   high, low, turn = jax.random.bits(key, (3, (size + 1) // 2), jnp.uint32)
-  radius = jnp.sqrt(-2 * jnp.log(_unit(high, low)))
+  radius = jnp.sqrt(2 * _minus_log(high, low))
   angle = ((turn >> 3).astype(jnp.float32) + 0.5) * (math.pi / 4 * 2.0**-29)
   first, second = radius * jnp.cos(angle), radius * jnp.sin(angle)
   swap = (turn & 4) != 0
@@ -71,7 +71,7 @@ def laplace(key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
     Array(1., dtype=float32)
   """
   high, low = jax.random.bits(key, (2, *shape), jnp.uint32)
-  return _signed(-jnp.log(_unit(high, low >> 1 << 1)), low & 1)
+  return _signed(_minus_log(high, low >> 1 << 1), low & 1)
 
 
 def uniform(key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
@@ -166,9 +166,16 @@ def probability(threshold: np.ndarray) -> np.ndarray:
   return np.where(threshold == ALWAYS, 1.0, threshold / 2.0**32)
 
 
-def _unit(high: jax.Array, low: jax.Array) -> jax.Array:
-  """(2^32 high + low + 1/2) / 2^64 to float32's relative precision: in [2^-65, 1]."""
-  return high.astype(jnp.float32) * 2.0**-32 + (low.astype(jnp.float32) + 0.5) * 2.0**-64
+def _minus_log(high: jax.Array, low: jax.Array) -> jax.Array:
+  """-ln u for u = (2^32 high + low + 1/2) / 2^64, to float32's relative precision everywhere.
+
+  A float32 number near 1 is a multiple of 2^-24, and its logarithm would be 0 for one word in 2^25:
+  so where u > 1/2 it is 1 - u, made of the complements of the words, that is rounded.
+  """
+  above = high >= jnp.uint32(2**31)
+  high, low = jnp.where(above, ~high, high), jnp.where(above, ~low, low)
+  rest = high.astype(jnp.float32) * 2.0**-32 + (low.astype(jnp.float32) + 0.5) * 2.0**-64
+  return -jnp.where(above, jnp.log1p(-rest), jnp.log(rest))  # rest is at most 1/2
 
 
 def _signed(magnitude: jax.Array, negative: jax.Array) -> jax.Array:

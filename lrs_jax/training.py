@@ -15,7 +15,7 @@ from jax.scipy.ndimage import map_coordinates
 from jax.typing import ArrayLike
 from tqdm import tqdm
 
-from lrs_jax import storage
+from lrs_jax import keys, storage
 from lrs_jax.noise import SmoothingDistribution, level_at
 
 Augment = Callable[[jax.Array, jax.Array, jax.Array], tuple[jax.Array, jax.Array]]
@@ -209,7 +209,7 @@ def train(
   Raises:
     ValueError: the checkpoint is damaged, or of another training.
   """
-  key_init, key_steps = jax.random.split(key)
+  key_init, key_steps = keys.tagged(key, "variables"), keys.tagged(key, "steps")
   images, labels = jnp.asarray(images, jnp.float32), jnp.asarray(labels, jnp.int32)
   optimizer = optax.adamw(
     optax.warmup_cosine_decay_schedule(
@@ -305,8 +305,8 @@ def _step(
     count = jnp.maximum(known.sum(dtype=loss.dtype), 1)
     return jnp.sum(loss, where=known) / count, updates
 
-  keys = jax.random.split(jax.random.fold_in(key, state.step), batch_size)
-  x, y = (a.reshape(-1, *a.shape[2:]) for a in jax.vmap(example)(keys))
+  each = jax.random.split(jax.random.fold_in(key, state.step), batch_size)
+  x, y = (a.reshape(-1, *a.shape[2:]) for a in jax.vmap(example)(each))
   (loss, updates), gradient = jax.value_and_grad(loss_and_statistics, has_aux=True)(
     state.variables["params"], state.variables, x, y
   )

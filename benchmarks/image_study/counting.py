@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from benchmarks.image_study.configurations import Sizes, Smoothing, distribution, groups, marks
-from lrs_jax import partition, sampling, storage
+from lrs_jax import keys, partition, sampling, storage
 from lrs_jax.baselines import center_smoothing
 from lrs_jax.data import camvid
 from lrs_jax.models import folded_unet
@@ -43,10 +43,8 @@ def count(
   if stored and storage.from_json_array(stored["manifest"]) != manifest:
     raise ValueError(f"{path} holds counts of another configuration: delete it.")
   owners = groups(smoothing, sizes)
-  keys = jax.random.split(jax.random.fold_in(jax.random.key(sizes.seed), index))
-  for part, key, wanted in zip(
-    ("selection", "estimation"), keys, marks(smoothing, sizes), strict=True
-  ):
+  for part, wanted in zip(("selection", "estimation"), marks(smoothing, sizes), strict=True):
+    key = jax.random.fold_in(keys.tagged(jax.random.key(sizes.seed), part), index)
     done = 0
     for mark in wanted:
       name = f"{part}-{mark}"
@@ -89,11 +87,12 @@ def center(
   cells = groups(smoothing, sizes)
   apply = _in_own_cells(cells.tobytes(), *cells.shape)
   isotropic = distribution(smoothing._replace(grid=(1, 1), hide_beyond=None), sizes)
-  keys = jax.random.split(jax.random.fold_in(jax.random.key(sizes.seed + 1), index), 4)
+  key = keys.tagged(jax.random.key(sizes.seed), "center smoothing")
+  key_candidates, *key_tests, key_distances = jax.random.split(jax.random.fold_in(key, index), 4)
   sampled = np.stack(
     [
       sampling.vote_counts(
-        keys[0], apply, params, image, isotropic, np.zeros(cells.size, np.int32), 1,
+        key_candidates, apply, params, image, isotropic, np.zeros(cells.size, np.int32), 1,
         num_classes=len(camvid.CLASSES), first_sample=i,
       ).argmax(axis=1)
       for i in range(CANDIDATES)
@@ -106,14 +105,14 @@ def center(
         key, apply, params, image, isotropic, candidates, sizes.marks[-1]
       )
     )
-    for key in keys[1:3]
+    for key in key_tests
   )
   # The toy of the tests has too few samples for the published error of the answer.
   answer = center_smoothing.select_center(
     selecting, testing, CANDIDATES, alpha=sizes.alpha if sizes.marks[-1] >= 1000 else 0.5
   )
   distances = center_smoothing.hamming_distances(
-    keys[3], apply, params, image, isotropic, candidates[answer.candidate][None], sizes.marks[-1]
+    key_distances, apply, params, image, isotropic, candidates[answer.candidate][None], sizes.marks[-1]
   )
   arrays = {"prediction": candidates[answer.candidate], "accepted": np.asarray(answer.accepted)}
   storage.save_arrays(path, {**arrays, "distances": np.asarray(distances)[0]})

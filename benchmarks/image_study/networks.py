@@ -19,7 +19,7 @@ from benchmarks.image_study.configurations import (
   distribution,
   plain,
 )
-from lrs_jax import noise, partition, storage, training
+from lrs_jax import keys, noise, partition, storage, training
 from lrs_jax.data.images import LabelledImages
 from lrs_jax.models import folded_unet
 from lrs_jax.models.unet import UNet
@@ -91,7 +91,7 @@ def train(name: str, sizes: Sizes, load_images: Load, path: Path) -> None:
   if sizes.crop is not None:
     augment, seen = training.random_crop(sizes.crop, augment), sizes._replace(size=sizes.crop)
   variables, losses = training.train(
-    jax.random.fold_in(jax.random.key(sizes.seed), list(networks(sizes)).index(name)),
+    keys.tagged(jax.random.key(sizes.seed), f"network {name}"),
     UNet(num_classes=len(data.classes), width=sizes.width, depth=sizes.depth),
     data.images,
     data.labels,

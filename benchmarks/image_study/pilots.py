@@ -21,7 +21,7 @@ from benchmarks.image_study.configurations import (
   smoothings,
 )
 from benchmarks.image_study.counting import windows
-from lrs_jax import choosing, records, sampling
+from lrs_jax import choosing, keys, records, sampling
 from lrs_jax.data import camvid
 from lrs_jax.data.images import LabelledImages
 from lrs_jax.models import folded_unet
@@ -70,7 +70,7 @@ def _pilot(
   """All that `choosing.choose` finds, the greatest promise first."""
   radii = np.linspace(0, common_radii(sizes)[-1], 41)[1:]
   found = choosing.choose(
-    jax.random.key(sizes.seed + 2),
+    keys.tagged(jax.random.key(sizes.seed), "pilots"),
     candidates,
     folded_unet.apply,
     params,
