@@ -29,6 +29,22 @@ class NaNLogitsError(ValueError):
   """The model returns logits that are not numbers."""
 
 
+class NotFiniteInputError(ValueError):
+  """The input has entries that are nan or infinite."""
+
+
+class NotLogitsError(ValueError):
+  """The model returns something else than one array of logits, one row for every output."""
+
+
+class TrainingModeError(ValueError):
+  """The model cannot be evaluated as it is: dropout or batch statistics are in training mode."""
+
+
+class OtherResultsError(ValueError):
+  """A folder holds results of another job, which this one would replace."""
+
+
 class OtherProblemError(ValueError):
   """A certificate was proven for other weights, groups or thresholds than those given."""
 
