@@ -10,8 +10,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from tqdm import tqdm
 
-from lrs_jax import checkpoints, graph_jobs, records, sampling, storage
+from lrs_jax import checkpoints, graph_jobs, records, runs, sampling, storage
 from lrs_jax.cli import main
 from tests.test_cli import TOY
 
@@ -72,6 +73,46 @@ def test_sigterm_keeps_what_was_counted_and_the_job_goes_on(job, stopped, tmp_pa
   np.testing.assert_array_equal(one.counts, other.counts)
   assert (one.counts.sum(axis=1) == 5000).all()
   assert not list(tmp_path.rglob("*.partial.npz"))
+
+
+def test_the_bar_of_a_resumed_job_starts_where_it_was_left(job, stopped, monkeypatch):
+  """Else its rate would be of samples that were counted before."""
+  bars = []
+
+  class Bar(tqdm):
+    def __init__(self, *args, **options):
+      super().__init__(*args, **options)
+      bars.append(self)
+
+  monkeypatch.setattr(runs, "tqdm", Bar)
+  assert job() == 0
+  assert [(bar.initial, bar.n, bar.total) for bar in bars] == [(10 + 4096, 10020, 10020)]
+  assert job() == 0  # all is there already
+  assert [(bar.initial, bar.n, bar.total) for bar in bars[1:]] == [(10020, 10020, 10020)]
+
+
+def test_force_starts_again_where_samples_of_another_job_are_in_the_way(
+  job, stopped, capsys, tmp_path
+):
+  other = ("--samples", "4500")
+  capsys.readouterr()
+  assert job(tmp_path / "out", *other) == 1
+  assert "holds samples of another job, which differs in job.samples" in capsys.readouterr().err
+  assert job(tmp_path / "out", *other, "--force") == 0
+  assert (records.load(tmp_path / "out" / CERTIFICATE).counts.sum(axis=1) == 4500).all()
+  assert not list(tmp_path.rglob("*.partial.npz"))
+
+
+def test_force_goes_on_with_samples_of_the_same_job(job, stopped, tmp_path, monkeypatch):
+  counted = []
+
+  def counting(key, **options):
+    counted.append(options["num_samples"])
+    return votes(key, **options)
+
+  monkeypatch.setattr(sampling, "vote_counts", counting)
+  assert job(tmp_path / "out", "--force") == 0
+  assert sum(counted) == 5000 - 4096 + 10 + 5000  # what was left, and the isotropic baseline
 
 
 def refused(job, capsys, message):
