@@ -31,7 +31,8 @@ from scipy import sparse
 
 from lrs_jax import draws
 from lrs_jax.noise import SmoothingDistribution
-from lrs_jax.sampling import sum_over_samples
+from lrs_jax.sampling import NOBODY, check_range, predict, sum_over_samples
+from lrs_jax.scores import to_255
 
 Head = Callable[[Any, jax.Array], jax.Array]
 """(params, product [N, G, H]) -> logits [N, G, K]: a model after its first kernel."""
@@ -89,6 +90,7 @@ class ClassSums(NamedTuple):
   votes: np.ndarray  # int64 [N, K], samples that predict the class
   scores: np.ndarray  # int64 [N, K], sum of its scores in units of 1/255
   squares: np.ndarray  # int64 [N, K], sum of their squares
+  num_samples: np.ndarray  # int64 [], S; a row of `votes` sums to it, less the votes that were lost
 
 
 def plan_flips(
@@ -399,7 +401,8 @@ def class_sums(
     mesh: one-dimensional device mesh to spread the samples over; all devices if None.
 
   Returns:
-    `ClassSums`, on the host; every row of `votes` sums to S.
+    `ClassSums`, on the host; every row of `votes` sums to S, less the votes that were lost because
+    the logits were not finite.
 
   Raises:
     ValueError: shapes or sizes that do not fit together.
@@ -430,15 +433,11 @@ def class_sums(
       f"`kernel` must have one row for each of the {plan.sizes.attributes} attributes, "
       f"but its shape is {kernel.shape}."
     )
-  if num_samples < 0 or first_sample < 0:
-    raise ValueError(
-      "`num_samples` and `first_sample` must be at least 0, "
-      f"but they are {num_samples} and {first_sample}."
-    )
   if mesh is None:
     mesh = jax.make_mesh((jax.device_count(),), ("samples",))
   if chunk_size is None:
     chunk_size = 1 if jax.default_backend() == "cpu" else 8
+  check_range(first_sample, num_samples, chunk_size * mesh.size)
   args = key, params, kernel, plan.arrays, jnp.asarray(groups, jnp.int32)
   static = {"head": head, "sizes": plan.sizes, "chunk_size": chunk_size, "mesh": mesh}
   pieces, end = [], first_sample + num_samples
@@ -451,7 +450,8 @@ def class_sums(
         "`plan_flips` made room for; plan with larger `deviations`."
       )
     pieces.append([np.asarray(part, np.int64) for part in sums])
-  return ClassSums(*(sum(parts) for parts in zip(*pieces, strict=True)))
+  votes, scores, squares = (np.sum(parts, axis=0) for parts in zip(*pieces, strict=True))
+  return ClassSums(votes, scores, squares, np.asarray(num_samples, np.int64))
 
 
 @partial(jax.jit, static_argnames=("head", "sizes", "chunk_size", "mesh"))
@@ -470,10 +470,9 @@ def _class_sums(
       jax.random.fold_in(key, sample), head, params, kernel, arrays, groups, sizes=sizes
     )
     num_classes = logits.shape[-1]
-    predicted = jax.lax.argmax(logits, 1, jnp.int32)
+    predicted = predict(logits)
     votes = jax.nn.one_hot(predicted, num_classes, dtype=jnp.int32)
-    probabilities = jnp.nan_to_num(jax.nn.softmax(logits), nan=0.0)
-    score = jnp.clip(jnp.floor(probabilities * 255), 0, 255).astype(jnp.int32)
+    score = jnp.where(predicted[:, None] == NOBODY, 0, to_255(jax.nn.softmax(logits)))
     return tuple(
       jnp.where(valid, part, 0) for part in (votes, score, score**2, overflow.astype(jnp.int32))
     )
@@ -483,7 +482,7 @@ def _class_sums(
       new = one(sample_ids[0], valid[0], args)
     else:
       batch = jax.vmap(one, in_axes=(0, 0, None))(sample_ids, valid, args)
-      new = jax.tree.map(lambda part: part.sum(axis=0), batch)
+      new = jax.tree.map(lambda part: part.sum(axis=0, dtype=jnp.int32), batch)
     return jax.tree.map(jnp.add, total, new)
 
   shapes = jax.eval_shape(one, sample_range[0], sample_range[0] > 0, args)

@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 
 from lrs_jax import collective, noise, records, storage
+from lrs_jax.sampling import Votes
 
 GROUPS = np.array([0, 0, 0, 1, 1, 1])
 TRUTH = np.array([0, 0, 1, 1, 2, 0])  # the fifth is void, two classes
@@ -15,8 +16,9 @@ def make(family=noise.gaussian, alpha=0.01):
   votes = rng.binomial(1000, [0.999, 0.98, 0.02, 0.01, 0.9, 0.5])
   counts = np.stack([votes, 1000 - votes], axis=1)
   selection = np.stack([votes // 10, 100 - votes // 10], axis=1)
+  votes = Votes(selection, 100), Votes(counts, 1000)
   return records.make_record(
-    smoothing, GROUPS, selection, counts, alpha, TRUTH, RADII, OPTIONS, {"job": {"seed": 0}}
+    smoothing, GROUPS, *votes, alpha, TRUTH, RADII, OPTIONS, {"job": {"seed": 0}}
   )
 
 
