@@ -18,7 +18,7 @@ WORDS = np.array([0, 1, 2, 255, 2**16, 2**24 + 1, 2**31, 2**32 - 129, 2**32 - 1]
 def test_logarithms_keep_their_relative_precision_in_both_tails():
   """Near u = 1 a float32 number was rounded to 1, and the radius to 0, for one word in 2^25."""
   high, low = (grid.ravel() for grid in np.meshgrid(WORDS, WORDS))
-  values = np.asarray(draws._minus_log(jnp.asarray(high), jnp.asarray(low)))
+  values = np.asarray(draws.minus_log(jnp.asarray(high), jnp.asarray(low)))
   with mpmath.workprec(200):
     for value, h, l in zip(values, high.tolist(), low.tolist(), strict=True):
       exact = -mpmath.log(mpmath.mpf(2**33 * h + 2 * l + 1) / 2**65)

@@ -103,10 +103,10 @@ def change_certificate(record, name, field, index, by):
 @pytest.mark.parametrize(
   ("tamper", "message"),
   [
-    (lambda r: change(r, "counts", (0, 0), 1), "must have one sum"),
+    (lambda r: change(r, "counts", (0, 0), 1), "a row of `counts` sums to"),
     (lambda r: r._replace(counts=r.counts + np.array([50, -50])), "must not be negative"),
     (lambda r: change(change(r, "counts", (1, 0), 9), "counts", (1, 1), -9), "does not follow"),
-    (lambda r: change(r, "selection_counts", (0, 1), 100), "one sum|does not follow"),
+    (lambda r: change(r, "selection_counts", (0, 1), 100), "`selection_counts` sums to 200"),
     (lambda r: r._replace(alpha=0.05), "`eta` does not follow|`q_lower` does not follow"),
     (lambda r: r._replace(alpha=1.5), "`alpha` must lie in"),
     (lambda r: r._replace(scales=r.scales * 1.01), "`weights` does not follow"),
