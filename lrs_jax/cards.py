@@ -105,8 +105,10 @@ def of_record(record: Record | GraphRecord, context: Mapping[str, Any]) -> dict[
     The card, of all the record's certificates.
 
   Example:
-    >>> votes, gaussian = np.array([[990, 10], [700, 300]]), noise.gaussian([[0.5]], cells=[0])
-    >>> record = records.make_record(
+    >>> from lrs_jax.sampling import Votes
+    >>> votes = Votes(np.array([[990, 10], [700, 300]]), 1000)
+    >>> gaussian = noise.gaussian([[0.5]], cells=[0])
+    >>> record = records.make_record(  # two keys in earnest
     ...   gaussian, np.zeros(2, int), votes, votes, 0.01, np.zeros(2, int), np.array([0.0, 0.5]),
     ...   {"envelope": {}}, {"model": "sha256:..."},
     ... )
@@ -116,17 +118,16 @@ def of_record(record: Record | GraphRecord, context: Mapping[str, Any]) -> dict[
   """
   if isinstance(record, GraphRecord):
     distribution = noise.flips(record.theta_plus, record.theta_minus, record.cells)
-    selection, estimate = record.selection.votes, record.estimate.votes
+    samples = int(record.selection.num_samples), int(record.estimate.num_samples)
   else:
     distribution = records.smoothing(record)
-    selection, estimate = record.selection_counts, record.counts
-  samples = (int(part.sum(axis=1).max(initial=0)) for part in (selection, estimate))
+    samples = record.num_selection, record.num_samples
   return _card(
     distribution,
     record.base,
     record.certified,
     record.alpha,
-    tuple(samples),
+    samples,
     {**record.meta, **context},
     _COMMAND,
   )

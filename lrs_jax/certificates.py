@@ -50,6 +50,7 @@ def from_votes(
   counts: ArrayLike,
   *,
   alpha: float | Levels,
+  num_samples: int | None = None,
 ) -> BaseCertificates:
   r"""Base certificates from hard votes: one sample set selects the label, the other bounds it.
 
@@ -64,12 +65,15 @@ def from_votes(
     counts: int [N, K], from another key.
     alpha: joint error probability over all N outputs, in (0, 1), or the levels of another
       correction (`corrections.weighted_bonferroni`, `corrections.k_fwer`).
+    num_samples: S, how many samples `counts` holds; the sum of its rows if None. To be given if
+      votes were lost (`errors.LostVotesWarning`): a lost vote is a sample, too.
 
   Returns:
     `BaseCertificates`.
 
   Raises:
-    ValueError: shapes that do not fit together.
+    ValueError: shapes that do not fit together, or rows of `counts` that differ in their sum, or
+      have more than `num_samples`.
 
   Warns:
     TooFewSamplesWarning: not even unanimous votes could certify anything.
@@ -91,12 +95,44 @@ def from_votes(
   _warn_of_same_samples(selection_counts, counts)
   labels = selection_counts.argmax(axis=1)
   levels = _levels(alpha, labels.size)
-  _warn_of_too_few_samples(counts.sum(axis=1), levels)
+  trials = number_of_samples(counts, num_samples)
+  _warn_of_too_few_samples(trials, levels)
   successes = np.take_along_axis(counts, labels[:, None], axis=1)[:, 0]
-  q_lower = clopper_pearson_lower(successes, counts.sum(axis=1), levels.alpha)
+  q_lower = clopper_pearson_lower(successes, trials, levels.alpha)
   return BaseCertificates(
     noise.weights, groups, noise.eta(q_lower), labels, q_lower, levels.forfeit
   )
+
+
+def number_of_samples(counts: np.ndarray, num_samples: int | None) -> int:
+  """S of some counts, which is the sum of every row if no vote was lost (host).
+
+  Args:
+    counts: int [N, K].
+    num_samples: S, or None to read it off the rows.
+
+  Returns:
+    S; 0 if there are no outputs to read it off.
+
+  Raises:
+    ValueError: rows that differ in their sum, or have more than `num_samples`.
+
+  Example:
+    >>> number_of_samples(np.array([[9, 1], [10, 0]]), None)
+    10
+    >>> number_of_samples(np.array([[9, 1], [8, 0]]), 10)
+    10
+  """
+  sums = np.asarray(counts).sum(axis=1)
+  least, most = int(sums.min(initial=num_samples or 2**62)), int(sums.max(initial=0))
+  if num_samples is None and sums.size and least != most:
+    raise ValueError(
+      "`num_samples` must say how many samples there were, since the rows of `counts` sum to "
+      f"{least} up to {most}: votes were lost."
+    )
+  if num_samples is not None and most > num_samples:
+    raise ValueError(f"`num_samples` is {num_samples}, but a row of `counts` sums to {most}.")
+  return most if num_samples is None else int(num_samples)
 
 
 METHODS = ("votes", "kl", "mixed")
@@ -160,7 +196,7 @@ def from_scores(
   if "dkw" in methods and (selection.histogram is None or estimate.histogram is None):
     raise ValueError('Method "dkw" needs `score_sums(..., histograms=True)` in both sample sets.')
   levels = _levels(alpha, labels.size)
-  _warn_of_too_few_samples(np.asarray([estimate.num_samples]), levels)
+  _warn_of_too_few_samples(estimate.num_samples, levels)
   center = np.rint(selection.total / max(selection.num_samples, 1)).astype(np.int64)
   expected = _as_expected(selection, estimate.num_samples)
   promised = [_eta(noise, method, expected, levels.alpha, center)[0] for method in methods]
@@ -236,6 +272,7 @@ def naive_holm(
   budgets: ArrayLike,
   *,
   alpha: float,
+  num_samples: int | None = None,
 ) -> np.ndarray:
   r"""Naive certificates at *one* budget, by Holm's test of fixed thresholds (host).
 
@@ -252,6 +289,7 @@ def naive_holm(
     counts: int [N, K], from another key.
     budgets: [A], or a scalar where A = 1: the one budget.
     alpha: joint error probability over all N outputs, in (0, 1).
+    num_samples: S of `counts`, see `from_votes`.
 
   Returns:
     bool [N], the outputs that survive.
@@ -274,7 +312,8 @@ def naive_holm(
   labels = selection_counts.argmax(axis=1)
   successes = np.take_along_axis(counts, labels[:, None], axis=1)[:, 0]
   threshold = probability_needed(noise, naive_price(noise.weights, budgets))[groups]
-  p_value = binomial_p_value(successes, counts.sum(axis=1), np.minimum(threshold, 1.0))
+  trials = number_of_samples(counts, num_samples)
+  p_value = binomial_p_value(successes, trials, np.minimum(threshold, 1.0))
   return holm(p_value, alpha) & (threshold < 1)
 
 
@@ -288,14 +327,14 @@ def _levels(alpha: float | Levels, num_outputs: int) -> Levels:
   return alpha
 
 
-def _warn_of_too_few_samples(num_samples: np.ndarray, levels: Levels) -> None:
+def _warn_of_too_few_samples(num_samples: int, levels: Levels) -> None:
   """No valid lower bound at level alpha exceeds alpha^(1/S) when all of S samples agree."""
   if not levels.alpha.size:
     return
-  most, level = int(num_samples.max()), float(levels.alpha.max())
-  if clopper_pearson_lower(most, most, level) <= 0.5:
+  level = float(levels.alpha.max())
+  if clopper_pearson_lower(num_samples, num_samples, level) <= 0.5:
     warnings.warn(
-      f"{most} samples at level {level:.3g} for each of {levels.alpha.size} outputs certify "
+      f"{num_samples} samples at level {level:.3g} for each of {levels.alpha.size} outputs certify "
       f"nothing, even if all agree: at least {int(np.log2(1 / level)) + 1} are needed.",
       TooFewSamplesWarning,
       stacklevel=3,

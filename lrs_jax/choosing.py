@@ -22,7 +22,7 @@ from jax.typing import ArrayLike
 from scipy import optimize, special
 from tqdm import tqdm
 
-from lrs_jax import collective, locality, metrics, noise, partition, sampling
+from lrs_jax import collective, keys, locality, metrics, noise, partition, sampling
 from lrs_jax.confidence import clopper_pearson_lower
 from lrs_jax.corrections import bonferroni
 
@@ -191,7 +191,7 @@ def choose(
     )
   truth = labels.reshape(len(labels), -1).astype(np.int64)
   level = bonferroni(alpha, truth.shape[1]).alpha
-  key_pilot, key_planned = jax.random.split(key)
+  key_pilot, key_planned = keys.tagged(key, "pilot"), keys.tagged(key, "planned votes")
   certified, confusions = [], []
   for candidate in tqdm(candidates, desc="choosing", unit="candidate", mininterval=1.0):
     smoothing, groups = candidate.smoothing, candidate.groups
@@ -236,7 +236,7 @@ def _pilot_votes(
   return [
     np.stack(
       [
-        sampling.vote_counts(
+        sampling.votes(
           key_image,
           apply,
           params,
@@ -246,7 +246,7 @@ def _pilot_votes(
           size,
           num_classes=num_classes,
           windows=candidate.windows,
-        )
+        ).counts
         for key_image, image in zip(jax.random.split(key_set, len(images)), images, strict=True)
       ]
     )

@@ -28,7 +28,7 @@ def normal(key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
   r"""Standard normal draws by Box & Muller's transform, from three 32-bit words a pair.
 
   :math:`(z_1, z_2) = \sqrt{-2 \ln u}\,(\cos \varphi, \sin \varphi)` with u uniform on a 64-bit grid
-  (see `_minus_log`) and the angle folded into an octant: three bits choose signs and order, 29 the
+  (see `minus_log`) and the angle folded into an octant: three bits choose signs and order, 29 the
   angle inside.
 
   Args:
@@ -47,13 +47,37 @@ def normal(key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
   """
   size = math.prod(shape)
   high, low, turn = jax.random.bits(key, (3, (size + 1) // 2), jnp.uint32)
-  radius = jnp.sqrt(2 * _minus_log(high, low))
+  radius = jnp.sqrt(2 * minus_log(high, low))
   angle = ((turn >> 3).astype(jnp.float32) + 0.5) * (math.pi / 4 * 2.0**-29)
   first, second = radius * jnp.cos(angle), radius * jnp.sin(angle)
   swap = (turn & 4) != 0
   first, second = jnp.where(swap, second, first), jnp.where(swap, first, second)
   pair = _signed(first, turn & 1), _signed(second, turn & 2)
   return jnp.concatenate(pair)[:size].reshape(shape)
+
+
+def minus_log(high: jax.Array, low: jax.Array) -> jax.Array:
+  r"""A unit exponential, :math:`-\ln u` with :math:`u = (2^{32} h + l + 1/2) / 2^{64}`.
+
+  To float32's relative precision everywhere: a float32 number near 1 is a multiple of 2^-24, and
+  its logarithm would be 0 for one word in 2^25; so where u > 1/2 it is 1 - u, made of the
+  complements of the words, that is rounded.
+
+  Args:
+    high: h, uniform uint32.
+    low: l, uniform uint32.
+
+  Returns:
+    float32, positive.
+
+  Example:
+    >>> minus_log(jnp.asarray(2**31, jnp.uint32), jnp.asarray(0, jnp.uint32))
+    Array(0.6931472, dtype=float32)
+  """
+  above = high >= jnp.uint32(2**31)
+  high, low = jnp.where(above, ~high, high), jnp.where(above, ~low, low)
+  rest = high.astype(jnp.float32) * 2.0**-32 + (low.astype(jnp.float32) + 0.5) * 2.0**-64
+  return -jnp.where(above, jnp.log1p(-rest), jnp.log(rest))  # rest is at most 1/2
 
 
 def laplace(key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
@@ -71,7 +95,7 @@ def laplace(key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
     Array(1., dtype=float32)
   """
   high, low = jax.random.bits(key, (2, *shape), jnp.uint32)
-  return _signed(_minus_log(high, low >> 1 << 1), low & 1)
+  return _signed(minus_log(high, low >> 1 << 1), low & 1)
 
 
 def uniform(key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
@@ -164,18 +188,6 @@ def probability(threshold: np.ndarray) -> np.ndarray:
     array([0.25, 1.  ])
   """
   return np.where(threshold == ALWAYS, 1.0, threshold / 2.0**32)
-
-
-def _minus_log(high: jax.Array, low: jax.Array) -> jax.Array:
-  """-ln u for u = (2^32 high + low + 1/2) / 2^64, to float32's relative precision everywhere.
-
-  A float32 number near 1 is a multiple of 2^-24, and its logarithm would be 0 for one word in 2^25:
-  so where u > 1/2 it is 1 - u, made of the complements of the words, that is rounded.
-  """
-  above = high >= jnp.uint32(2**31)
-  high, low = jnp.where(above, ~high, high), jnp.where(above, ~low, low)
-  rest = high.astype(jnp.float32) * 2.0**-32 + (low.astype(jnp.float32) + 0.5) * 2.0**-64
-  return -jnp.where(above, jnp.log1p(-rest), jnp.log(rest))  # rest is at most 1/2
 
 
 def _signed(magnitude: jax.Array, negative: jax.Array) -> jax.Array:

@@ -9,6 +9,10 @@ class IntegerInputError(ValueError):
   """The input has integer entries, to which no noise can be added."""
 
 
+class NonFiniteInputError(ValueError):
+  """The input has entries that are nan or infinite."""
+
+
 class MissingClassesError(ValueError):
   """`num_classes` is not the number of classes that the model returns."""
 
@@ -26,11 +30,7 @@ class BatchDependenceError(ValueError):
 
 
 class NaNLogitsError(ValueError):
-  """The model returns logits that are not numbers."""
-
-
-class NotFiniteInputError(ValueError):
-  """The input has entries that are nan or infinite."""
+  """The model returns logits that are not finite numbers."""
 
 
 class NotLogitsError(ValueError):
@@ -47,6 +47,10 @@ class OtherResultsError(ValueError):
 
 class OtherProblemError(ValueError):
   """A certificate was proven for other weights, groups or thresholds than those given."""
+
+
+class LostVotesWarning(UserWarning):
+  """Some votes count for no class, because the logits were not finite."""
 
 
 class TooFewSamplesWarning(UserWarning):

@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from lrs_jax import clusters, graph_training, noise, sparse_flips, storage
+from lrs_jax import clusters, graph_training, keys, noise, sparse_flips, storage
 from lrs_jax.data import citation
 from lrs_jax.data.citation import CitationGraph, Split
 from lrs_jax.models import gnn
@@ -180,7 +180,7 @@ def obtain_model(
   seconds = 0.0
   if not path.exists():
     variables, history = graph_training.train(
-      jax.random.key(job.seed),
+      keys.tagged(jax.random.key(job.seed), "training"),
       data.model,
       data.edges,
       sparse_flips.plan_flips(data.graph.attributes, flips),

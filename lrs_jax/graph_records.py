@@ -54,8 +54,9 @@ def base_certificates(
   labels = selection.votes.argmax(axis=1)
 
   def of_label(sums: ClassSums) -> ScoreSums:
-    chosen = [np.take_along_axis(part, labels[:, None], axis=1)[:, 0] for part in sums]
-    return ScoreSums(int(sums.votes.sum(axis=1).max(initial=0)), *chosen)
+    *parts, num_samples = sums
+    chosen = [np.take_along_axis(part, labels[:, None], axis=1)[:, 0] for part in parts]
+    return ScoreSums(int(num_samples), *chosen)
 
   return certificates.from_scores(
     smoothing, groups, labels, of_label(selection), of_label(estimate), alpha=alpha, methods=methods
@@ -195,10 +196,9 @@ def verify(record: GraphRecord, *, exact: bool = False) -> None:
     ValueError: naming what does not follow from what.
   """
   for name in ("selection", "estimate"):
-    votes = getattr(record, name).votes
-    totals = votes.sum(axis=1)
-    if votes.min(initial=0) < 0 or (totals.size and totals.min() != totals.max()):
-      raise ValueError(f"the votes of `{name}` must be counts whose rows have one sum.")
+    votes, *_, num_samples = getattr(record, name)
+    if votes.min(initial=0) < 0 or votes.sum(axis=1).max(initial=0) > num_samples:
+      raise ValueError(f"the votes of `{name}` must be counts whose rows sum to S at most.")
   smoothing = noise.flips(record.theta_plus, record.theta_minus, record.cells)
   base = base_certificates(
     smoothing, record.groups, record.selection, record.estimate,

@@ -19,6 +19,7 @@ from lrs_jax import (
   graph_jobs,
   graph_plots,
   graph_records,
+  keys,
   metrics,
   noise,
   planning,
@@ -90,10 +91,9 @@ def certify_graph(
   for note in data.graph.notes:
     tqdm.write(f"{data.name}: {note}")
   reports = {}
-  for i, (name, distribution) in enumerate(smoothings.items()):
-    key = jax.random.fold_in(jax.random.key(job.seed), i)
+  for name, distribution in smoothings.items():
     with jax.default_matmul_precision(job.precision):
-      record, seconds, clean = smooth(key, job, data, distribution, out, name, model, force)
+      record, seconds, clean = smooth(job, data, distribution, out, name, model, force)
     start = time.perf_counter()
     record = certify(job, record, localized=name == "certificate")
     seconds = seconds._replace(certificates=time.perf_counter() - start)
@@ -152,7 +152,6 @@ def majority(data: GraphInput) -> dict[str, Any]:
 
 
 def smooth(
-  key: jax.Array,
   job: GraphJob,
   data: GraphInput,
   flips: SmoothingDistribution,
@@ -175,7 +174,9 @@ def smooth(
   plan = sparse_flips.plan_flips(attributes, flips)
   groups = graph_jobs.groups_of(flips, data)
   meta = {"job": plain(job), "model": digest, "versions": versions(), "smoothing": name}
-  key_selection, key_estimation = jax.random.split(key)
+  key_selection, key_estimation = (
+    keys.tagged(jax.random.key(job.seed), f"{name}, {part}") for part in ("selection", "estimation")
+  )
   arguments = {
     "head": head_of(data.model),
     "params": (variables, data.edges),
@@ -358,7 +359,12 @@ def _region_surface(job: GraphJob, record: GraphRecord, right: np.ndarray) -> np
   """Correct test nodes that the exact certificate of ICML 2020 keeps, each on its own."""
   flips = noise.flips(record.theta_plus, record.theta_minus, record.cells)
   votes = certificates.from_votes(
-    flips, record.groups, record.selection.votes, record.estimate.votes, alpha=record.alpha
+    flips,
+    record.groups,
+    record.selection.votes,
+    record.estimate.votes,
+    alpha=record.alpha,
+    num_samples=int(record.estimate.num_samples),
   )
   return sparse_smoothing.certified_grid(
     votes.q_lower[right], record.theta_plus.item(), record.theta_minus.item(), *job.budgets

@@ -10,6 +10,7 @@ import numpy as np
 import optax
 from tqdm import tqdm
 
+from lrs_jax import keys
 from lrs_jax.data.citation import Split
 from lrs_jax.models.gnn import Edges
 from lrs_jax.sparse_flips import FlipArrays, FlipPlan, FlipSizes, stitched_logits
@@ -73,7 +74,9 @@ def train(
     raise ValueError(f"`split.train` has no node of class {missing[0]}: it can not be learned.")
   if split.validation.size == 0:
     raise ValueError("`split.validation` is empty: early stopping needs labelled nodes.")
-  key_init, key_steps, key_validation = jax.random.split(key, 3)
+  key_init, key_steps, key_validation = (
+    keys.tagged(key, purpose) for purpose in ("variables", "steps", "validation")
+  )
   shape = jax.ShapeDtypeStruct((plan.sizes.nodes, plan.sizes.attributes), jnp.float32)
   variables = jax.jit(model.lazy_init)({"params": key_init}, shape, edges)
   state = optax.adam(learning_rate).init(variables)

@@ -23,14 +23,13 @@ from lrs_jax.errors import (
   MissingClassesError,
   NaNLogitsError,
   NotDeterministicError,
-  NotFiniteInputError,
   NotLogitsError,
   SameKeyError,
   TiedLogitsWarning,
   TrainingModeError,
   TrainingModeWarning,
 )
-from lrs_jax.noise import SmoothingDistribution
+from lrs_jax.noise import SmoothingDistribution, as_input
 
 NUM_INPUTS = 4
 """Noisy inputs that `check_model` looks at."""
@@ -70,7 +69,7 @@ def check_model(
 
   Raises:
     IntegerInputError: x has integer entries.
-    NotFiniteInputError: x has entries that are nan or infinite.
+    NonFiniteInputError: x has entries that are nan or infinite.
     TrainingModeError: the model cannot be evaluated, since dropout is on and has no random numbers,
       or since batch statistics are updated.
     NotLogitsError: the model returns something else than one array of logits, one row per output.
@@ -98,9 +97,8 @@ def check_model(
     ...
     lrs_jax.errors.NaNLogitsError: `apply` returns logits that are not numbers: 8 of 16 are nan...
   """
-  x = jnp.asarray(x)
+  x = as_input(x)
   if jnp.issubdtype(x.dtype, jnp.floating):  # else `prepare` refuses it
-    _check_finite(x)
     _check_logits(apply, params, x, np.asarray(groups), num_classes)
   sampling.prepare(
     key, apply, params, x, noise, groups, 0, 0, None, None, str(jax.random.key_impl(key))
@@ -160,15 +158,6 @@ def check_keys(selection_key: jax.Array, estimation_key: jax.Array) -> None:
     raise SameKeyError(
       "selection and estimation need two independent keys, but both are "
       f"{np.asarray(one).tolist()}: make two by `jax.random.split(key)`."
-    )
-
-
-def _check_finite(x: jax.Array) -> None:
-  wrong = int((~jnp.isfinite(x)).sum())
-  if wrong:
-    raise NotFiniteInputError(
-      f"`x` must be finite, but {wrong} of its {x.size} entries are nan or infinite, and stay so "
-      "under noise: what a model makes of them is no prediction."
     )
 
 

@@ -13,7 +13,7 @@ import flax.traverse_util
 import jax
 import numpy as np
 
-from lrs_jax import locality, noise, partition, storage, training
+from lrs_jax import keys, locality, noise, partition, storage, training
 from lrs_jax.data import camvid, cityscapes, scenes, voc
 from lrs_jax.data.images import LabelledImages
 from lrs_jax.models import deeplab, folded_deeplab, folded_unet
@@ -257,7 +257,7 @@ def train(job: ImageJob, path: Path) -> float:
   unfinished = path.with_name(f"{path.stem}.partial.npz")
   augment = training.keep if job.data == "scenes" else training.mirror_and_rescale
   variables, losses = training.train(
-    jax.random.key(job.seed),
+    keys.tagged(jax.random.key(job.seed), "training"),
     network(job, len(data.classes)),
     data.images,
     data.labels,

@@ -9,6 +9,7 @@ from typing import Any
 
 from lrs_jax import checkpoints, jobs, runs
 from lrs_jax.jobs import ImageJob
+from lrs_jax.sampling import Votes
 
 Share = tuple[str, str, str]
 """Image, smoothing and part: "selection" or "estimation"."""
@@ -80,7 +81,7 @@ def merge_images(
     meta = {name: estimation.manifest[name] for name in (*runs.facts(setting, task), "ranges")}
     start = time.perf_counter()
     record = runs.already_done(task, radii, meta) or runs.certify_task(
-      setting, task, radii, selection.sums[0], estimation.sums[0], meta
+      setting, task, radii, Votes(*selection.sums), Votes(*estimation.sums), meta
     )
     times = times._replace(
       sampling=times.sampling + selection.seconds + estimation.seconds,

@@ -63,7 +63,7 @@ def sample(
   Args:
     key: typed key. Groups that are given the same key share their standard draw.
     noise: smoothing distribution.
-    x: one input, of a floating-point type.
+    x: one input, of a floating-point type; float64 is rounded to float32 (`as_input`).
     group: int, may be traced.
 
   Returns:
@@ -74,9 +74,30 @@ def sample(
     >>> sample(jax.random.key(0), noise, jnp.ones(2), 0)
     Array([1.1583..., 0.       ], dtype=float32)
   """
-  cells = jnp.asarray(noise.cells)
+  x, cells = as_input(x), jnp.asarray(noise.cells)
   level = level_at(jax.tree.map(jnp.asarray, noise.levels), cells, group)
   return noise.perturb(x, noise.draw(key, x, cells), level)
+
+
+def as_input(x: ArrayLike) -> jax.Array:
+  """An input as noise is added to it: float64 is rounded to float32 (device).
+
+  Draws are float32. Under `JAX_ENABLE_X64` the low bits of a float64 input would pass through the
+  noise untouched, for a model to read; no certificate allows for that. What is certified is the
+  rounded input, whatever the flag says.
+
+  Args:
+    x: one input.
+
+  Returns:
+    x, or x in float32.
+
+  Example:
+    >>> as_input(np.ones(1, np.float64)).dtype, as_input(jnp.ones(1, jnp.bfloat16)).dtype
+    (dtype('float32'), dtype(bfloat16))
+  """
+  x = jnp.asarray(x)
+  return x.astype(jnp.float32) if x.dtype == jnp.float64 else x
 
 
 def level_at(levels: Any, cells: jax.Array, group: ArrayLike) -> Any:
@@ -371,9 +392,8 @@ def _draw_bits_per_entry(key: jax.Array, x: jax.Array, cells: jax.Array) -> jax.
 
 
 def _add_scaled(x: jax.Array, standard: jax.Array, level: jax.Array) -> jax.Array:
-  # The sum is formed in at least float32: with narrower inputs it is rounded once, to their type.
-  exact = x.dtype if jnp.finfo(x.dtype).bits > 32 else jnp.float32
-  noisy = (x.astype(exact) + (level * standard).astype(exact)).astype(x.dtype)
+  # The sum is formed in float32: with narrower inputs it is rounded once, to their type.
+  noisy = (x.astype(jnp.float32) + level * standard).astype(x.dtype)
   return jnp.where(jnp.isinf(level), jnp.zeros_like(x), noisy)
 
 

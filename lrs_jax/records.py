@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from lrs_jax import certificates, collective, noise, storage
+from lrs_jax.sampling import Votes
 
 _FAMILIES: Mapping[str, Callable[..., noise.SmoothingDistribution]] = {
   family.__name__: family
@@ -15,6 +16,9 @@ _FAMILIES: Mapping[str, Callable[..., noise.SmoothingDistribution]] = {
 
 _BASE = ("weights", "groups", "eta", "labels", "q_lower")
 """What hard votes with the default correction fill in `BaseCertificates`."""
+
+
+_NUMBERS = ("num_selection", "num_samples")
 
 
 class Record(NamedTuple):
@@ -29,6 +33,8 @@ class Record(NamedTuple):
   cells: np.ndarray  # int32, shaped like the input
   selection_counts: np.ndarray  # int32 [N, K], chose the predictions
   counts: np.ndarray  # int32 [N, K], bound their probabilities
+  num_selection: int  # samples of `selection_counts`; a row sums to it, less votes that were lost
+  num_samples: int  # S, samples of `counts`; likewise
   alpha: float  # joint error probability of the base certificates
   truth: np.ndarray  # int32 [N], labels; outside [0, K) is void
   base: certificates.BaseCertificates
@@ -41,8 +47,8 @@ class Record(NamedTuple):
 def make_record(
   smoothing: noise.SmoothingDistribution,
   groups: np.ndarray,
-  selection_counts: np.ndarray,
-  counts: np.ndarray,
+  selection: Votes,
+  estimation: Votes,
   alpha: float,
   truth: np.ndarray,
   radii: np.ndarray,
@@ -52,10 +58,10 @@ def make_record(
   """Certifies what was counted, by every method, for all outputs and for the correct ones.
 
   Args:
-    smoothing: the distribution that both sets of counts were drawn from.
+    smoothing: the distribution that both sets of votes were drawn from.
     groups: int [N].
-    selection_counts: int [N, K].
-    counts: int [N, K].
+    selection: votes that choose the labels.
+    estimation: votes from another key that bound their probabilities.
     alpha: joint error probability.
     truth: int [N].
     radii: float64 [B], rising.
@@ -65,7 +71,11 @@ def make_record(
   Returns:
     A `Record`.
   """
-  base = certificates.from_votes(smoothing, groups, selection_counts, counts, alpha=alpha)
+  selection_counts, counts = np.asarray(selection.counts), np.asarray(estimation.counts)
+  num_samples = int(estimation.num_samples)
+  base = certificates.from_votes(
+    smoothing, groups, selection_counts, counts, alpha=alpha, num_samples=num_samples
+  )
   budgets = budgets_from_radii(radii, smoothing.p)
   sets = {"all": None, "correct": base.labels == truth}
   certified = {
@@ -80,8 +90,10 @@ def make_record(
     smoothing.family,
     np.stack(scales),
     smoothing.cells,
-    np.asarray(selection_counts),
-    np.asarray(counts),
+    selection_counts,
+    counts,
+    int(selection.num_samples),
+    num_samples,
     alpha,
     np.asarray(truth),
     base,
@@ -141,11 +153,12 @@ def load(path: Path) -> Record:
       )
       for name in names
     }
-    fields = {
+    fields: dict[str, Any] = {
       name: arrays[name]
       for name in Record._fields
-      if name not in ("base", "certified", "meta", "family", "alpha")
+      if name not in ("base", "certified", "meta", "family", "alpha", *_NUMBERS)
     }
+    fields |= {name: int(arrays[name]) for name in _NUMBERS}
     return Record(
       family=str(arrays["family"]),
       alpha=float(arrays["alpha"]),
@@ -187,14 +200,19 @@ def verify(record: Record, *, exact: bool = False) -> None:
   distribution = smoothing(record)
   if record.selection_counts.min(initial=0) < 0 or record.counts.min(initial=0) < 0:
     raise ValueError("`selection_counts` and `counts` must not be negative.")
-  for name in ("selection_counts", "counts"):
-    totals = getattr(record, name).sum(axis=1)
-    if totals.size and totals.min() != totals.max():
-      raise ValueError(f"the rows of `{name}` must have one sum, the number of samples.")
+  for name, number in zip(("selection_counts", "counts"), _NUMBERS, strict=True):
+    most, samples = getattr(record, name).sum(axis=1).max(initial=0), getattr(record, number)
+    if most > samples:
+      raise ValueError(f"a row of `{name}` sums to {most}, but `{number}` is {samples}.")
   if not 0 < record.alpha < 1:
     raise ValueError(f"`alpha` must lie in (0, 1), but it is {record.alpha}.")
   base = certificates.from_votes(
-    distribution, record.base.groups, record.selection_counts, record.counts, alpha=record.alpha
+    distribution,
+    record.base.groups,
+    record.selection_counts,
+    record.counts,
+    alpha=record.alpha,
+    num_samples=record.num_samples,
   )
   for name in _BASE:
     if not storage.same_numbers(getattr(record.base, name), getattr(base, name)):

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from matplotlib.figure import Figure
 
-from lrs_jax import jobs, metrics, noise, plots, records, storage
+from lrs_jax import jobs, keys, metrics, noise, plots, records, storage
 from lrs_jax.baselines import segcertify
 from lrs_jax.data.images import LabelledImages
 from lrs_jax.jobs import ImageJob
@@ -82,7 +82,12 @@ def _segcertify(record: Record) -> dict[str, np.ndarray]:
   std = float(record.scales[0, 0, 0])
   kept = [
     segcertify.at_radius(
-      record.selection_counts, record.counts, std, float(radius), alpha=record.alpha
+      record.selection_counts,
+      record.counts,
+      std,
+      float(radius),
+      alpha=record.alpha,
+      num_samples=record.num_samples,
     ).labels
     for radius in record.radii
   ]
@@ -199,7 +204,7 @@ def draw(
   _save_figure(out / "noise.png", plots.noise_figure(distribution.scale, job.grid))
   groups = jobs.output_groups(job)
   corners = tuple(dict.fromkeys(int(groups[i, j]) for i in (0, -1) for j in (0, -1)))
-  key = jax.random.key(job.seed)
+  key = keys.tagged(jax.random.key(job.seed), "figures")
   dearest = distribution.weights[0].max(axis=1)[groups.reshape(-1)]
   for i, (name, record) in enumerate(zip(data.names, done, strict=True)):
     view = plots.ImageView(

@@ -19,6 +19,7 @@ from lrs_jax import (
   cards,
   checkpoints,
   jobs,
+  keys,
   noise,
   planning,
   processes,
@@ -32,12 +33,13 @@ from lrs_jax.data.images import LabelledImages
 from lrs_jax.jobs import ImageJob
 from lrs_jax.models.folding import Folded
 from lrs_jax.records import Record
+from lrs_jax.sampling import Votes
 
 _COMPARED = ("envelope", "lp", "naive")
 """Methods that every job reports beside the one it was asked for."""
 
 PARTS = ("selection", "estimation")
-"""The two sets of samples, in the order of their keys."""
+"""The two sets of samples, each with keys of its own."""
 
 
 LOCALIZED, ISOTROPIC = "certificate", "isotropic"
@@ -73,7 +75,6 @@ class Task(NamedTuple):
   image: np.ndarray
   labels: np.ndarray
   smoothed: Smoothed
-  key: jax.Array
   path: Path  # of the certificate
 
 
@@ -277,20 +278,18 @@ def prepare(
 
 def make_tasks(setting: Setting, out: Path) -> list[Task]:
   """Every image under every smoothing, in the order in which a job does them."""
-  test, key = setting.test, jax.random.key(setting.job.seed)
+  test = setting.test
   return [
-    Task(
-      i,
-      name,
-      test.images[i],
-      test.labels[i],
-      smoothed,
-      jax.random.fold_in(jax.random.fold_in(key, i), j),
-      out / name / f"{smoothed.name}.npz",
-    )
+    Task(i, name, test.images[i], test.labels[i], smoothed, out / name / f"{smoothed.name}.npz")
     for i, name in enumerate(test.names)
-    for j, smoothed in enumerate(setting.smoothings)
+    for smoothed in setting.smoothings
   ]
+
+
+def sampling_key(job: ImageJob, task: Task, part: str) -> jax.Array:
+  """The key that a task's selection or estimation samples are folded into."""
+  key = keys.tagged(jax.random.key(job.seed), f"{task.smoothed.name}, {part}")
+  return jax.random.fold_in(key, task.number)
 
 
 def obtain_model(job: ImageJob, out: Path, path: Path | None) -> tuple[float, Any, str]:
@@ -335,8 +334,8 @@ def certify_task(
   setting: Setting,
   task: Task,
   radii: np.ndarray,
-  selection: np.ndarray,
-  estimation: np.ndarray,
+  selection: Votes,
+  estimation: Votes,
   meta: Mapping[str, Any],
 ) -> Record:
   """Certifies an image from its counts, and stores the certificate."""
@@ -396,10 +395,10 @@ def finish(
   return summary
 
 
-def _counter(setting: Setting, task: Task) -> Callable[..., jax.Array]:
+def _counter(setting: Setting, task: Task) -> Callable[..., Votes]:
   """(key, num_samples, first_sample) -> votes of a task, compiled: every piece reuses it."""
   count = partial(
-    sampling.vote_counts,
+    sampling.votes,
     apply=jobs.NETWORKS[setting.job.network].apply,
     params=setting.params,
     x=task.image,
@@ -410,25 +409,25 @@ def _counter(setting: Setting, task: Task) -> Callable[..., jax.Array]:
     mesh=processes.local_mesh(),
   )
   with jax.default_matmul_precision(setting.job.precision):
-    jax.block_until_ready(count(task.key, num_samples=0))
+    jax.block_until_ready(count(sampling_key(setting.job, task, PARTS[0]), num_samples=0))
   return count
 
 
 def _count(
   setting: Setting,
   task: Task,
-  count: Callable[..., jax.Array],
+  count: Callable[..., Votes],
   part: str,
   bounds: tuple[int, int],
   path: Path,
   progress: tqdm,
   interval: float,
   force: bool,
-) -> tuple[np.ndarray, float]:
+) -> tuple[Votes, float]:
   """Votes of some of a task's selection or estimation samples, and the seconds that they took."""
   if force:
     discard_others(path, manifest(setting, task, part), [bounds])
-  key = jax.random.split(task.key)[PARTS.index(part)]
+  key = sampling_key(setting.job, task, part)
   with jax.default_matmul_precision(setting.job.precision):
     return checkpoints.count_in_pieces(
       lambda first, size: count(key, num_samples=size, first_sample=first),
@@ -448,7 +447,7 @@ def manifest(setting: Setting, task: Task, part: str) -> dict[str, Any]:
     "image": task.name,
     "smoothing": task.smoothed.name,
     "noise": _digest(task.smoothed.distribution),
-    "key": jax.random.key_data(jax.random.split(task.key)[PARTS.index(part)]).tolist(),
+    "key": jax.random.key_data(sampling_key(setting.job, task, part)).tolist(),
     "part": part,
   }
 

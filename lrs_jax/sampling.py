@@ -7,6 +7,7 @@ chunks are spread over devices, so memory does not grow with the number of sampl
 """
 
 import math
+import warnings
 from collections.abc import Callable
 from functools import partial
 from typing import Any, NamedTuple
@@ -18,8 +19,14 @@ from jax.sharding import Mesh
 from jax.sharding import PartitionSpec as P
 from jax.typing import ArrayLike
 
-from lrs_jax.errors import IntegerInputError, MissingClassesError
-from lrs_jax.noise import SmoothingDistribution, level_at
+from lrs_jax.errors import (
+  IntegerInputError,
+  LostVotesWarning,
+  MissingClassesError,
+  NaNLogitsError,
+  NonFiniteInputError,
+)
+from lrs_jax.noise import SmoothingDistribution, as_input, level_at
 
 Apply = Callable[[Any, jax.Array], jax.Array]
 """(params, x) -> logits [..., K] for one input x; N is the product of the leading axes."""
@@ -28,11 +35,24 @@ See = Callable[[Any, jax.Array, jax.Array, jax.Array, jax.Array], jax.Array]
 """(params, noisy [S, ...], group, groups [N], values [S, N]) -> values, the group's anew."""
 
 
+class Votes(NamedTuple):
+  """What S samples voted for; the votes of disjoint samples add up, leaf by leaf."""
+
+  counts: Any  # int32 [N, K], an array of JAX or NumPy; a row sums to S, less votes that were lost
+  num_samples: Any  # int [], S
+
+
+NOBODY = -1
+"""What an output votes for in a sample whose logits are not finite: no class."""
+
+MAX_SAMPLES = 2**31 - 1
+"""Sample ids are 32-bit integers."""
+
+
 class Windows(NamedTuple):
   """How a model evaluates only what a group needs: the window of the output that holds it.
 
-  A group that lies partly outside its window keeps zeros there: `partition.windows` makes windows
-  that hold their groups.
+  `partition.windows` makes windows that hold their groups.
   """
 
   apply: Callable[[Any, jax.Array, jax.Array], jax.Array]  # (params, x, start [2]) -> [h, w, K]
@@ -63,11 +83,15 @@ def vote_counts(
   Everything but `apply`, the shapes and the options is an argument of the compiled loop, so one
   compilation serves all keys, inputs, parameters, noise levels and numbers of samples of a job.
 
+  A vote needs logits that are finite: if the greatest of an output's logits is nan or infinite in a
+  sample, that vote is lost, for this output (-inf below a finite one is none of that). A lost vote
+  still is one of the S samples, and no class has it.
+
   Args:
     key: typed key, `jax.random.key(seed)`. Selection and estimation need two independent ones.
     apply: pure function (params, x) -> logits [..., K] of one input.
     params: pytree of arrays, passed to `apply`.
-    x: one input, of a floating-point type.
+    x: one input, of a floating-point type; float64 is rounded to float32, and that is certified.
     noise: smoothing distribution with G groups, on the scale of `x`.
     groups: int [N], the group of every output, in the order of the flattened logits.
     num_samples: S >= 0.
@@ -84,12 +108,19 @@ def vote_counts(
       `fold_in` is not established. Name another one here to accept that.
 
   Returns:
-    int32 [N, K], on the device; every row sums to S.
+    int32 [N, K], on the device; every row sums to S, less the votes that were lost.
 
   Raises:
     IntegerInputError: x has integer entries.
+    NonFiniteInputError: x has entries that are nan or infinite.
     MissingClassesError: the logits' last axis is not `num_classes`.
-    ValueError: shapes, types or sizes that do not fit together.
+    NaNLogitsError: every output lost a vote, so that no row of the counts shows what S is; `votes`
+      returns S beside them.
+    ValueError: shapes, types or sizes that do not fit together, windows that do not hold their
+      groups.
+
+  Warns:
+    LostVotesWarning: some outputs lost votes. Then tell `certificates.from_votes` what S is.
 
   Example:
     >>> from lrs_jax import noise
@@ -105,18 +136,69 @@ def vote_counts(
   References:
     Schuchardt et al. 2023 (arXiv 2210.16140), section 4 and appendix D.
   """
+  found = votes(
+    key,
+    apply,
+    params,
+    x,
+    noise,
+    groups,
+    num_samples,
+    num_classes=num_classes,
+    first_sample=first_sample,
+    chunk_size=chunk_size,
+    mesh=mesh,
+    windows=windows,
+    prng=prng,
+  )
+  if not isinstance(found.counts, jax.core.Tracer):  # inside a compiled function nobody is told
+    _tell_of_lost_votes(np.asarray(found.counts).sum(axis=1), num_samples)
+  return found.counts
+
+
+def votes(
+  key: jax.Array,
+  apply: Apply,
+  params: Any,
+  x: ArrayLike,
+  noise: SmoothingDistribution,
+  groups: ArrayLike,
+  num_samples: int,
+  *,
+  num_classes: int,
+  first_sample: int = 0,
+  chunk_size: int | None = None,
+  mesh: Mesh | None = None,
+  windows: Windows | None = None,
+  prng: str = "threefry2x32",
+) -> Votes:
+  """Counts votes as `vote_counts` does, and says how many samples there were (device).
+
+  Pieces of a job add up, S with them, and lost votes need no warning: what bounds the votes is told
+  of S. See `vote_counts` for arguments and errors; this does not wait for the device.
+
+  Example:
+    >>> from lrs_jax import noise
+    >>> apply = lambda params, x: jnp.log(jnp.stack([x, -x], axis=-1))  # nan where x is negative
+    >>> gaussian = noise.gaussian([[0.1]], cells=[0])
+    >>> votes(
+    ...   jax.random.key(0), apply, None, np.ones(1, np.float32), gaussian, [0], 10, num_classes=2
+    ... )
+    Votes(counts=Array([[0, 0]], dtype=int32), num_samples=Array(10, dtype=int32))
+  """
   logits_shape, sample_range, args, options = prepare(
     key, apply, params, x, noise, groups, num_samples, first_sample, chunk_size, mesh, prng
   )
   check_classes(num_classes, logits_shape)
-  if windows is None:
-    return _vote_counts(sample_range, (*args, None), num_classes=num_classes, **options)
-  _check_windows(windows, logits_shape, noise.weights.shape[1])
-  starts = jnp.asarray(windows.starts, jnp.int32)
-  window = windows.apply, windows.size, logits_shape[:-1]
-  return _vote_counts(
+  window, starts = None, None
+  if windows is not None:
+    _check_windows(windows, logits_shape, np.asarray(groups), noise.weights.shape[1])
+    starts = jnp.asarray(windows.starts, jnp.int32)
+    window = windows.apply, windows.size, logits_shape[:-1]
+  counts = _vote_counts(
     sample_range, (*args, starts), num_classes=num_classes, window=window, **options
   )
+  return Votes(counts, jnp.asarray(num_samples, jnp.int32))
 
 
 def check_classes(num_classes: int, logits_shape: tuple[int, ...]) -> None:
@@ -135,7 +217,29 @@ def check_classes(num_classes: int, logits_shape: tuple[int, ...]) -> None:
     )
 
 
-def _check_windows(windows: Windows, logits_shape: tuple[int, ...], num_groups: int) -> None:
+def _tell_of_lost_votes(kept: np.ndarray, num_samples: int) -> None:
+  if not kept.size or kept.min() == num_samples:
+    return
+  lost = (
+    f"{np.mean(kept < num_samples):.1%} of the outputs lost votes, up to "
+    f"{num_samples - kept.min()} of {num_samples}, because the greatest logit was not finite"
+  )
+  if kept.max() < num_samples:
+    raise NaNLogitsError(
+      f"`apply`: {lost}; of every output at least {num_samples - kept.max()}. Mend the model, or "
+      "take `sampling.votes`, and give its `num_samples` to `certificates.from_votes`."
+    )
+  warnings.warn(
+    f"`apply`: {lost}. They count for no class: give `num_samples={num_samples}` (of all calls "
+    "together) to `certificates.from_votes`.",
+    LostVotesWarning,
+    stacklevel=3,
+  )
+
+
+def _check_windows(
+  windows: Windows, logits_shape: tuple[int, ...], groups: np.ndarray, num_groups: int
+) -> None:
   starts = np.asarray(windows.starts)
   if len(logits_shape) != 3:
     raise ValueError(f"`windows` needs logits [H, W, K], but they have shape {logits_shape}.")
@@ -146,6 +250,16 @@ def _check_windows(windows: Windows, logits_shape: tuple[int, ...], num_groups: 
     )
   if starts.min() < 0 or (starts >= logits_shape[:-1]).any():
     raise ValueError(f"`windows.starts` must lie inside {logits_shape[:-1]}, but is {starts}.")
+  place = np.stack(np.unravel_index(np.arange(groups.size), logits_shape[:-1]), axis=1)
+  inside = (place >= starts[groups]) & (place < starts[groups] + np.asarray(windows.size))
+  if not inside.all():
+    output = int(np.flatnonzero(~inside.all(axis=1))[0])
+    group = groups[output]
+    raise ValueError(
+      f"`windows` must hold their groups, but output {tuple(place[output].tolist())} of group "
+      f"{group} lies outside that group's window, {windows.size[0]}x{windows.size[1]} from "
+      f"{tuple(starts[group].tolist())} on; `partition.windows` makes windows that do."
+    )
 
 
 def default_chunk_size(size: int) -> int:
@@ -185,7 +299,7 @@ def prepare(
     >>> shape, sample_range.tolist()
     ((3, 2), [5, 15])
   """
-  x, groups = jnp.asarray(x), np.asarray(groups)
+  x, groups = as_input(x), np.asarray(groups)
   if jax.random.key_impl(key) != prng:
     raise ValueError(
       f"`key` must be a {prng} key, but it is a {jax.random.key_impl(key)} one: make it with "
@@ -196,6 +310,8 @@ def prepare(
       f"`x` must be floating-point, but its type is {x.dtype}; convert it first, and 8-bit images "
       "to the scale of the noise (`x / np.float32(255)`)."
     )
+  if not isinstance(x, jax.core.Tracer):
+    _check_finite(x)
   if len(x.shape) != noise.cells.ndim or any(
     cells not in (size, 1) for cells, size in zip(noise.cells.shape, x.shape, strict=True)
   ):
@@ -209,11 +325,6 @@ def prepare(
       f"`groups` must lie in [0, G) with G = {num_groups} groups in `noise`, "
       f"but they range from {groups.min()} to {groups.max()}."
     )
-  if num_samples < 0 or first_sample < 0:
-    raise ValueError(
-      "`num_samples` and `first_sample` must be at least 0, "
-      f"but they are {num_samples} and {first_sample}."
-    )
   logits = jax.eval_shape(apply, params, jax.ShapeDtypeStruct(x.shape, x.dtype))
   num_outputs = math.prod(logits.shape[:-1])
   if groups.shape != (num_outputs,):
@@ -223,17 +334,56 @@ def prepare(
     )
   if mesh is None:
     mesh = jax.make_mesh((jax.device_count(),), ("samples",))
-  sample_range = jnp.asarray((first_sample, first_sample + num_samples), jnp.int32)
+  chunk_size = default_chunk_size(x.size) if chunk_size is None else chunk_size
+  sample_range = check_range(first_sample, num_samples, chunk_size * mesh.size)
   levels = jax.tree.map(jnp.asarray, noise.levels), jnp.asarray(noise.cells)
   args = (key, params, x, levels, jnp.asarray(groups, jnp.int32))
   options = {
     "apply": apply,
     "draw": noise.draw,
     "perturb": noise.perturb,
-    "chunk_size": default_chunk_size(x.size) if chunk_size is None else chunk_size,
+    "chunk_size": chunk_size,
     "mesh": mesh,
   }
   return logits.shape, sample_range, args, options
+
+
+def check_range(first_sample: int, num_samples: int, stride: int) -> jax.Array:
+  """The range of samples as the loop takes it, int32 [2], if 32 bits can number it (host).
+
+  Args:
+    first_sample: number of the first.
+    num_samples: S.
+    stride: samples that all devices evaluate at once, of which the last ones may be beyond S.
+
+  Raises:
+    ValueError: a range that is negative, or ends within `stride` of 2^31.
+
+  Example:
+    >>> check_range(5, 10, 8).tolist()
+    [5, 15]
+  """
+  if num_samples < 0 or first_sample < 0:
+    raise ValueError(
+      "`num_samples` and `first_sample` must be at least 0, "
+      f"but they are {num_samples} and {first_sample}."
+    )
+  if first_sample + num_samples > MAX_SAMPLES - stride:
+    raise ValueError(
+      f"`first_sample + num_samples` must be at most {MAX_SAMPLES - stride}, so that the last "
+      f"chunk stays under 2^31, but it is {first_sample + num_samples}: take another key instead."
+    )
+  return jnp.asarray((first_sample, first_sample + num_samples), jnp.int32)
+
+
+def _check_finite(x: jax.Array) -> None:
+  if not bool(jnp.isfinite(x).all()):
+    values = np.asarray(x, np.float32)
+    index = tuple(np.argwhere(~np.isfinite(values))[0].tolist())
+    raise NonFiniteInputError(
+      f"`x` must be finite, but {int(np.sum(~np.isfinite(values)))} of its {values.size} entries "
+      f"are not, such as {values[index]} at index {index}: there is nothing to certify about it."
+    )
 
 
 @partial(
@@ -259,7 +409,7 @@ def _vote_counts(
     see = whole_frame(apply, predict) if window is None else in_windows(*window, starts, predict)
     predictions = stitched(sample_ids, *arrays, see=see, draw=draw, perturb=perturb)
     votes = jax.nn.one_hot(predictions, num_classes, dtype=jnp.int32)
-    return counts + jnp.where(valid[:, None, None], votes, 0).sum(axis=0)
+    return counts + jnp.where(valid[:, None, None], votes, 0).sum(axis=0, dtype=jnp.int32)
 
   groups = args[-2]
   init = jnp.zeros((groups.size, num_classes), jnp.int32)
@@ -269,11 +419,15 @@ def _vote_counts(
 def predict(logits: jax.Array) -> jax.Array:
   """The class of every output, int32 [N]: the first of its greatest logits (device).
 
+  It is `NOBODY` if one of the logits is nan, or the greatest infinite.
+
   Example:
-    >>> predict(jnp.asarray([[0.1, 0.9], [0.5, 0.5]]))
-    Array([1, 0], dtype=int32)
+    >>> predict(jnp.asarray([[0.1, 0.9], [0.5, 0.5], [jnp.nan, 0.0], [-jnp.inf, 0.0]]))
+    Array([ 1,  0, -1,  1], dtype=int32)
   """
-  return jax.lax.argmax(logits, logits.ndim - 1, jnp.int32).reshape(-1)
+  last = logits.ndim - 1
+  finite = ~jnp.isnan(logits).any(axis=last) & jnp.isfinite(logits.max(axis=last))
+  return jnp.where(finite, jax.lax.argmax(logits, last, jnp.int32), NOBODY).reshape(-1)
 
 
 def stitched(

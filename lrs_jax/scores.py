@@ -15,7 +15,15 @@ from jax.sharding import Mesh
 from jax.typing import ArrayLike
 
 from lrs_jax.noise import SmoothingDistribution
-from lrs_jax.sampling import Apply, predict, prepare, stitched, sum_over_samples, whole_frame
+from lrs_jax.sampling import (
+  NOBODY,
+  Apply,
+  predict,
+  prepare,
+  stitched,
+  sum_over_samples,
+  whole_frame,
+)
 
 
 class ScoreSums(NamedTuple):
@@ -53,7 +61,7 @@ def score_sums(
   :math:`x_{n,i} = \lfloor 255\, h_{y_n}(f_n(z_i^{g(n)})) \rfloor`, :math:`\sum_i x_{n,i}` and
   :math:`\sum_i x_{n,i}^2`: integers, and so independent of order, chunks and devices. No sample is
   kept. The score of a label is what was rounded *down* here: if its expectation is above 1/2, so is
-  that of the unrounded one.
+  that of the unrounded one. Where the logits are not finite it is 0, and nobody has the vote.
 
   Args:
     key: typed key, `jax.random.key(seed)`. Selection and estimation need two independent ones.
@@ -166,17 +174,18 @@ def _score_sums(
 
     def read(logits: jax.Array) -> jax.Array:
       scores = score(logits.astype(jnp.float32)).reshape(labels.size, -1)
-      votes = (predict(logits) == labels).astype(jnp.int32)
-      return _to_255(scores[jnp.arange(labels.size), labels]) + 256 * votes
+      predicted = predict(logits)
+      of_label = jnp.where(predicted == NOBODY, 0, scores[jnp.arange(labels.size), labels])
+      return to_255(of_label) + 256 * (predicted == labels).astype(jnp.int32)
 
     seen = stitched(sample_ids, *arrays, see=whole_frame(apply, read), draw=draw, perturb=perturb)
     values = jnp.where(valid[:, None], seen & 255, 0).astype(jnp.uint32)
     votes = jnp.where(valid[:, None], seen >> 8, 0)
     bins = (seen & 255)[:, :, None] == jnp.arange(num_bins, dtype=jnp.int32)[None, None]
     return (
-      total[0] + votes.sum(axis=0),
-      _add_limbs(total[1], values.sum(axis=0)),
-      _add_limbs(total[2], (values * values).sum(axis=0)),
+      total[0] + votes.sum(axis=0, dtype=jnp.int32),
+      _add_limbs(total[1], values.sum(axis=0, dtype=jnp.uint32)),
+      _add_limbs(total[2], (values * values).sum(axis=0, dtype=jnp.uint32)),
       total[3] + (valid[:, None, None] & bins).sum(axis=0, dtype=jnp.int32),
     )
 
@@ -188,10 +197,14 @@ def _score_sums(
   )
 
 
-def _to_255(scores: jax.Array) -> jax.Array:
+def to_255(scores: jax.Array) -> jax.Array:
   """Rounds scores in [0, 1] down to multiples of 1/255, as int32; what is not a number to 0.
 
-  In integers, because 255 times a float32 number may be rounded up to the next integer.
+  In integers, because 255 times a float32 number may be rounded up to the next integer (device).
+
+  Example:
+    >>> to_255(jnp.asarray([0.5, 1.0, jnp.nan]))
+    Array([127, 255,   0], dtype=int32)
   """
   scores = jnp.where(jnp.isnan(scores), 0.0, scores).astype(jnp.float32)
   fixed = jnp.floor(jnp.clip(scores, 0.0, 1.0) * 2.0**24).astype(jnp.uint32)  # exact, but for floor

@@ -1,10 +1,10 @@
 """Draws: exact granularity, tails of the stated law, and what jax.random does instead."""
 
 import json
-from fractions import Fraction
 
 import jax
 import jax.numpy as jnp
+import mpmath
 import numpy as np
 import pytest
 from scipy import special, stats
@@ -15,14 +15,15 @@ from lrs_jax import draws
 WORDS = np.array([0, 1, 2, 255, 2**16, 2**24 + 1, 2**31, 2**32 - 129, 2**32 - 1], np.uint32)
 
 
-def test_unit_keeps_its_relative_precision_in_the_tail():
+def test_logarithms_keep_their_relative_precision_in_both_tails():
+  """Near u = 1 a float32 number was rounded to 1, and the radius to 0, for one word in 2^25."""
   high, low = (grid.ravel() for grid in np.meshgrid(WORDS, WORDS))
-  values = np.asarray(draws._unit(jnp.asarray(high), jnp.asarray(low)))
-  for value, h, l in zip(values, high.tolist(), low.tolist(), strict=True):
-    exact = Fraction(2**32 * h + l) / 2**64 + Fraction(1, 2**65)
-    assert abs(Fraction(float(value)) / exact - 1) <= Fraction(1, 2**22)
-  assert values.min() == 2.0**-65
-  assert values.max() == 1
+  values = np.asarray(draws.minus_log(jnp.asarray(high), jnp.asarray(low)))
+  with mpmath.workprec(200):
+    for value, h, l in zip(values, high.tolist(), low.tolist(), strict=True):
+      exact = -mpmath.log(mpmath.mpf(2**33 * h + 2 * l + 1) / 2**65)
+      assert abs(mpmath.mpf(float(value)) / exact - 1) <= 2.0**-22
+  assert values.min() > 0
 
 
 @pytest.mark.parametrize("size", [0, 1, 6])

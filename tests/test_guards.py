@@ -183,9 +183,9 @@ def test_inputs_that_are_not_finite(wrong):
   x = X.copy()
   x[2] = wrong
   finite = lambda p, x: linear(p, jnp.nan_to_num(x, posinf=0.0, neginf=0.0))  # noqa: E731
-  with pytest.raises(ValueError, match="must be finite, but 1 of its 4 entries") as raised:
+  with pytest.raises(ValueError, match="must be finite, but 1 of its 4 entries are not") as raised:
     check(finite, x=x)
-  assert isinstance(raised.value, errors.NotFiniteInputError)
+  assert isinstance(raised.value, errors.NonFiniteInputError)
 
 
 @pytest.mark.parametrize(

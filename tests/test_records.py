@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 
 from lrs_jax import collective, noise, records, storage
+from lrs_jax.sampling import Votes
 
 GROUPS = np.array([0, 0, 0, 1, 1, 1])
 TRUTH = np.array([0, 0, 1, 1, 2, 0])  # the fifth is void, two classes
@@ -15,8 +16,9 @@ def make(family=noise.gaussian, alpha=0.01):
   votes = rng.binomial(1000, [0.999, 0.98, 0.02, 0.01, 0.9, 0.5])
   counts = np.stack([votes, 1000 - votes], axis=1)
   selection = np.stack([votes // 10, 100 - votes // 10], axis=1)
+  votes = Votes(selection, 100), Votes(counts, 1000)
   return records.make_record(
-    smoothing, GROUPS, selection, counts, alpha, TRUTH, RADII, OPTIONS, {"job": {"seed": 0}}
+    smoothing, GROUPS, *votes, alpha, TRUTH, RADII, OPTIONS, {"job": {"seed": 0}}
   )
 
 
@@ -101,10 +103,10 @@ def change_certificate(record, name, field, index, by):
 @pytest.mark.parametrize(
   ("tamper", "message"),
   [
-    (lambda r: change(r, "counts", (0, 0), 1), "must have one sum"),
+    (lambda r: change(r, "counts", (0, 0), 1), "a row of `counts` sums to"),
     (lambda r: r._replace(counts=r.counts + np.array([50, -50])), "must not be negative"),
     (lambda r: change(change(r, "counts", (1, 0), 9), "counts", (1, 1), -9), "does not follow"),
-    (lambda r: change(r, "selection_counts", (0, 1), 100), "one sum|does not follow"),
+    (lambda r: change(r, "selection_counts", (0, 1), 100), "`selection_counts` sums to 200"),
     (lambda r: r._replace(alpha=0.05), "`eta` does not follow|`q_lower` does not follow"),
     (lambda r: r._replace(alpha=1.5), "`alpha` must lie in"),
     (lambda r: r._replace(scales=r.scales * 1.01), "`weights` does not follow"),

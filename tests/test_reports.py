@@ -6,6 +6,7 @@ from scipy import stats
 
 from lrs_jax import noise, records, reports
 from lrs_jax.data.images import LabelledImages
+from lrs_jax.sampling import Votes
 
 TRUTH = np.array([0, 1, 1, 2])  # the last one is void, two classes
 RADII = np.array([0.0, 0.2, 0.36, 1.0])
@@ -13,7 +14,7 @@ VOTES = np.array([1000, 985, 30, 990])  # for class 0
 
 
 def isotropic_record(std=0.2, alpha=0.01):
-  counts = np.stack([VOTES, 1000 - VOTES], axis=1)
+  counts = Votes(np.stack([VOTES, 1000 - VOTES], axis=1), 1000)
   smoothing = noise.gaussian([[std]], np.zeros((2, 2, 3), int))
   return records.make_record(
     smoothing, np.zeros(4, int), counts, counts, alpha, TRUTH, RADII, {"envelope": {}}, {}
@@ -47,7 +48,7 @@ def test_segcertify_stands_beside_the_isotropic_curve(data):
 
 
 def test_there_is_no_segcertify_for_other_noise(data):
-  counts = np.stack([VOTES, 1000 - VOTES], axis=1)
+  counts = Votes(np.stack([VOTES, 1000 - VOTES], axis=1), 1000)
   for smoothing in (
     noise.laplace([[0.2]], np.zeros((2, 2, 3), int)),
     noise.gaussian([[0.2, 0.4]], np.zeros((2, 2, 3), int)),

@@ -91,13 +91,13 @@ def test_scores_are_rounded_down():
   multiples = (np.arange(256) / 255).astype(np.float32)
   around = [np.nextafter(multiples, np.float32(end)) for end in (0, 1)]
   values = np.concatenate([[0, 1, below, 0.5, 1e-9], multiples, *around]).astype(np.float32)
-  rounded = np.asarray(scores._to_255(jnp.asarray(values)))
+  rounded = np.asarray(scores.to_255(jnp.asarray(values)))
   exact = 255 * values.astype(np.float64)  # 8 times 24 bits: no rounding
   assert (rounded <= exact).all()
   assert (exact - rounded < 1 + 255 * 2.0**-24).all()
   np.testing.assert_array_equal(rounded[:5], [0, 255, 254, 127, 0])
   outside = jnp.asarray([-1.0, 2.0, np.nan], jnp.float32)
-  np.testing.assert_array_equal(scores._to_255(outside), [0, 255, 0])
+  np.testing.assert_array_equal(scores.to_255(outside), [0, 255, 0])
 
 
 def test_softmax_is_the_default_score():
@@ -126,7 +126,7 @@ def test_ten_million_samples_do_not_overflow():
 def test_overflow_end_to_end():
   certain = scores.score_sums(
     jax.random.key(0),
-    lambda params, z: jnp.stack([jnp.full_like(z, jnp.inf), z], axis=-1),
+    lambda params, z: jnp.stack([jnp.full_like(z, 1e30), z], axis=-1),
     None,
     np.zeros(1, np.float32),
     noise.gaussian([[1.0]], [0]),

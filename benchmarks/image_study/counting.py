@@ -112,7 +112,13 @@ def center(
     selecting, testing, CANDIDATES, alpha=sizes.alpha if sizes.marks[-1] >= 1000 else 0.5
   )
   distances = center_smoothing.hamming_distances(
-    key_distances, apply, params, image, isotropic, candidates[answer.candidate][None], sizes.marks[-1]
+    key_distances,
+    apply,
+    params,
+    image,
+    isotropic,
+    candidates[answer.candidate][None],
+    sizes.marks[-1],
   )
   arrays = {"prediction": candidates[answer.candidate], "accepted": np.asarray(answer.accepted)}
   storage.save_arrays(path, {**arrays, "distances": np.asarray(distances)[0]})

@@ -19,6 +19,7 @@ import numpy as np
 from jax.typing import ArrayLike
 from scipy import special
 
+from lrs_jax.certificates import number_of_samples
 from lrs_jax.confidence import binomial_p_value
 from lrs_jax.corrections import holm
 from lrs_jax.eta import round_down, round_up
@@ -43,6 +44,7 @@ def fixed_threshold(
   alpha: float,
   tau: float = 0.75,
   reject: Reject = holm,
+  num_samples: int | None = None,
 ) -> Segmentation:
   r"""Tests :math:`q_n \le \tau` for every pixel; what is rejected survives one radius.
 
@@ -55,6 +57,7 @@ def fixed_threshold(
     alpha: joint error probability over all N pixels, in (0, 1).
     tau: threshold in [1/2, 1), fixed before sampling.
     reject: the correction for N tests.
+    num_samples: S of `counts`, see `certificates.from_votes`.
 
   Returns:
     A `Segmentation`.
@@ -72,7 +75,7 @@ def fixed_threshold(
   """
   if not 0.5 <= tau < 1:
     raise ValueError(f"`tau` must lie in [1/2, 1), but it is {tau}.")
-  labels, p_values = _tested(selection_counts, counts, tau)
+  labels, p_values = _tested(selection_counts, counts, tau, num_samples)
   labels = np.where(reject(p_values, alpha), labels, ABSTAIN)
   return Segmentation(labels, float(round_down(_checked(std) * special.ndtri(tau))))
 
@@ -85,6 +88,7 @@ def at_radius(
   *,
   alpha: float,
   reject: Reject = holm,
+  num_samples: int | None = None,
 ) -> Segmentation:
   r"""Tests :math:`q_n \le \Phi(\varepsilon / \sigma)`: what survives one radius, fixed beforehand.
 
@@ -100,6 +104,7 @@ def at_radius(
     radius: epsilon >= 0, fixed before sampling.
     alpha: joint error probability over all N pixels, in (0, 1).
     reject: the correction for N tests.
+    num_samples: S of `counts`, see `certificates.from_votes`.
 
   Returns:
     A `Segmentation`.
@@ -118,14 +123,14 @@ def at_radius(
   if not radius >= 0:
     raise ValueError(f"`radius` must be at least 0, but it is {radius}.")
   tau = min(float(round_up(special.ndtr(radius / _checked(std)))), 1.0)
-  labels, p_values = _tested(selection_counts, counts, tau)
+  labels, p_values = _tested(selection_counts, counts, tau, num_samples)
   # No number of votes rejects q <= 1, but rounding might.
   rejected = reject(p_values, alpha) & (tau < 1)
   return Segmentation(np.where(rejected, labels, ABSTAIN), radius)
 
 
 def _tested(
-  selection_counts: ArrayLike, counts: ArrayLike, tau: float
+  selection_counts: ArrayLike, counts: ArrayLike, tau: float, num_samples: int | None
 ) -> tuple[np.ndarray, np.ndarray]:
   """Labels, and p-values of the hypotheses that their probabilities are at most tau."""
   selection_counts, counts = np.asarray(selection_counts), np.asarray(counts)
@@ -136,7 +141,7 @@ def _tested(
     )
   labels = selection_counts.argmax(axis=1)
   successes = np.take_along_axis(counts, labels[:, None], axis=1)[:, 0]
-  return labels, binomial_p_value(successes, counts.sum(axis=1), tau)
+  return labels, binomial_p_value(successes, number_of_samples(counts, num_samples), tau)
 
 
 def _checked(std: float) -> float:
