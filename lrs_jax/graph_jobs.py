@@ -143,9 +143,9 @@ def isotropic_flips(job: GraphJob, data: GraphInput) -> SmoothingDistribution:
 
 
 def obtain_model(
-  job: GraphJob, data: GraphInput, flips: SmoothingDistribution, path: Path
+  job: GraphJob, data: GraphInput, flips: SmoothingDistribution, name: str, path: Path
 ) -> tuple[float, Any, str]:
-  """Loads a network, training it under `flips` first if its file does not exist.
+  """Loads a network, training it under the flips of that name first if its file does not exist.
 
   Returns:
     Seconds of training, the variables, and a digest of them.
@@ -157,7 +157,7 @@ def obtain_model(
   seconds = 0.0
   if not path.exists():
     variables, history = graph_training.train(
-      keys.tagged(jax.random.key(job.seed), "training"),
+      keys.tagged(jax.random.key(job.seed), f"{name}, training"),
       data.model,
       data.edges,
       sparse_flips.plan_flips(data.graph.attributes, flips),
