@@ -131,7 +131,7 @@ def train(options: argparse.Namespace) -> int:
   data = graph_jobs.load(job)
   for name, flips in graph_jobs.smoothings(job, data).items():
     path = options.model or graph_jobs.model_path(job, flips, data, options.out)
-    seconds, _, digest = graph_jobs.obtain_model(job, data, flips, path)
+    seconds, _, digest = graph_jobs.obtain_model(job, data, flips, name, path)
     done = f"trained in {seconds:.0f} s" if seconds else "was trained before"
     print(f"{path} ({name}): {done}; SHA-256 of its arrays {digest}")
   return 0

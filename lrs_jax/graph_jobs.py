@@ -166,9 +166,9 @@ def isotropic_thetas(job: GraphJob) -> tuple[float, float]:
 
 
 def obtain_model(
-  job: GraphJob, data: GraphInput, flips: SmoothingDistribution, path: Path
+  job: GraphJob, data: GraphInput, flips: SmoothingDistribution, name: str, path: Path
 ) -> tuple[float, Any, str]:
-  """Loads a network, training it under `flips` first if its file does not exist.
+  """Loads a network, training it under the flips of that name first if its file does not exist.
 
   Returns:
     Seconds of training, the variables, and a digest of them.
@@ -180,7 +180,7 @@ def obtain_model(
   seconds = 0.0
   if not path.exists():
     variables, history = graph_training.train(
-      keys.tagged(jax.random.key(job.seed), "training"),
+      keys.tagged(jax.random.key(job.seed), f"{name}, training"),
       data.model,
       data.edges,
       sparse_flips.plan_flips(data.graph.attributes, flips),

@@ -14,14 +14,12 @@ from tqdm import tqdm
 
 from lrs_jax import (
   cards,
-  certificates,
   checkpoints,
   graph_jobs,
   graph_plots,
   graph_records,
   keys,
   metrics,
-  noise,
   planning,
   results,
   sparse_flips,
@@ -166,7 +164,7 @@ def smooth(
     The record, the seconds that this took, and the network's accuracy without noise.
   """
   path = model or graph_jobs.model_path(job, flips, data, out)
-  training, variables, digest = graph_jobs.obtain_model(job, data, flips, path)
+  training, variables, digest = graph_jobs.obtain_model(job, data, flips, name, path)
   attributes = data.graph.attributes
   logits = jax.jit(data.model.apply)(variables, attributes.toarray(), data.edges)
   correct = np.asarray(logits).argmax(axis=1) == data.graph.labels
@@ -356,18 +354,17 @@ def report(job: GraphJob, record: GraphRecord) -> dict[str, Any]:
 
 
 def _region_surface(job: GraphJob, record: GraphRecord, right: np.ndarray) -> np.ndarray:
-  """Correct test nodes that the exact certificate of ICML 2020 keeps, each on its own."""
-  flips = noise.flips(record.theta_plus, record.theta_minus, record.cells)
-  votes = certificates.from_votes(
-    flips,
-    record.groups,
-    record.selection.votes,
-    record.estimate.votes,
-    alpha=record.alpha,
-    num_samples=int(record.estimate.num_samples),
-  )
+  """Correct test nodes that the exact certificate of ICML 2020 keeps, each on its own.
+
+  It rests on the very bounds that the envelopes rest on, `base.q_lower`: a bound on the mean of a
+  score in [0, 1] serves it as one on the probability of a vote does (Neyman & Pearson). So all
+  methods hold together with probability 1 - alpha, and the best of them may be taken.
+  """
   return sparse_smoothing.certified_grid(
-    votes.q_lower[right], record.theta_plus.item(), record.theta_minus.item(), *job.budgets
+    record.base.q_lower[right],
+    record.theta_plus.item(),
+    record.theta_minus.item(),
+    *job.budgets,
   )
 
 
@@ -388,7 +385,8 @@ def compare(summaries: Sequence[Path], out: Path) -> str:
   """Localized against isotropic smoothing over several finished jobs, such as noise levels.
 
   Writes `pareto-additions.png` and `pareto-deletions.png`: smoothed accuracy against the area under
-  certified accuracy, by each smoothing's strongest method.
+  certified accuracy, by each smoothing's strongest method. All methods of a job follow from the same
+  bounds, so that the best may be taken afterwards (see `_region_surface`).
 
   Args:
     summaries: files `summary.json` of jobs on one graph.

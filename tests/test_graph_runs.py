@@ -20,6 +20,7 @@ from lrs_jax import (
   noise,
   sparse_flips,
 )
+from lrs_jax.baselines import sparse_smoothing
 from lrs_jax.cli import main
 from lrs_jax.data import citation
 
@@ -366,3 +367,27 @@ def test_an_empty_cluster_changes_nothing(toy):
   flips = noise.flips(np.full((3, 3), 0.1), np.full((3, 3), 0.5), np.array([[0], [2]]))
   plan = sparse_flips.plan_flips(sparse.csr_array(np.eye(2, 5)), flips)
   assert plan.arrays.minus_index.shape == (3, 3)
+
+
+def test_the_exact_region_certificate_rests_on_the_same_bounds_as_the_others(done):
+  """Before, it had bounds of its own votes at alpha, and `compare` took the better of both."""
+  _, out = done
+  record = graph_records.load(out / "toy" / "isotropic.npz")
+  flips = noise.flips(record.theta_plus, record.theta_minus, record.cells)
+  base = graph_records.base_certificates(
+    flips, record.groups, record.selection, record.estimate, alpha=record.alpha, methods=("kl",)
+  )
+  job = graph_jobs.GraphJob(**tuples(record.meta["job"]))
+  report = graph_runs.report(job, record._replace(base=base))
+  right = record.test & (base.labels == record.truth)
+  expected = sparse_smoothing.certified_grid(
+    base.q_lower[right], record.theta_plus.item(), record.theta_minus.item(), *job.budgets
+  )
+  curves = report["certified_accuracy"]["region"]
+  num_test = record.test.sum()
+  np.testing.assert_allclose(curves["additions"]["curve"], expected[:, 0] / num_test)
+  np.testing.assert_allclose(curves["deletions"]["curve"], expected[0] / num_test)
+
+
+def tuples(fields):
+  return {name: tuple(v) if isinstance(v, list) else v for name, v in fields.items()}

@@ -8,7 +8,8 @@ import pytest
 from jax import export
 from scipy import stats
 
-from lrs_jax import noise, sampling
+from lrs_jax import certificates, noise, sampling
+from lrs_jax.errors import LostVotesWarning, NaNLogitsError, NonFiniteInputError
 from lrs_jax.models.unet import UNet
 
 SCALE = np.array([[0.5, 2.0], [1.0, 0.25]])
@@ -176,6 +177,88 @@ def test_arguments_that_do_not_fit(change, message):
   }  # fmt: skip
   with pytest.raises(ValueError, match=message):
     sampling.vote_counts(jax.random.key(0), **{**arguments, **change})
+
+
+def logarithms(params, x):
+  """Two outputs: the first has nan logits where x[0] is negative, the second is always sure."""
+  sure = jnp.stack([jnp.zeros(()), jnp.ones(())])
+  return jnp.stack([jnp.log(jnp.stack([x[0], 2 * x[0]])), sure])
+
+
+HALF = {"x": np.zeros(4, np.float32), "groups": [0, 1], "num_classes": 2}
+
+
+def test_a_sample_whose_logits_are_not_finite_votes_for_nobody():
+  """Before, nan logits were unanimous votes for class 0, and certified."""
+  gaussian = noise.gaussian(SCALE, CELLS)
+  with pytest.warns(LostVotesWarning, match=r"50.0% of the outputs lost votes, up to \d+ of 200"):
+    counts = sampling.vote_counts(
+      jax.random.key(0), logarithms, None, noise=gaussian, num_samples=200, **HALF
+    )
+  assert counts[0, 0] == 0
+  assert 60 < counts[0, 1] < 140  # for nobody where x[0] is negative
+  assert counts[1].tolist() == [0, 200]
+  with pytest.raises(ValueError, match="must say how many samples there were"):
+    certificates.from_votes(gaussian, [0, 1], counts, counts, alpha=0.01)
+  base = certificates.from_votes(gaussian, [0, 1], counts, counts, alpha=0.01, num_samples=200)
+  assert base.q_lower[0] < 0.5 < base.q_lower[1]
+  assert base.eta[0] == 0
+
+
+def test_if_every_output_lost_votes_nothing_is_left_to_tell_how_many_there_were():
+  def apply(params, x):
+    return jnp.log(jnp.stack([x, 2 * x], axis=-1)[:2])
+
+  arguments = jax.random.key(0), apply, None
+  options = {"noise": noise.gaussian(SCALE, CELLS), "num_samples": 50, **HALF}
+  with pytest.raises(NaNLogitsError, match=r"of every output at least \d+"):
+    sampling.vote_counts(*arguments, **options)
+  votes = sampling.votes(*arguments, **options)
+  assert votes.num_samples == 50
+  assert (votes.counts.sum(axis=1) < 50).all()
+
+
+@pytest.mark.parametrize(
+  ("logits", "expected"),
+  [
+    ([0.0, jnp.nan], -1), ([jnp.nan, 0.0], -1), ([jnp.inf, 0.0], -1), ([-jnp.inf, 0.0], 1),
+    ([-jnp.inf, -jnp.inf], -1), ([jnp.nan, jnp.nan], -1), ([1.0, 1.0], 0), ([jnp.nan, jnp.inf], -1),
+  ],
+)  # fmt: skip
+def test_what_a_sample_votes_for(logits, expected):
+  for dtype in (jnp.float32, jnp.bfloat16):
+    assert jax.jit(sampling.predict)(jnp.asarray([logits], dtype)).tolist() == [expected]
+
+
+def test_pieces_with_lost_votes_add_up():
+  options = {"noise": noise.gaussian(SCALE, CELLS), **HALF}
+  one, other, both = (
+    sampling.votes(
+      jax.random.key(0), logarithms, None, num_samples=n, first_sample=first, **options
+    )
+    for first, n in ((0, 30), (30, 20), (0, 50))
+  )
+  assert jax.tree.all(jax.tree.map(lambda a, b, c: (a + b == c).all(), one, other, both))
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_an_input_that_is_not_finite_is_refused(value):
+  x = X.copy()
+  x[2] = value
+  with pytest.raises(NonFiniteInputError, match=rf"1 of its 4 entries are not, such as {value} at"):
+    sampling.vote_counts(
+      jax.random.key(0), linear, PARAMS, x, noise.gaussian(SCALE, CELLS), GROUPS, 5, num_classes=2
+    )
+
+
+def test_sample_ids_stay_below_two_to_the_thirty_first():
+  """Before, the last chunk wrapped around to negative ids, which are other samples."""
+  mesh = jax.make_mesh((1,), ("samples",), devices=jax.devices()[:1])
+  with pytest.raises(ValueError, match="must be at most 2147483631, so that the last chunk"):
+    count(8, first_sample=2**31 - 12, chunk_size=16, mesh=mesh)
+  last = count(8, first_sample=2**31 - 25, chunk_size=16, mesh=mesh)
+  assert (last.sum(axis=1) == 8).all()
+  np.testing.assert_array_equal(last, count(8, first_sample=2**31 - 25, chunk_size=4, mesh=mesh))
 
 
 def lowered_arguments(num_samples):

@@ -74,6 +74,16 @@ def test_windows_that_do_not_fit(params, change, message):
     count(params, windows=windows(params)._replace(**change))
 
 
+@pytest.mark.parametrize(("group", "move"), [(0, (1, 0)), (0, (0, 1)), (5, (1, 0)), (4, (0, 1))])
+def test_windows_that_do_not_hold_their_groups(params, group, move):
+  """Before, what lay outside its window was counted as unanimous votes for class 0."""
+  there = windows(params)
+  starts = there.starts.copy()
+  starts[group] += move
+  with pytest.raises(ValueError, match=f"of group {group} lies outside that group's window"):
+    count(params, windows=there._replace(starts=starts))
+
+
 def test_windows_need_a_two_dimensional_output():
   with pytest.raises(ValueError, match=r"needs logits \[H, W, K\]"):
     sampling.vote_counts(

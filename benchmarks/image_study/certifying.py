@@ -36,47 +36,53 @@ THRESHOLDS = (0.75, 0.9, 0.95)
 OPTIONS = {"milp": {"gap": 0.01, "time_limit": 10.0}, "lp": {"bins": 10**6}}
 """Of the certificates; outputs of one group and threshold are one variable of the paper's LP."""
 
+FINE = 10
+"""Budgets whose fractions make up an area, for each one whose fraction is kept as a curve."""
+
 FORFEITED = 0.005
 """Fraction of the outputs that k-FWER gives up for better bounds of all others."""
 
 
-def common_radii(sizes: Sizes) -> np.ndarray:
-  """One grid of budgets for all methods, to where none of them can certify anything."""
+def common_radii(sizes: Sizes, times: int = 1) -> np.ndarray:
+  """One grid of budgets for all methods, to where none of them can certify anything.
+
+  Args:
+    sizes: of the study.
+    times: so many times as fine; the coarse grid is every so manieth of it.
+  """
   ways = [
     Smoothed("", distribution(s, sizes), np.zeros(0, np.int32), (), None)
     for s in smoothings(sizes).values()
   ]
   samples = sizes.marks[-1] * sizes.more
   job = ImageJob(size=sizes.size, samples=samples, alpha=sizes.alpha)
-  return np.linspace(0, job_radii(job, tuple(ways))[-1], sizes.radii)
+  return np.linspace(0, job_radii(job, tuple(ways))[-1], (sizes.radii - 1) * times + 1)
 
 
 def certify(
   smoothing: Smoothing, sizes: Sizes, data: LabelledImages, paths: list[Path]
 ) -> dict[str, Any]:
   """Quality and curves at every number of samples, from the counts of all images."""
-  radii = common_radii(sizes)
+  radii = common_radii(sizes, FINE)
   selecting, bounding = marks(smoothing, sizes)
   stored = [storage.load_arrays(path) for path in paths]
   owners = groups(smoothing, sizes).ravel()
   levels = corrections.k_fwer(sizes.alpha, owners.size, 1 + int(owners.size * FORFEITED))
   found = {}
-  for mark in bounding:
+  for mark in (m for m in bounding if m // sizes.marks[-1] in (0, 1, *smoothing.certified)):
     selected = max((s for s in selecting if s * 10 <= mark), default=selecting[0])
     votes = [(a[f"selection-{selected}"], a[f"estimation-{mark}"]) for a in stored]
     bound = functools.partial(certificates.from_votes, distribution(smoothing, sizes), owners)
-    bases = [bound(*pair, alpha=sizes.alpha) for pair in votes]
+    bases = [bound(*pair, alpha=sizes.alpha, num_samples=mark) for pair in votes]
     extra = smoothing.compare if mark == sizes.marks[-1] else ()
     found[str(mark)] = evaluate(data, bases, radii, ("envelope", "naive", *extra))
     if smoothing.std_min == smoothing.std_max:
-      found[str(mark)]["curves"]["segcertify"] = segcertify_curve(
-        data, votes, smoothing.std_min, radii, sizes.alpha
-      )
+      given = data, votes, smoothing.std_min
+      found[str(mark)]["segcertify"] = segcertify_curve(*given, radii, sizes.alpha)
       found[str(mark)]["fixed_threshold"] = {
-        str(tau): threshold_curve(data, votes, smoothing.std_min, tau, radii, sizes.alpha)
-        for tau in THRESHOLDS
+        str(tau): threshold_curve(*given, tau, radii, sizes.alpha) for tau in THRESHOLDS
       }
-    several = [bound(*pair, alpha=levels) for pair in votes]
+    several = [bound(*pair, alpha=levels, num_samples=mark) for pair in votes]
     methods = ("envelope", *(method for method in extra if method == "milp"))
     found[f"{mark}, k-FWER"] = evaluate(data, several, radii, methods)
   return {
@@ -89,7 +95,7 @@ def certify(
     "seconds_per_image": float(
       np.mean([sum(v for k, v in a.items() if k.endswith("-seconds")) for a in stored])
     ),
-    "radii": radii.tolist(),
+    "radii": radii[::FINE].tolist(),
     "samples": found,
   }
 
@@ -103,49 +109,57 @@ def evaluate(
   """Quality of the smoothed predictions, and curves of every method over the common budgets."""
   predictions = np.stack([np.where(base.eta > 0, base.labels, -1) for base in bases])
   labels = data.labels.reshape(predictions.shape)
+  known = (labels < len(data.classes)).sum(axis=1)
   result: dict[str, Any] = reports.quality(data, predictions)
   result["curves"] = {}
   for method in methods:
-    certified = [
-      _certify(base, labels[i], len(data.classes), radii, method) for i, base in enumerate(bases)
-    ]
-    result["curves"][method] = _curve(radii, np.mean(certified, axis=0))
+    fractions, right = [], []
+    for base, truth, number in zip(bases, labels, known, strict=True):
+      everywhere = np.ones(truth.shape, bool)
+      kept = _certify(base, everywhere, radii, method, FINE if method == "milp" else 1)
+      fractions.append(metrics.certified_fraction(kept, truth.size))
+      kept = _certify(base, base.labels == truth, radii[::FINE], method)
+      right.append(metrics.certified_fraction(kept, number))
+    result["curves"][method] = _curve(radii, np.mean(fractions, axis=0), np.mean(right, axis=0))
   return result
 
 
 def _certify(
   base: certificates.BaseCertificates,
-  labels: np.ndarray,
-  num_classes: int,
+  targets: np.ndarray,
   radii: np.ndarray,
   method: str,
+  every: int = 1,
 ) -> np.ndarray:
-  """Certified fraction of all pixels, and certified accuracy of the labelled ones: [2, B]."""
+  """Targets that are certified at every radius, int64 [B].
+
+  The method is asked at every so manieth radius. At one between them there is what it says of the
+  next larger one, or what the envelope says, whichever is more: right for the exact certificate.
+  """
   budgets = records.budgets_from_radii(radii, 2)
-  options = OPTIONS.get(method, {})
-  fractions = []
-  for targets, number in (
-    (np.ones(labels.shape, bool), labels.size),
-    (base.labels == labels, int((labels < num_classes).sum())),
-  ):
-    given = base.weights, base.groups, base.eta
-    envelope = collective.certify(*given, budgets, targets=targets)
-    # The paper's LP and the naive certificate are never tighter than the envelope; what the exact
-    # one would certify at half as large a radius again is given up.
-    end = 1 + int(np.flatnonzero(envelope.certified).max(initial=0))
-    end += end // 2 if method == "milp" else 0
-    found = np.zeros(len(radii), np.int64)
-    found[:end] = collective.certify(
-      *given, budgets[:end], method=method, targets=targets, **options
-    ).certified
-    fractions.append(metrics.certified_fraction(np.maximum(found - base.forfeit, 0), number))
-  return np.stack(fractions)
+  collectively = functools.partial(
+    collective.certify, base.weights, base.groups, base.eta, targets=targets, forfeit=base.forfeit
+  )
+  envelope = collectively(budgets).certified
+  if method == "envelope":
+    return envelope
+  # The paper's LP and the naive certificate are never tighter than the envelope; what the exact
+  # one would certify at half as large a radius again is given up.
+  end = 1 + int(np.flatnonzero(envelope).max(initial=0))
+  end += end // 2 if method == "milp" else 0
+  asked = np.arange(0, min(end + every, len(radii)), every)
+  answers = np.zeros(len(radii), np.int64)
+  answers[asked] = collectively(budgets[asked], method=method, **OPTIONS.get(method, {})).certified
+  if every == 1:
+    return answers
+  following = np.minimum(-(-np.arange(len(radii)) // every) * every, len(radii) - 1)
+  return np.maximum(envelope, answers[following])
 
 
-def _curve(radii: np.ndarray, fractions: np.ndarray) -> dict[str, Any]:
-  certified, accurate = fractions
+def _curve(radii: np.ndarray, certified: np.ndarray, accurate: np.ndarray) -> dict[str, Any]:
+  """A curve as it is kept: at every `FINE`-th budget, its area from all of them."""
   return {
-    "certified": certified.tolist(),
+    "certified": certified[::FINE].tolist(),
     "certified_accuracy": accurate.tolist(),
     "radius": metrics.radius_sums(radii, certified)._asdict(),
   }
@@ -154,21 +168,24 @@ def _curve(radii: np.ndarray, fractions: np.ndarray) -> dict[str, Any]:
 def segcertify_curve(
   data: LabelledImages, votes: list, std: float, radii: np.ndarray, alpha: float
 ) -> dict[str, Any]:
-  """SegCertify with Holm's correction: every radius for itself, valid at one that is asked for."""
+  """SegCertify with Holm's correction: every radius for itself, valid at one that is asked for.
+
+  Its quality is that of its own predictions, which are those at radius 0.
+  """
   labels = data.labels.reshape(len(votes), -1)
-  return _curve(
-    radii,
-    np.mean(
-      [
-        [
-          _fractions(segcertify.at_radius(*pair, std, radius, alpha=alpha).labels, truth, data)
-          for radius in radii
-        ]
-        for pair, truth in zip(votes, labels, strict=True)
-      ],
-      axis=0,
-    ).T,
-  )
+  fractions = np.zeros((len(votes), len(radii), 2))
+  predictions = []
+  for i, (pair, truth) in enumerate(zip(votes, labels, strict=True)):
+    for j, radius in enumerate(radii):
+      kept = segcertify.at_radius(*pair, std, radius, alpha=alpha).labels
+      if j == 0:
+        predictions.append(kept)
+      if not (kept != metrics.ABSTAIN).any():
+        break
+      fractions[i, j] = _fractions(kept, truth, data)
+  certified, accurate = fractions.mean(axis=0).T
+  curve = _curve(radii, certified, accurate[::FINE])
+  return {**reports.quality(data, np.stack(predictions)), "curve": curve}
 
 
 def threshold_curve(
@@ -181,7 +198,8 @@ def threshold_curve(
   level = np.mean(
     [_fractions(p, truth, data) for p, truth in zip(predictions, labels, strict=True)], axis=0
   )
-  curve = _curve(radii, np.outer(level, radii < found[0].radius))
+  certified, accurate = np.outer(level, radii < found[0].radius)
+  curve = _curve(radii, certified, accurate[::FINE])
   return {**reports.quality(data, predictions), "curve": curve, "certified_up_to": found[0].radius}
 
 
@@ -202,7 +220,7 @@ def center_curves(
   predictions = np.stack(
     [np.where(a["accepted"], a["prediction"], metrics.ABSTAIN) for a in stored]
   )
-  labels, radii = data.labels.reshape(predictions.shape), common_radii(sizes)
+  labels, radii = data.labels.reshape(predictions.shape), common_radii(sizes, FINE)
   result: dict[str, Any] = reports.quality(data, predictions)
   result["curves"] = {}
   for ranks in (center_smoothing.ranks_by_dkw, center_smoothing.ranks_by_binomial):
@@ -216,7 +234,8 @@ def center_curves(
       of_all = center_smoothing.certified_outputs(distance, truth.size * bool(arrays["accepted"]))
       of_right = center_smoothing.certified_outputs(distance, right)
       fractions.append([of_all / truth.size, of_right / known])
-    result["curves"][ranks.__name__] = _curve(radii, np.mean(fractions, axis=0))
+    certified, accurate = np.mean(fractions, axis=0)
+    result["curves"][ranks.__name__] = _curve(radii, certified, accurate[::FINE])
   return result
 
 
@@ -239,6 +258,7 @@ def certify_iou(
         arrays[f"selection-{sizes.selection[-1]}"],
         arrays[f"estimation-{sizes.marks[-1]}"],
         alpha=sizes.alpha,
+        num_samples=sizes.marks[-1],
       )
       given = base, truth.reshape(-1)
       classes = len(data.classes)

@@ -60,7 +60,7 @@ def points(results: dict[str, dict], kind: str, samples: int) -> list[Point]:
     smoothing, at = result["smoothing"], result["samples"][str(samples)]
     where = label(name, smoothing), tuple(smoothing["grid"]), samples
     special = variant(name, smoothing)
-    known = ISOTROPIC if kind == "isotropic" else LOCALIZED | {"segcertify": "SegCertify"}
+    known = ISOTROPIC if kind == "isotropic" else LOCALIZED
     if name.endswith("-exact"):  # a second look at the same counts
       known = {m: LOCALIZED[m] for m in ("lp", "milp")}
     found += [
@@ -68,6 +68,10 @@ def points(results: dict[str, dict], kind: str, samples: int) -> list[Point]:
       for m, title in known.items()
       if m in at["curves"]
     ]
+    if "segcertify" in at:
+      title = ISOTROPIC["segcertify"] if kind == "isotropic" else "SegCertify"
+      own = at["segcertify"]
+      found.append(_point(title + special, where, own, own["curve"]))
     for tau, fixed in at.get("fixed_threshold", {}).items():
       found.append(_point(f"SegCertify, τ = {tau}{special}", where, fixed, fixed["curve"]))
     if "center" in result and samples == result["sizes"]["marks"][-1]:
