@@ -138,7 +138,7 @@ def _refuse_others(
     facts: dict[str, Any] = {"job": plain(job), "samples": {"estimation": _graph_digests(data)}}
     path = model or graph_jobs.model_path(job, flips, data, out)
     if path.exists():
-      facts["model"] = graph_jobs.obtain_model(job, data, flips, path)[2]
+      facts["model"] = graph_jobs.obtain_model(job, data, flips, name, path)[2]
     asked[out / data.name / f"{name}.npz"] = facts
   results.refuse_others(asked, plain(GraphJob()))
 
@@ -385,8 +385,8 @@ def compare(summaries: Sequence[Path], out: Path) -> str:
   """Localized against isotropic smoothing over several finished jobs, such as noise levels.
 
   Writes `pareto-additions.png` and `pareto-deletions.png`: smoothed accuracy against the area under
-  certified accuracy, by each smoothing's strongest method. All methods of a job follow from the same
-  bounds, so that the best may be taken afterwards (see `_region_surface`).
+  certified accuracy, by each smoothing's strongest method. All methods of a job follow from the
+  same bounds, so that the best may be taken afterwards (see `_region_surface`).
 
   Args:
     summaries: files `summary.json` of jobs on one graph.

@@ -26,7 +26,8 @@ def votes(key, *, groups, num_samples, num_classes, first_sample=0, **_):
   word = int(jax.random.key_data(key)[-1])
   ids = np.arange(first_sample, first_sample + num_samples)
   counts = np.bincount((ids * word) % 97 // 90, minlength=num_classes)
-  return jnp.broadcast_to(jnp.asarray(counts, jnp.int32), (len(groups), num_classes))
+  counts = jnp.broadcast_to(jnp.asarray(counts, jnp.int32), (len(groups), num_classes))
+  return sampling.Votes(counts, jnp.asarray(num_samples, jnp.int32))
 
 
 @pytest.fixture(scope="module")
@@ -39,7 +40,7 @@ def model(tmp_path_factory):
 @pytest.fixture
 def job(model, tmp_path, monkeypatch):
   """(out, status) -> runs the job on the stand-in for the model."""
-  monkeypatch.setattr(sampling, "vote_counts", votes)
+  monkeypatch.setattr(sampling, "votes", votes)
 
   def run(out=tmp_path / "out", *options):
     return main([*JOB, "--model", str(model), "--out", str(out), *options])
@@ -59,7 +60,7 @@ def stopped(job, tmp_path, monkeypatch):
     return votes(key, **options)
 
   with monkeypatch.context() as patch:
-    patch.setattr(sampling, "vote_counts", stopping)
+    patch.setattr(sampling, "votes", stopping)
     assert job() == 130
   return tmp_path / "out" / PARTIAL
 
@@ -110,7 +111,7 @@ def test_force_goes_on_with_samples_of_the_same_job(job, stopped, tmp_path, monk
     counted.append(options["num_samples"])
     return votes(key, **options)
 
-  monkeypatch.setattr(sampling, "vote_counts", counting)
+  monkeypatch.setattr(sampling, "votes", counting)
   assert job(tmp_path / "out", "--force") == 0
   assert sum(counted) == 5000 - 4096 + 10 + 5000  # what was left, and the isotropic baseline
 
@@ -173,7 +174,7 @@ def test_a_folder_that_cannot_be_written_to_is_refused_before_sampling(
   (tmp_path / "out").write_text("a file is in the way")
   sampled = []
   monkeypatch.setattr(
-    sampling, "vote_counts",
+    sampling, "votes",
     lambda key, **options: (sampled.append(options["num_samples"]), votes(key, **options))[1],
   )  # fmt: skip
   refused(job, capsys, "cannot write .*certificate-selection.partial.npz: ")
