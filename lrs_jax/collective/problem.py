@@ -96,7 +96,7 @@ def make_problem(
 
 def shown(x: Any) -> float:
   """A fraction or a float for a message: inf where it overflows."""
-  return float(x) if abs(x) < 2**1000 else math.copysign(math.inf, x)
+  return float(x) if abs(x) < 2**1000 else math.inf if x > 0 else -math.inf
 
 
 def check_forfeit(forfeit: Any) -> int:

@@ -215,10 +215,13 @@ def prices(region: Region, multipliers: np.ndarray) -> np.ndarray:
 
 
 def round_up(terms: np.ndarray) -> float:
-  """The sum, rounded up; inf if a term is no finite number."""
+  """The sum, rounded up; inf if a term is no finite number, or if it overflows."""
   if not np.isfinite(terms).all():
     return math.inf
-  return math.nextafter(math.fsum(terms.tolist()), math.inf)
+  try:
+    return math.nextafter(math.fsum(terms.tolist()), math.inf)
+  except OverflowError:
+    return math.inf
 
 
 def exact_bound(problem: Problem, budget: np.ndarray, box: Box, multipliers: np.ndarray) -> Exact:

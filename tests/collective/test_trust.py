@@ -434,6 +434,30 @@ def test_a_huge_tree_is_checked_without_recursion():
   collective.verify(weights, groups, eta, certificate, exact=True)
 
 
+@pytest.mark.parametrize("exact", [False, True])
+@pytest.mark.parametrize("size", [1e300, 1.7e308, -1.7e308])
+def test_huge_multipliers_prove_nothing(size, exact):
+  """Sums of what they make overflow: that is a bound of inf, and no other error."""
+  inputs = np.full((2, 2, 2), 2.0), [0, 1], [3.0, 5.0]
+  certificate = collective.certify(*inputs, [[1.5, 2.0]])
+  witness = certificate.witness._replace(multipliers=np.full((1, 2), size))
+  certificate = certificate._replace(witness=witness)
+  certificate = certificate._replace(seals=seal(certificate))
+  with pytest.raises(ValueError, match=r"`attackable` is 2\.0, but the witness proves only"):
+    collective.verify(*inputs, certificate, exact=exact)
+
+
+@pytest.mark.parametrize("exact", [False, True])
+def test_finite_terms_whose_sum_overflows_prove_nothing(exact):
+  inputs = np.ones((2, 1, 1)), [0, 0], [1.0, 5.0]
+  certificate = collective.certify(*inputs, [[1.0, 1.0]])
+  witness = certificate.witness._replace(multipliers=np.full((1, 1), 1.2e308))
+  certificate = certificate._replace(witness=witness)
+  certificate = certificate._replace(seals=seal(certificate))
+  with pytest.raises(ValueError, match=r"`attackable` is .*, but the witness proves only inf"):
+    collective.verify(*inputs, certificate, exact=exact)
+
+
 def test_seals_and_digests_tell_apart_whatever_differs():
   """In value, type or shape: also the bytes of another order, and the middle of long texts."""
 
