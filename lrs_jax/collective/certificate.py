@@ -129,8 +129,9 @@ def from_arrays(mapping: Mapping[str, np.ndarray]) -> CollectiveCertificate:
       name: mapping[name] for name in CollectiveCertificate._fields if name not in parts
     }
   except KeyError as error:
+    older = ": an older version stored it, certify again" if error.args == ("forfeit",) else ""
     raise ValueError(
-      f"`mapping` must hold what `to_arrays` returns, but {error} is missing."
+      f"`mapping` must hold what `to_arrays` returns, but {error} is missing{older}."
     ) from None
   return checked(CollectiveCertificate(**parts, **rest))
 

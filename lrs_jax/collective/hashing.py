@@ -33,6 +33,7 @@ def feed(hasher: "hashlib._Hash", name: str, value: Any) -> None:
     kind = _STORED[array.dtype.kind]
   hasher.update(json.dumps([name, kind, array.shape]).encode())
   if kind in ("none", "str"):
-    hasher.update(json.dumps(array.ravel().tolist()).encode())
+    texts = [value] if isinstance(value, str) else array.ravel().tolist()
+    hasher.update(json.dumps(texts).encode())
   else:
     hasher.update(np.ascontiguousarray(array, kind).tobytes())

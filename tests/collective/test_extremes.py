@@ -22,7 +22,7 @@ def certified(weights, groups, eta, budgets, **options):
   return certificate.certified.tolist()
 
 
-@pytest.mark.parametrize("seed", range(300))
+@pytest.mark.parametrize("seed", range(120))
 def test_huge_tiny_and_infinite_numbers_raise_no_warning(seed):
   rng = np.random.default_rng(seed)
   num_kinds, num_groups, num_cells = rng.integers(1, 4, 3)
@@ -32,7 +32,6 @@ def test_huge_tiny_and_infinite_numbers_raise_no_warning(seed):
   groups = rng.integers(0, num_groups, eta.size)
   budgets = rng.choice([*some, 1, 2, 3], (2, num_kinds))
   caps = rng.choice(some, (num_kinds, num_cells)) if rng.random() < 0.6 else None
-  bounds = {}
   for method in METHODS:
     certificate = collective.certify(
       weights, groups, eta, budgets, method=method, caps=caps, integral=bool(rng.integers(2)),
@@ -40,7 +39,6 @@ def test_huge_tiny_and_infinite_numbers_raise_no_warning(seed):
     )  # fmt: skip
     collective.verify(weights, groups, eta, certificate)
     collective.verify(weights, groups, eta, certificate, exact=True)
-    bounds[method] = certificate.attackable
 
 
 def test_integral_with_infinite_weights_and_thresholds():

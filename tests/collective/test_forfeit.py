@@ -104,7 +104,7 @@ def test_what_is_no_number_of_outputs_is_refused(forfeit):
 def test_certificates_stored_without_it_say_so():
   arrays = collective.to_arrays(collective.certify(WEIGHTS, GROUPS, ETA, BUDGETS))
   del arrays["forfeit"]
-  with pytest.raises(ValueError, match="'forfeit' is missing"):
+  with pytest.raises(ValueError, match="'forfeit' is missing: an older version stored it"):
     collective.from_arrays(arrays)
 
 

@@ -483,6 +483,7 @@ def test_seals_and_digests_tell_apart_whatever_differs():
     sealed(attack=None),
   ]
   assert len({first for first, *_ in different}) == len(different)
+  assert sealed(method="milp\0") != sealed(method="milp")
   assert sealed(status=CERTIFICATE.status.astype("<U99")) == sealed()  # the same texts, wider
   floats = INPUTS[2].astype(np.float64)
   digests = [
