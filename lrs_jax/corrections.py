@@ -86,7 +86,7 @@ def k_fwer(alpha: float, num_outputs: int, m: int) -> Levels:
     `Levels` with m - 1 forfeited.
 
   Raises:
-    ValueError: alpha outside (0, 1), or m outside [1, N].
+    ValueError: alpha outside (0, 1), or m no integer in [1, N].
 
   Example:
     >>> k_fwer(0.01, 4, 2)
@@ -107,8 +107,8 @@ def k_fwer(alpha: float, num_outputs: int, m: int) -> Levels:
   References:
     Lehmann & Romano 2005 (arXiv math/0507420), theorem 2.1.
   """
-  if not 1 <= m <= max(num_outputs, 1):
-    raise ValueError(f"`m` must lie in [1, N] = [1, {num_outputs}], but it is {m}.")
+  if not isinstance(m, int | np.integer) or not 1 <= m <= max(num_outputs, 1):
+    raise ValueError(f"`m` must be an integer in [1, N] = [1, {num_outputs}], but it is {m!r}.")
   level = np.nextafter(_checked_joint(alpha) * m / max(num_outputs, 1) * (1 - 2.0**-52), 0.0)
   return Levels(np.full(num_outputs, level), m - 1)
 
