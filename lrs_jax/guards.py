@@ -181,15 +181,9 @@ def _check_logits(
         "(deterministic=True, train=False, or `model.eval()`)."
       ) from error
     raise
-  if not isinstance(logits, jax.ShapeDtypeStruct):
-    hint = "is its `return` missing?" if logits is None else "return the one that is the logits."
-    raise NotLogitsError(
-      f"`apply` must return one array of logits, but it returns {_kind(logits)}: {hint}"
-    )
+  sampling.check_logits(logits)
   outputs = math.prod(logits.shape[:-1])
-  if not logits.shape or (
-    logits.shape[-1] != num_classes and math.prod(logits.shape) == groups.size
-  ):
+  if logits.shape[-1] != num_classes and math.prod(logits.shape) == groups.size:
     raise NotLogitsError(
       f"`apply` must return logits [..., K] with K = {num_classes} classes last, but it returns an "
       f"array of shape {logits.shape} without such an axis: are these labels, after an argmax, or "
@@ -208,13 +202,6 @@ def _check_logits(
       f"{num_classes} classes, but `groups` has {groups.size}: either `groups` is not for this "
       "input, or the logits are not at the resolution of its outputs."
     )
-
-
-def _kind(value: Any) -> str:
-  if value is None:
-    return "None"
-  shapes = [getattr(leaf, "shape", leaf) for leaf in jax.tree.leaves(value)]
-  return f"a {type(value).__name__} of arrays of shapes {', '.join(map(str, shapes))}"
 
 
 _RANDOM = re.compile(r"dropout|`?deterministic|inference mode", re.IGNORECASE)
