@@ -1,6 +1,5 @@
 """Whole jobs on images: train, sample, certify, compare with isotropic smoothing, report (host)."""
 
-import hashlib
 import math
 import platform
 import time
@@ -404,17 +403,16 @@ def facts(setting: Setting, task: Task) -> dict[str, Any]:
   """What a certificate says about where its counts come from, beside the samples' numbers."""
   return {
     **setting.common,
-    "input": hashlib.sha256(task.image.tobytes()).hexdigest(),
+    "input": storage.digest({"image": task.image}),
     "chunk_size": sampling.default_chunk_size(task.image.size),
     "device": jax.local_devices()[0].device_kind,
   }
 
 
 def _digest(distribution: noise.SmoothingDistribution) -> str:
-  digest = hashlib.sha256(distribution.family.encode())
-  for part in (*jax.tree.leaves(distribution.scale), distribution.cells):
-    digest.update(np.ascontiguousarray(part).tobytes())
-  return digest.hexdigest()
+  levels = {f"scale/{i}": part for i, part in enumerate(jax.tree.leaves(distribution.scale))}
+  family = np.asarray(distribution.family)
+  return storage.digest({"family": family, "cells": distribution.cells, **levels})
 
 
 def _progress(total: int) -> tqdm:
@@ -438,13 +436,14 @@ def already_done(task: Task, radii: np.ndarray, meta: Mapping[str, Any]) -> Reco
     records.verify(record)
   except ValueError:
     return None
-  distribution = task.smoothed.distribution
+  distribution, methods = task.smoothed.distribution, task.smoothed.methods
   same = (
     set(checkpoints.differences(record.meta, meta)) <= {"device"}
     and record.family == distribution.family
     and np.array_equal(record.scales[0], distribution.scale)
     and np.array_equal(record.cells, distribution.cells)
     and np.array_equal(record.radii, radii)
+    and set(record.certified) == {f"{part}/{m}" for part in ("all", "correct") for m in methods}
   )
   return record if same else None
 

@@ -18,7 +18,7 @@ FAMILIES = {
 }
 SECTIONS = {
   *("claim", "perturbations", "confidence", "certified", "outputs", "noise", "samples"),
-  *("context", "assumptions", "recheck"),
+  *("context", "assumptions", "trusted", "recheck"),
 }
 
 

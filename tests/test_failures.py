@@ -25,7 +25,8 @@ def votes(key, *, groups, num_samples, num_classes, first_sample=0, **_):
   word = int(jax.random.key_data(key)[-1])
   ids = np.arange(first_sample, first_sample + num_samples)
   counts = np.bincount((ids * word) % 97 // 90, minlength=num_classes)
-  return jnp.broadcast_to(jnp.asarray(counts, jnp.int32), (len(groups), num_classes))
+  counts = jnp.broadcast_to(jnp.asarray(counts, jnp.int32), (len(groups), num_classes))
+  return sampling.Votes(counts, jnp.asarray(num_samples, jnp.int32))
 
 
 @pytest.fixture(scope="module")
@@ -38,7 +39,7 @@ def model(tmp_path_factory):
 @pytest.fixture
 def job(model, tmp_path, monkeypatch):
   """(out, status) -> runs the job on the stand-in for the model."""
-  monkeypatch.setattr(sampling, "vote_counts", votes)
+  monkeypatch.setattr(sampling, "votes", votes)
 
   def run(out=tmp_path / "out", *options):
     return main([*JOB, "--model", str(model), "--out", str(out), *options])
@@ -58,7 +59,7 @@ def stopped(job, tmp_path, monkeypatch):
     return votes(key, **options)
 
   with monkeypatch.context() as patch:
-    patch.setattr(sampling, "vote_counts", stopping)
+    patch.setattr(sampling, "votes", stopping)
     assert job() == 130
   return tmp_path / "out" / PARTIAL
 
@@ -132,7 +133,7 @@ def test_a_folder_that_cannot_be_written_to_is_refused_before_sampling(
   (tmp_path / "out").write_text("a file is in the way")
   sampled = []
   monkeypatch.setattr(
-    sampling, "vote_counts",
+    sampling, "votes",
     lambda key, **options: (sampled.append(options["num_samples"]), votes(key, **options))[1],
   )  # fmt: skip
   refused(job, capsys, "cannot write .*certificate-selection.partial.npz: ")
@@ -186,3 +187,65 @@ def test_what_a_killed_process_was_writing_is_not_taken_for_a_certificate(job, t
   for name in (".certificate-1.npz", "certificate-estimation.partial.npz"):
     (tmp_path / "out" / "scene-000" / name).write_bytes(b"half a file")
   assert main(["verify", str(tmp_path / "out")]) == 0
+
+
+@pytest.mark.parametrize(
+  "change",
+  [
+    {"alpha": np.full(2, 0.01)},
+    {"meta": np.asarray("[" * 60_000)},
+    {"meta": np.asarray("[]")},
+    {"counts": np.full((384, 10), "3")},
+    {"format": None},
+  ],
+)
+def test_a_damaged_certificate_is_made_again(job, tmp_path, change):
+  """What is wrong with it does not matter: it is not believed."""
+  path = tmp_path / "out" / CERTIFICATE
+  assert job() == 0
+  before = records.load(path)
+  arrays = {k: v for k, v in storage.load_arrays(path).items() if k != "digest"} | change
+  arrays = {name: array for name, array in arrays.items() if array is not None}
+  storage.save_arrays(path, {**arrays, "digest": np.asarray(storage.digest(arrays))})
+  assert job() == 0
+  again = records.load(path)
+  records.verify(again)
+  np.testing.assert_array_equal(again.counts, before.counts)
+
+
+def test_a_certificate_of_which_methods_were_removed_is_made_again(job, tmp_path):
+  path = tmp_path / "out" / CERTIFICATE
+  assert job() == 0
+  record = records.load(path)
+  fewer = {name: one for name, one in record.certified.items() if name != "correct/lp"}
+  records.save(path, record._replace(certified=fewer))
+  records.verify(records.load(path))
+  assert job() == 0
+  assert set(records.load(path).certified) == set(record.certified)
+
+
+def test_a_network_that_is_none_is_one_clear_error(model, tmp_path, capsys):
+  arrays = storage.load_arrays(model)
+  name = next(name for name in arrays if name.endswith("kernel"))
+  path = tmp_path / "unet.npz"
+  for change, message in (
+    ({"meta": np.asarray("[1]")}, "holds no network for images"),
+    ({"meta": np.asarray("[" * 60_000)}, "nested too deeply"),
+    ({"meta": np.asarray(["{}"])}, "must be one string"),
+    ({"meta": np.asarray('{"network": 3, "classes": 4}')}, "holds no network for images"),
+    ({name: arrays[name].astype(complex)}, "is complex128"),
+    ({name: arrays[name].astype(np.float64)}, "is float64"),
+    ({name: arrays[name][:1]}, "where float32"),
+    ({name: np.full(3, "a")}, "is <U1[3]"),
+    ({name: None}, "is none, where float32"),
+    ({"params/more": np.zeros(1)}, "where none is needed"),
+    ({"params": np.zeros(1)}, "where none is needed"),
+  ):
+    changed = {k: v for k, v in {**arrays, **change}.items() if v is not None}
+    np.savez(path, **changed)
+    assert main([*JOB, "--model", str(path), "--out", str(tmp_path / "out")]) == 1, message
+    error = capsys.readouterr().err
+    assert message in error
+    assert "unet.npz" in error
+    assert error.count("\n") == 1
+    assert not (tmp_path / "out").exists()
