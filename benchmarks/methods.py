@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from lrs_jax import collective, plots, records, storage
+from lrs_jax import collective, metrics, plots, records, storage
 from lrs_jax.runs import versions
 
 METHODS = {
@@ -55,9 +55,9 @@ def compare(record: records.Record, num_budgets: int, time_limit: float) -> dict
 
 def table(results: dict[str, Any]) -> str:
   """A Markdown table: certified outputs at every budget, mean seconds per budget, largest gap."""
-  radii = results["radii"]
+  radii = metrics.round_down(results["radii"])
   lines = [
-    "| method | " + " | ".join(f"ε = {r:.3g}" for r in radii) + " | s / budget | gap |",
+    "| method | " + " | ".join(f"ε = {r:g}" for r in radii) + " | s / budget | gap |",
     "| --- |" + " ---: |" * (len(radii) + 2),
   ]
   for method, label in METHODS.items():

@@ -68,11 +68,18 @@ def figure(
   assert exact.attack is not None
   found = ((record.base.eta > 0).sum() - exact.attack.num_attacked) / size
   proven = exact.certified / size
-  axes.fill_between(record.radii, proven, found, color="0.75", label="up to the best split found")
-  axes.plot(record.radii, proven, color="#0072B2", linewidth=2, label="proven for any perturbation")
+  steps = np.stack([record.radii[:-1], record.radii[1:]], axis=1).ravel()
+  axes.fill_between(  # between two budgets: proven at the larger one, attacked at the smaller
+    steps, np.repeat(proven[1:], 2), np.repeat(found[:-1], 2), color="0.75",
+    label="up to the best split found",
+  )  # fmt: skip
+  axes.plot(
+    record.radii, proven, color="#0072B2", linewidth=2, drawstyle="steps-pre",
+    label="proven for any perturbation",
+  )  # fmt: skip
   axes.plot(
     record.radii, naive.certified / size, color="#E69F00", linestyle=":", linewidth=2,
-    label="proven one pixel at a time",
+    drawstyle="steps-pre", label="proven one pixel at a time",
   )  # fmt: skip
   axes.axvline(record.radii[i], color="0.5", linewidth=1)
   axes.set(

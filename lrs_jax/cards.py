@@ -69,6 +69,9 @@ def of_certificate(
   Returns:
     The card.
 
+  Raises:
+    ValueError: `certificate` forfeits fewer base certificates than may be false.
+
   Example:
     >>> from lrs_jax import certificates, collective, noise
     >>> votes, gaussian = [[990, 10], [700, 300]], noise.gaussian([[0.5]], cells=[0])
@@ -342,8 +345,13 @@ def _card(
 
 
 def _left(certificate: CollectiveCertificate, base: BaseCertificates) -> np.ndarray:
-  """What is certified at every budget once base certificates that may be false are given up."""
-  return np.maximum(certificate.certified - base.forfeit, 0)
+  """What is certified at every budget, base certificates that may be false given up."""
+  if certificate.forfeit < base.forfeit:
+    raise ValueError(
+      f"`certificate` must forfeit as many base certificates as may be false, {base.forfeit}, but "
+      f"it forfeits {certificate.forfeit}: give `forfeit=base.forfeit` to `collective.certify`."
+    )
+  return certificate.certified
 
 
 def _method(name: str, method: str) -> str:
@@ -422,7 +430,7 @@ def _confidence(alpha: float, base: BaseCertificates) -> str:
     f"{base.eta.size:,} base certificates of this one input hold together, and with them every row "
     "and budget of this card."
   )
-  return text if base.forfeit == 0 else f"{text} {base.forfeit} are subtracted from every count."
+  return text if base.forfeit == 0 else f"{text} So many are given up in every count."
 
 
 def _levels(distribution: SmoothingDistribution) -> dict[str, Any]:

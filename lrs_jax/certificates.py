@@ -29,8 +29,8 @@ from lrs_jax.scores import ScoreSums
 class BaseCertificates(NamedTuple):
   """Output n keeps `labels[n]` while sum_a sum_c weights[a, g, c] b[a, c] < eta[n], g = groups[n].
 
-  With probability 1 - alpha all N of them hold together, or all but `forfeit` at most: then
-  `forfeit` is to be subtracted from every certified count.
+  With probability 1 - alpha all N of them hold together, or all but `forfeit` at most:
+  `collective.certify(..., forfeit=base.forfeit)` gives so many up.
   """
 
   weights: np.ndarray  # float64 [A, G, C]

@@ -18,6 +18,7 @@ where they are predicted, and may therefore be smaller even on the clean image.
 """
 
 import math
+from collections.abc import Collection, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -26,6 +27,7 @@ from jax.typing import ArrayLike
 from lrs_jax import collective
 from lrs_jax.certificates import BaseCertificates, naive_price
 from lrs_jax.collective import CollectiveCertificate
+from lrs_jax.collective.certificate import checked
 from lrs_jax.eta import round_down, round_up
 
 
@@ -58,21 +60,21 @@ def per_class(
   :math:`M_k` pixels of other labels, and :math:`C'_k` certified where the targets are
   :math:`l \ne k, y \ne k`: so many of them stay no false positives. Both certificates hold for all
   perturbations within the budget, so each bound does, and all of them together; that the same
-  perturbation cannot be the worst for every class is left to `jointly`. If `base.forfeit` bounds
-  may fail, that many are taken from both counts.
+  perturbation cannot be the worst for every class is left to `jointly`. If `base.forfeit` base
+  certificates may be false, that many are taken from both counts, by the certificates themselves.
 
   Args:
     base: base certificates of N pixels; eta <= 0 abstains.
     truth: int [N], labels; outside [0, K) is void.
     budgets: [B] or [B, A], as `collective.certify` takes them.
     num_classes: K.
-    **options: keywords for `collective.certify`.
+    **options: keywords for `collective.certify`, but `targets`, `worth` and `forfeit`.
 
   Returns:
     `ClassIoU`.
 
   Raises:
-    ValueError: truth that is not of the shape [N].
+    ValueError: truth that is not of the shape [N], or an option that is set here.
 
   Example:
     >>> weights, groups = np.array([[[1.0]]]), np.zeros(5, int)
@@ -87,16 +89,27 @@ def per_class(
     Schuchardt et al. 2023 (arXiv 2210.16140), sections 4 and 5, for the certified counts.
   """
   truth = _checked(base, truth)
+  _refuse(options, ("targets", "worth", "forfeit"))
+  if not np.ndim(budgets):
+    raise ValueError(f"`budgets` must have shape [B] or [B, A], but it is {budgets!r}.")
   classes, sizes = np.unique(truth[(truth >= 0) & (truth < num_classes)], return_counts=True)
   known = np.isin(truth, classes)
   hits, rejections = (
     tuple(
-      collective.certify(base.weights, base.groups, base.eta, budgets, targets=targets, **options)
+      collective.certify(
+        base.weights,
+        base.groups,
+        base.eta,
+        budgets,
+        targets=targets,
+        forfeit=base.forfeit,
+        **options,
+      )
       for targets in targets_of_all
     )
     for targets_of_all in _targets(truth, base.labels, classes, known)
   )
-  return _per_class(classes, sizes, hits, rejections, base.forfeit, len(np.asarray(budgets)))
+  return _per_class(classes, sizes, hits, rejections, len(np.asarray(budgets)))
 
 
 def _targets(
@@ -112,7 +125,6 @@ def _per_class(
   sizes: np.ndarray,
   hits: tuple[CollectiveCertificate, ...],
   rejections: tuple[CollectiveCertificate, ...],
-  forfeit: int,
   num_budgets: int,
 ) -> ClassIoU:
   shape = num_budgets, classes.size
@@ -120,8 +132,7 @@ def _per_class(
     np.array([c.certified for c in certificates], np.int64).reshape(shape[::-1]).T
     for certificates in (hits, rejections)
   )
-  kept = np.maximum(kept - forfeit, 0)
-  union = sizes.sum() - np.maximum(spared - forfeit, 0)
+  union = sizes.sum() - spared
   iou = np.where(kept == union, 1.0, np.nextafter(kept / union, 0.0))
   down = 1 - 2.0**-52 * (classes.size + 1)
   mean = iou.sum(axis=1) / (classes.size or np.nan) * down
@@ -138,6 +149,28 @@ def _checked(base: BaseCertificates, truth: ArrayLike) -> np.ndarray:
   return truth
 
 
+def _refuse(options: Mapping[str, Any], names: Collection[str]) -> None:
+  for name in names:
+    if name in options:
+      raise ValueError(
+        f"`{name}` cannot be given, because it is set here; it is {options[name]!r}."
+      )
+
+
+def _array(name: str, value: Any, kind: str, shape: tuple[int, ...]) -> np.ndarray:
+  """An array of float64 ("f") or of int64 ("i") of this shape, or `ValueError`."""
+  try:
+    array = np.asarray(value)
+  except ValueError as error:  # rows of several lengths
+    raise ValueError(f"`{name}` must be an array, but {error}.") from error
+  if array.shape != shape or array.dtype.kind != kind or array.dtype.itemsize > 8:
+    wanted = {"f": "floats of at most 8 bytes", "i": "signed integers"}[kind]
+    raise ValueError(
+      f"`{name}` must be {wanted} of shape {shape}, but it is {array.dtype} of shape {array.shape}."
+    )
+  return array.astype({"f": np.float64, "i": np.int64}[kind])
+
+
 def verify(
   base: BaseCertificates,
   truth: ArrayLike,
@@ -148,7 +181,9 @@ def verify(
 ) -> None:
   """Proves the bounds of `per_class` again, from base certificates and truth, or raises.
 
-  Against which budgets, caps and integrality they hold is what their certificates say.
+  Against which budgets, caps and integrality they hold is what their certificates say: all of them
+  the same, so that the bounds hold together against one adversary. All of them forfeit
+  `base.forfeit`.
 
   Args:
     base: base certificates.
@@ -160,31 +195,53 @@ def verify(
   Raises:
     ValueError: naming what does not follow.
   """
+  _proven(base, truth, certified, num_classes, exact)
+
+
+def _proven(
+  base: BaseCertificates, truth: ArrayLike, certified: ClassIoU, num_classes: int, exact: bool
+) -> ClassIoU:
+  """What `verify` has proven: the same numbers, in arrays of known types."""
   truth = _checked(base, truth)
   known = (truth >= 0) & (truth < num_classes)
   classes, sizes = np.unique(truth[known], return_counts=True)
-  budgets = None
-  for name, targets_of_all, found in zip(
-    ("hits", "rejections"),
-    _targets(truth, base.labels, classes, known),
-    (certified.hits, certified.rejections),
-    strict=True,
+  proven: dict[str, tuple[CollectiveCertificate, ...]] = {}
+  first: CollectiveCertificate | None = None
+  for name, targets_of_all in zip(
+    ("hits", "rejections"), _targets(truth, base.labels, classes, known), strict=True
   ):
+    found = tuple(map(checked, getattr(certified, name)))
     if len(found) != classes.size:
       raise ValueError(f"`{name}` must hold a certificate for each of {classes.size} classes.")
     for k, targets, certificate in zip(classes, targets_of_all, found, strict=True):
-      budgets = certificate.budgets if budgets is None else budgets
+      first = certificate if first is None else first
       if not np.array_equal(certificate.targets, targets):
         raise ValueError(f"the targets of `{name}` are not those of class {k}.")
-      if not np.array_equal(certificate.budgets, budgets):
-        raise ValueError(f"the budgets of `{name}` are not the same for all classes.")
+      for part in ("budgets", "caps", "integral"):
+        if not _same(getattr(certificate, part), getattr(first, part)):
+          raise ValueError(
+            f"the {part} of `{name}` are not the same for all classes: they are "
+            f"{getattr(certificate, part)} for class {k}, but {getattr(first, part)} elsewhere."
+          )
+      _check_forfeit(f"`{name}`", certificate, base)
       collective.verify(base.weights, base.groups, base.eta, certificate, exact=exact)
-  again = _per_class(
-    classes, sizes, certified.hits, certified.rejections, base.forfeit, len(certified.mean_iou)
-  )
+    proven[name] = found
+  num_budgets = np.asarray(certified.mean_iou).size if first is None else len(first.budgets)
+  again = _per_class(classes, sizes, proven["hits"], proven["rejections"], num_budgets)
   for name in ("classes", "sizes", "true_positives", "union", "iou", "mean_iou"):
-    if not np.array_equal(getattr(certified, name), getattr(again, name), equal_nan=True):
+    expected = getattr(again, name)
+    stored = _array(name, getattr(certified, name), expected.dtype.kind, expected.shape)
+    if not np.array_equal(stored, expected, equal_nan=expected.dtype.kind == "f"):
       raise ValueError(f"`{name}` does not follow from the certificates.")
+  return again
+
+
+def _check_forfeit(name: str, certificate: CollectiveCertificate, base: BaseCertificates) -> None:
+  if certificate.forfeit != base.forfeit:
+    raise ValueError(
+      f"the `forfeit` of {name} is {certificate.forfeit}, but {base.forfeit} base certificates may "
+      "be false."
+    )
 
 
 class JointIoU(NamedTuple):
@@ -241,7 +298,8 @@ def jointly(
     `JointIoU`.
 
   Raises:
-    ValueError: truth that is not of the shape [N], or no steps.
+    ValueError: truth that is not of the shape [N], no steps, an option that is set here, or a
+      `separate` that forfeits another number than `base`.
 
   Example:
     >>> weights, groups = np.array([[[1.0]]]), np.zeros(6, int)
@@ -257,6 +315,13 @@ def jointly(
   truth = _checked(base, truth)
   if num_steps < 1:
     raise ValueError(f"`num_steps` must be at least 1, but it is {num_steps}.")
+  _refuse(options, ("targets", "worth", "forfeit", "caps", "integral"))
+  for certificate in (*separate.hits, *separate.rejections):
+    if certificate.forfeit != base.forfeit:
+      raise ValueError(
+        f"`separate` was made with a `forfeit` of {certificate.forfeit}, but that of `base` is "
+        f"{base.forfeit}: it must be what `per_class` returns for this `base`."
+      )
   if not separate.classes.size:
     return JointIoU(separate.mean_iou, *_no_slopes(len(separate.mean_iou)), ())
   pixels = _pixels(truth, base.labels, separate)
@@ -275,19 +340,20 @@ def jointly(
         worth=_worth(pixels, slopes),
         caps=separate.hits[0].caps,
         integral=separate.hits[0].integral,
+        forfeit=base.forfeit,
         **options,
       )
-      bound = _joint_bound(pixels, box, slopes, unit, certificate, base.forfeit)
+      bound = _joint_bound(pixels, box, slopes, unit, certificate)
       found.append((bound, slopes, unit, certificate))
       share, (u_left, v_left) = 2 / (step + 3), _left(base, pixels, slopes, certificate)
       u = np.clip((1 - share) * u + share * u_left, box.u_lower, box.u_upper)
       v = np.clip((1 - share) * v + share * v_left, box.v_lower, box.v_upper)
     rows.append(max(found, key=lambda row: row[0]))
-  bounds = np.array([row[0] for row in rows])
+  bounds = np.array([row[0] for row in rows], np.float64)
   return JointIoU(
     np.maximum(bounds, separate.mean_iou),
-    np.array([row[1] for row in rows]),
-    np.array([row[2] for row in rows]),
+    np.array([row[1] for row in rows], np.int64).reshape(-1, 2, separate.classes.size),
+    np.array([row[2] for row in rows], np.float64),
     tuple(row[3] for row in rows),
   )
 
@@ -303,6 +369,8 @@ def verify_jointly(
 ) -> None:
   """Proves the bounds of `per_class` and of `jointly` again, or raises.
 
+  All of them are against the adversary that the certificates of `separate` say, see `verify`.
+
   Args:
     base: base certificates.
     truth: int [N].
@@ -314,31 +382,38 @@ def verify_jointly(
   Raises:
     ValueError: naming what does not follow.
   """
-  verify(base, truth, separate, num_classes=num_classes, exact=exact)
-  if not separate.classes.size:
+  separate = _proven(base, truth, separate, num_classes, exact)
+  num_budgets, num_classes = separate.iou.shape  # from here on, those of the truth
+  mean_iou = _array("mean_iou", joint.mean_iou, "f", (num_budgets,))
+  all_slopes = _array("slopes", joint.slopes, "i", (num_budgets, 2, num_classes))
+  units = _array("unit", joint.unit, "f", (num_budgets,))
+  if not num_classes:
+    if joint.certificates or not np.isnan(mean_iou).all():
+      raise ValueError("`mean_iou` must be NaN, without `certificates`, if every pixel is void.")
     return
+  if len(joint.certificates) != num_budgets:
+    raise ValueError(f"`certificates` must have a row for each of {num_budgets} budgets.")
   pixels = _pixels(np.asarray(truth), base.labels, separate)
   given = separate.hits[0]
-  for name in ("mean_iou", "slopes", "unit", "certificates"):
-    if len(getattr(joint, name)) != len(given.budgets):
-      raise ValueError(f"`{name}` must have a row for each of {len(given.budgets)} budgets.")
-  for i, (slopes, unit, certificate) in enumerate(
-    zip(joint.slopes, joint.unit, joint.certificates, strict=True)
-  ):
-    if slopes.shape != (2, separate.classes.size) or slopes.dtype.kind != "i" or slopes.min() < 0:
-      raise ValueError(f"`slopes` of budget {i} must be int [2, K'] and at least 0.")
-    if not (unit > 0 and math.frexp(unit)[0] == 0.5 and slopes.max() < 2**52):
-      raise ValueError(f"`unit` of budget {i} must be a power of 2, and `slopes` below 2^52.")
+  for i, certificate in enumerate(map(checked, joint.certificates)):
+    slopes, unit = all_slopes[i], float(units[i])
+    if not 0 <= slopes.min() <= slopes.max() < 2**52:
+      raise ValueError(f"`slopes` of budget {i} must be at least 0 and below 2^52.")
+    if not (2.0**-200 <= unit <= 2.0**50 and math.frexp(unit)[0] == 0.5):
+      raise ValueError(
+        f"`unit` of budget {i} must be a power of 2 from 2^-200 to 2^50, but it is {unit}."
+      )
     if not np.array_equal(certificate.targets, _worth(pixels, slopes)):
       raise ValueError(f"the targets of budget {i} do not follow from its slopes.")
     if not np.array_equal(certificate.budgets, given.budgets[i : i + 1]):
       raise ValueError(f"the certificate of budget {i} is for another budget.")
     if certificate.integral != given.integral or not _same(certificate.caps, given.caps):
       raise ValueError(f"the certificate of budget {i} is against another adversary.")
+    _check_forfeit(f"the certificate of budget {i}", certificate, base)
     collective.verify(base.weights, base.groups, base.eta, certificate, exact=exact)
-    bound = _joint_bound(pixels, _box(base, separate, i), slopes, unit, certificate, base.forfeit)
-    if joint.mean_iou[i] > max(bound, separate.mean_iou[i]):
-      raise ValueError(f"`mean_iou` of budget {i} is {joint.mean_iou[i]}, but {bound} is proven.")
+    bound = _joint_bound(pixels, _box(base, separate, i), slopes, unit, certificate)
+    if not mean_iou[i] <= max(bound, float(separate.mean_iou[i])):
+      raise ValueError(f"`mean_iou` of budget {i} is {mean_iou[i]}, but {bound} is proven.")
 
 
 class _Pixels(NamedTuple):
@@ -447,12 +522,11 @@ def _joint_bound(
   slopes: np.ndarray,
   unit: float,
   certificate: CollectiveCertificate,
-  forfeit: int,
 ) -> float:
   """The bound on the mean IoU that slopes and a certificate of their worths prove."""
   each = zip(pixels.sizes.tolist(), (slopes[1] + _elsewhere(slopes[1])[0]).tolist(), strict=True)
   lost = sum(size * worth for size, worth in each)
-  kept = int(certificate.certified[0]) - forfeit * int(certificate.targets.max(initial=0))
+  kept = int(certificate.certified[0])
   terms = [*_offset(box, *slopes * unit).tolist(), (kept - lost) * unit]
   margin = 2.0**-48 * sum(map(abs, terms))
   return (math.fsum(terms) - margin) / pixels.sizes.size
@@ -491,5 +565,5 @@ def _no_slopes(num_budgets: int) -> tuple[np.ndarray, np.ndarray]:
   return np.zeros((num_budgets, 2, 0), np.int64), np.ones(num_budgets)
 
 
-def _same(one: np.ndarray | None, other: np.ndarray | None) -> bool:
+def _same(one: Any, other: Any) -> bool:
   return one is other if one is None or other is None else np.array_equal(one, other)

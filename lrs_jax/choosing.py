@@ -171,7 +171,7 @@ def choose(
     ...   num_classes=2, num_samples=1000, alpha=0.01,
     ... )
     >>> choice.names[choice.best], choice.score.round(2), choice.accuracy
-    ('3x5, std 0.2 to 1, power 1', array([0.  , 0.42]), array([1., 1.]))
+    ('3x5, std 0.2 to 1, power 1', array([0.  , 0.41]), array([1., 1.]))
 
   References:
     The posterior predictive is empirical Bayes, Efron 2010, "Large-scale inference", chapter 1.

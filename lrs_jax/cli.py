@@ -5,6 +5,7 @@ import json
 import signal
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -39,15 +40,39 @@ def _stop(number: int, frame: object) -> None:
   raise KeyboardInterrupt
 
 
+class _Help(argparse.HelpFormatter):
+  """Shows defaults as one would type them; what None does is for an option's help to say."""
+
+  def _get_help_string(self, action: argparse.Action) -> str | None:
+    help, default = super()._get_help_string(action), action.default
+    if help is None or default is None or default is False or default is argparse.SUPPRESS:
+      return help
+    if isinstance(default, tuple):
+      default = ",".join(f"{part:g}" if isinstance(part, float) else str(part) for part in default)
+    return f"{help} (default: {str(default).replace('%', '%%')})"
+
+
+def _version() -> str:
+  try:
+    return metadata.version("lrs_jax")
+  except metadata.PackageNotFoundError:
+    return "not installed"
+
+
 def _parser() -> argparse.ArgumentParser:
   parser = argparse.ArgumentParser(
     prog="lrs-jax",
     description="Proves how many predictions of a multi-output model no single perturbation of its "
     "input can change, by localized randomized smoothing (arXiv 2210.16140).",
   )
-  commands = parser.add_subparsers(dest="command", required=True)
-  certify = commands.add_parser("certify", help="train or load a network, sample, certify, draw")
-  train = commands.add_parser("train", help="only train the network that `certify` would use")
+  parser.add_argument("--version", action="version", version=f"lrs-jax {_version()}")
+  commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+
+  def add_command(name: str, text: str) -> argparse.ArgumentParser:
+    return commands.add_parser(name, help=text, description=_sentence(text))
+
+  certify = add_command("certify", "train or load a network, sample, certify, draw")
+  train = add_command("train", "only train the network that `certify` would use")
   for command, run, run_graph in (
     (certify, _certify, graph_cli.certify),
     (train, _train, graph_cli.train),
@@ -62,23 +87,19 @@ def _parser() -> argparse.ArgumentParser:
         "street scenes; --data-dir holds leftImg8bit and gtFine; certifies validation images",
       ),
     ):
-      images = data.add_parser(
-        name, help=text, formatter_class=argparse.ArgumentDefaultsHelpFormatter
-      )
+      images = data.add_parser(name, help=text, description=_sentence(text), formatter_class=_Help)
       _add_image_options(images, jobs.DEFAULTS[name], run)
       if command is certify:
         _add_run_options(images)
     for name, default in graph_jobs.DEFAULTS.items():
-      graph = data.add_parser(
-        name,
-        help=f"citation graph; --data-dir holds {name}.npz, or --graph FILE",
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
-      )
+      text = f"citation graph; --data-dir holds {name}.npz, or --graph FILE"
+      graph = data.add_parser(name, help=text, description=_sentence(text), formatter_class=_Help)
       graph_cli.add_options(graph, default)
+      if command is certify:
+        _add_force(graph)
       graph.set_defaults(run=run_graph)
-  merge = commands.add_parser(
-    "merge",
-    help="add up samples that several machines counted with certify --sample-range, and certify",
+  merge = add_command(
+    "merge", "add up samples that several machines counted with certify --sample-range, and certify"
   )
   merge.add_argument("paths", nargs="+", type=Path, metavar="PATH", help="folder, or .counts.npz")
   merge.add_argument("--out", type=Path, required=True, help="folder for the results")
@@ -86,20 +107,33 @@ def _parser() -> argparse.ArgumentParser:
     "--model", type=Path, metavar="PATH", help="file of the network; else as found"
   )
   merge.add_argument("--data-dir", metavar="DIR", help="folder of the data, as of certify")
+  _add_force(merge)
   merge.set_defaults(run=_merge)
-  verify = commands.add_parser(
-    "verify", help="re-check stored certificates from their counts, without trusting a solver"
+  verify = add_command(
+    "verify", "re-check stored certificates from their counts, without trusting a solver"
   )
   verify.add_argument("paths", nargs="+", type=Path, metavar="PATH", help=".npz file, or a folder")
   verify.add_argument("--exact", action="store_true", help="in rational arithmetic (slow)")
   verify.set_defaults(run=_verify)
-  card = commands.add_parser(
-    "card", help="print what a stored certificate proves and assumes, once it is re-checked"
+  card = add_command(
+    "card", "print what a stored certificate proves and assumes, once it is re-checked"
   )
   card.add_argument("path", type=Path, metavar="PATH", help=".npz file")
   card.add_argument("--json", action="store_true", help="instead of Markdown")
   card.set_defaults(run=_card)
   return parser
+
+
+def _sentence(text: str) -> str:
+  return f"{text[0].upper()}{text[1:]}."
+
+
+def _add_force(parser: argparse.ArgumentParser) -> None:
+  parser.add_argument(
+    "--force",
+    action="store_true",
+    help="replace results of another job that are under --out, which are refused otherwise",
+  )
 
 
 def _add_image_options(parser: argparse.ArgumentParser, default: jobs.ImageJob, run: Run) -> None:
@@ -152,13 +186,14 @@ def _add_image_options(parser: argparse.ArgumentParser, default: jobs.ImageJob, 
     type=float,
     default=default.hide_beyond,
     metavar="CELLS",
-    help="hide cells farther away than this from the group (strictly local)",
+    help="hide cells farther away than this from the group (strictly local); by default none",
   )
   add(
     "--isotropic-std",
     type=float,
     default=default.isotropic_std,
-    help="noise of the isotropic baseline; None takes std-min",
+    metavar="STD",
+    help="noise of the isotropic baseline; by default --std-min",
   )
   add = parser.add_argument_group("network and training").add_argument
   add(
@@ -208,8 +243,8 @@ def _add_image_options(parser: argparse.ArgumentParser, default: jobs.ImageJob, 
     type=_numbers,
     default=default.budgets,
     metavar="E,E,...",
-    help="l2 radii of the perturbation of the whole image; None: 41 from 0 to where nothing can "
-    "be certified",
+    help="l2 radii of the perturbation of the whole image, instead of an average radius; by "
+    "default 41 from 0 to where nothing can be certified",
   )
   add(
     "--method",
@@ -218,14 +253,19 @@ def _add_image_options(parser: argparse.ArgumentParser, default: jobs.ImageJob, 
     help="how base certificates are combined; naive, lp (the paper's) and envelope are always "
     "reported, milp (exact up to --gap, seconds per budget) only if asked for",
   )
-  add("--bins", type=int, default=default.bins, help="thresholds per group in lp; None: all")
+  add("--bins", type=int, default=default.bins, help="thresholds per group in lp; by default all")
   add(
     "--gap",
     type=float,
     default=default.gap,
     help="milp: part of the pixels by which the bound may exceed the best attack found",
   )
-  add("--time-limit", type=float, default=default.time_limit, help="seconds per budget")
+  add(
+    "--time-limit",
+    type=float,
+    default=default.time_limit,
+    help="seconds per budget; by default none",
+  )
   add(
     "--precision",
     choices=("float32", "tensorfloat32", "bfloat16"),
@@ -236,6 +276,7 @@ def _add_image_options(parser: argparse.ArgumentParser, default: jobs.ImageJob, 
 
 
 def _add_run_options(parser: argparse.ArgumentParser) -> None:
+  _add_force(parser)
   add = parser.add_argument_group("long runs and several machines").add_argument
   add(
     "--checkpoint-interval",
@@ -268,13 +309,14 @@ def _job(options: argparse.Namespace) -> jobs.ImageJob:
 def _certify(options: argparse.Namespace) -> int:
   from lrs_jax import runs
 
-  job, interval = _job(options), options.checkpoint_interval
+  job, interval, force = _job(options), options.checkpoint_interval, options.force
   if options.sample_range is None:
-    _show(runs.certify_images(job, options.out, options.model, interval=interval), options.out)
+    summary = runs.certify_images(job, options.out, options.model, interval=interval, force=force)
+    _show(summary, options.out)
     return 0
   first, end = options.sample_range
   paths = runs.count_images(
-    job, options.out, options.model, first=first, end=end, interval=interval
+    job, options.out, options.model, first=first, end=end, interval=interval, force=force
   )
   print(f"counted samples {first} to {end - 1}: {len(paths)} files *.counts.npz in {options.out}")
   return 0
@@ -283,9 +325,10 @@ def _certify(options: argparse.Namespace) -> int:
 def _merge(options: argparse.Namespace) -> int:
   from lrs_jax import merging
 
-  _show(
-    merging.merge_images(options.paths, options.out, options.model, options.data_dir), options.out
+  summary = merging.merge_images(
+    options.paths, options.out, options.model, options.data_dir, force=options.force
   )
+  _show(summary, options.out)
   return 0
 
 

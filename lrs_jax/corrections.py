@@ -9,11 +9,12 @@ from jax.typing import ArrayLike
 class Levels(NamedTuple):
   """How a joint guarantee is divided among N bounds.
 
-  With probability 1 - alpha, at most `forfeit` of the bounds fail.
+  With probability 1 - alpha, at most `forfeit` of the bounds fail: a collective certificate holds
+  with so many of them given up, `collective.certify(..., forfeit=levels.forfeit)`.
   """
 
   alpha: np.ndarray  # float64 [N], the level of every bound
-  forfeit: int  # to be subtracted from a certified count
+  forfeit: int  # so many bounds may fail; what each is worth is subtracted from what is certified
 
 
 def bonferroni(alpha: float, num_outputs: int) -> Levels:
@@ -73,7 +74,8 @@ def k_fwer(alpha: float, num_outputs: int, m: int) -> Levels:
 
   :math:`\alpha_n = \alpha m / N`: the expected number of failures is at most :math:`\alpha m`, so m
   or more have probability at most :math:`\alpha` by Markov's inequality. Any m - 1 outputs may be
-  among the failures, so m - 1 are to be subtracted from a certified count.
+  among the failures, so m - 1 must be subtracted from a certified count, as `collective.certify`
+  does if it is given `forfeit`. Without that, the count claims too much.
 
   Args:
     alpha: joint error probability, in (0, 1).
@@ -84,17 +86,29 @@ def k_fwer(alpha: float, num_outputs: int, m: int) -> Levels:
     `Levels` with m - 1 forfeited.
 
   Raises:
-    ValueError: alpha outside (0, 1), or m outside [1, N].
+    ValueError: alpha outside (0, 1), or m no integer in [1, N].
 
   Example:
     >>> k_fwer(0.01, 4, 2)
     Levels(alpha=array([0.005, 0.005, 0.005, 0.005]), forfeit=1)
 
+    Base certificates keep the number, and pass it on to the collective one:
+
+    >>> from lrs_jax import certificates, collective, noise
+    >>> selection, votes = [[990, 10]] * 4, [[980, 20]] * 4  # of two keys
+    >>> base = certificates.from_votes(
+    ...   noise.gaussian([[0.5]], cells=[0]), [0] * 4, selection, votes, alpha=k_fwer(0.01, 4, 2)
+    ... )
+    >>> collective.certify(
+    ...   base.weights, base.groups, base.eta, [0.1], forfeit=base.forfeit
+    ... ).certified
+    array([3])
+
   References:
     Lehmann & Romano 2005 (arXiv math/0507420), theorem 2.1.
   """
-  if not 1 <= m <= max(num_outputs, 1):
-    raise ValueError(f"`m` must lie in [1, N] = [1, {num_outputs}], but it is {m}.")
+  if not isinstance(m, int | np.integer) or not 1 <= m <= max(num_outputs, 1):
+    raise ValueError(f"`m` must be an integer in [1, N] = [1, {num_outputs}], but it is {m!r}.")
   level = np.nextafter(_checked_joint(alpha) * m / max(num_outputs, 1) * (1 - 2.0**-52), 0.0)
   return Levels(np.full(num_outputs, level), m - 1)
 

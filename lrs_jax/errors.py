@@ -33,6 +33,18 @@ class NaNLogitsError(ValueError):
   """The model returns logits that are not finite numbers."""
 
 
+class NotLogitsError(ValueError):
+  """The model returns something else than one array of logits, one row for every output."""
+
+
+class TrainingModeError(ValueError):
+  """The model cannot be evaluated as it is: dropout or batch statistics are in training mode."""
+
+
+class OtherResultsError(ValueError):
+  """A folder holds results of another job, which this one would replace."""
+
+
 class OtherProblemError(ValueError):
   """A certificate was proven for other weights, groups or thresholds than those given."""
 

@@ -125,7 +125,9 @@ def _check_images(folder: Path, summary: Mapping[str, Any]) -> tuple[int, tuple[
     labels = np.stack([record.truth for record in done])
     classes = tuple(map(str, range(done[0].counts.shape[1])))
     data = LabelledImages(np.zeros((len(names), 0)), labels, tuple(names), classes)
-    _compare(part, summary.get(part), storage.plain(reports.report(data, done)))
+    average = summary["job"].get("budgets") is None
+    again = reports.report(data, done, average=average)
+    _compare(part, summary.get(part), storage.plain(again))
   checked = "job", "model", "versions", "images", "ranges", "localized", "isotropic", "radii"
   return 2 * len(names), checked
 

@@ -92,7 +92,7 @@ CERTIFICATE = {
   "targets": "b N",
   "caps": "?f A C",
   "integral": "b",
-  "forfeit": "?i",
+  "forfeit": "i",
   "digest": "U",
   "seals": "U B",
 }

@@ -42,13 +42,18 @@ def add_options(parser: argparse.ArgumentParser, default: GraphJob) -> None:
       f"--isotropic-theta-{sign}",
       type=float,
       metavar="P",
-      help=f"of the isotropic baseline; None takes the low end of --theta-{sign}",
+      help=f"of the isotropic baseline; by default the low end of --theta-{sign}",
     )
   add = parser.add_argument_group("network and training").add_argument
-  add("--model-name", choices=("appnp", "gcn", "gcn6", "gat"), default=default.model_name)
+  add(
+    "--model-name",
+    choices=("appnp", "gcn", "gcn6", "gat"),
+    default=default.model_name,
+    help="architecture",
+  )
   add("--per-class", type=int, default=default.per_class, help="training nodes of every class")
   add("--steps", type=int, default=default.steps, help="gradient steps at most")
-  add("--learning-rate", type=float, default=default.learning_rate)
+  add("--learning-rate", type=float, default=default.learning_rate, help="of Adam")
   add("--seed", type=int, default=default.seed, help="of split, clusters, training and sampling")
   add = parser.add_argument_group("certificate").add_argument
   add(
@@ -91,7 +96,7 @@ def add_options(parser: argparse.ArgumentParser, default: GraphJob) -> None:
     default=default.method,
     help="milp: exact certificates too, on the axes and a coarse grid",
   )
-  add("--bins", type=int, default=default.bins, help="thresholds per group in lp; None: all")
+  add("--bins", type=int, default=default.bins, help="thresholds per group in lp; by default all")
   add("--time-limit", type=float, default=default.time_limit, help="seconds per budget")
   add(
     "--precision",
@@ -111,7 +116,9 @@ def certify(options: argparse.Namespace) -> int:
   """Runs `lrs-jax certify GRAPH`; returns the exit status."""
   from lrs_jax import graph_runs
 
-  summary = graph_runs.certify_graph(job_from(options), options.out, options.model)
+  summary = graph_runs.certify_graph(
+    job_from(options), options.out, options.model, force=options.force
+  )
   print(graph_runs.table(summary))
   print(f"\nresults in {options.out}: summary.json, figures, and a folder with the certificates")
   return 0

@@ -84,10 +84,27 @@ def check(job: GraphJob) -> None:
     for theta in getattr(job, name):
       if not 0 <= theta < 1:
         raise ValueError(f"{_flag(name)} must lie in [0, 1), but one of them is {theta}.")
+    low, high = getattr(job, name)
+    if low > high:
+      raise ValueError(
+        f"{_flag(name)} must be LOW,HIGH with LOW at most HIGH, but it is {low:g},{high:g}: LOW is "
+        "for a group's own cluster, HIGH for the least affine one."
+      )
   for name in ("isotropic_theta_plus", "isotropic_theta_minus"):
     theta = getattr(job, name)
     if theta is not None and not 0 <= theta < 1:
       raise ValueError(f"{_flag(name)} must lie in [0, 1), but it is {theta}.")
+  isotropic = isotropic_thetas(job)
+  for names, pairs in (
+    (("theta_plus", "theta_minus"), zip(job.theta_plus, job.theta_minus, strict=True)),
+    (("isotropic_theta_plus", "isotropic_theta_minus"), [isotropic]),
+  ):
+    for plus, minus in pairs:
+      if plus + minus > 1 + 1e-9:
+        raise ValueError(
+          f"{_flag(names[0])} and {_flag(names[1])} must not exceed 1 together, or attributes "
+          f"would mean their opposite, but they are {plus:g} and {minus:g}."
+        )
   if not all(0 < order < np.inf for order in job.orders):
     raise ValueError(f"--orders must be greater than 0 and finite, but they are {job.orders}.")
   if min(job.budgets) < 0:
@@ -136,11 +153,17 @@ def localized_flips(job: GraphJob, data: GraphInput) -> SmoothingDistribution:
 
 def isotropic_flips(job: GraphJob, data: GraphInput) -> SmoothingDistribution:
   """The baseline's flips, the same everywhere: by default those of a group's own cluster."""
-  plus = job.theta_plus[0] if job.isotropic_theta_plus is None else job.isotropic_theta_plus
-  minus = job.theta_minus[0] if job.isotropic_theta_minus is None else job.isotropic_theta_minus
+  plus, minus = isotropic_thetas(job)
   return noise.flips(
     np.array([[plus]]), np.array([[minus]]), np.zeros((data.clusters.size, 1), np.int32)
   )
+
+
+def isotropic_thetas(job: GraphJob) -> tuple[float, float]:
+  """Probabilities of the baseline to add and to delete an attribute."""
+  plus = job.theta_plus[0] if job.isotropic_theta_plus is None else job.isotropic_theta_plus
+  minus = job.theta_minus[0] if job.isotropic_theta_minus is None else job.isotropic_theta_minus
+  return plus, minus
 
 
 def obtain_model(

@@ -55,6 +55,7 @@ def curves_figure(reports: Mapping[str, Any], kind: str, title: str) -> Figure:
     xlabel=f"attribute {kind}, over the whole graph",
     ylabel="certified accuracy (fraction of test nodes)",
     title=title,
+    whole=True,
   )
 
 
@@ -63,16 +64,20 @@ def surface_figure(surface: np.ndarray, title: str) -> Figure:
   rows, columns = (np.max(part, initial=0) + 2 for part in np.nonzero(surface))
   figure = Figure(figsize=(5.8, 4.6), layout="constrained")
   axes = figure.subplots()
-  image = axes.imshow(
-    surface[:rows, :columns], origin="lower", aspect="auto", cmap="cividis", vmin=0
-  )
+  shown = surface[:rows, :columns]
+  image = axes.imshow(shown, origin="lower", aspect="auto", cmap="cividis", vmin=0)
+  axes.set_yticks(plots.whole_ticks(shown.shape[0] - 1))
+  axes.set_xticks(plots.whole_ticks(shown.shape[1] - 1))
   axes.set(xlabel="attribute deletions", ylabel="attribute additions", title=title)
   figure.colorbar(image, ax=axes, label="certified accuracy, localized (envelope, all orders)")
   return figure
 
 
 def pareto_figure(points: Mapping[str, Sequence[tuple[float, float]]], xlabel: str) -> Figure:
-  """Accuracy against robustness, one marker a smoothing distribution; what is not beaten is joined.
+  """Accuracy against robustness, one marker a smoothing distribution.
+
+  What is not beaten is joined by steps: nothing lies between two distributions but what the more
+  robust of them has as well.
 
   Args:
     points: name of a family -> (area under the curve, accuracy) of each of its distributions.
@@ -87,7 +92,13 @@ def pareto_figure(points: Mapping[str, Sequence[tuple[float, float]]], xlabel: s
     ordered = np.asarray(sorted(found, reverse=True)).reshape(-1, 2)
     handle = axes.scatter(ordered[:, 0], ordered[:, 1], marker=marker, label=name)
     front = ordered[ordered[:, 1] >= np.maximum.accumulate(ordered[:, 1])]
-    axes.plot(front[:, 0], front[:, 1], color=handle.get_facecolor()[0], linewidth=1)
+    axes.plot(
+      front[::-1, 0],
+      front[::-1, 1],
+      color=handle.get_facecolor()[0],
+      linewidth=1,
+      drawstyle="steps-pre",
+    )
   axes.set(xlabel=xlabel, ylabel="smoothed accuracy on test nodes")
   axes.grid(alpha=0.3)
   axes.legend()

@@ -20,6 +20,7 @@ from lrs_jax import (
   keys,
   metrics,
   planning,
+  results,
   sparse_flips,
   storage,
 )
@@ -28,7 +29,8 @@ from lrs_jax.graph_jobs import GraphInput, GraphJob
 from lrs_jax.graph_records import GraphRecord
 from lrs_jax.graph_training import head_of
 from lrs_jax.noise import SmoothingDistribution
-from lrs_jax.runs import describe_devices, partial_path, versions
+from lrs_jax.reports import nothing_learned
+from lrs_jax.runs import describe_devices, discard_others, partial_path, telling, versions
 from lrs_jax.sparse_flips import ClassSums
 
 _PIECE = 500
@@ -44,7 +46,9 @@ class Seconds(NamedTuple):
   certificates: float = 0.0
 
 
-def certify_graph(job: GraphJob, out: Path, model: Path | None = None) -> dict[str, Any]:
+def certify_graph(
+  job: GraphJob, out: Path, model: Path | None = None, *, force: bool = False
+) -> dict[str, Any]:
   """Runs a whole job and leaves its results under `out`.
 
   Writes `summary.json`, `additions.png`, `deletions.png`, `heatmap.png` and, in a folder with the
@@ -56,14 +60,19 @@ def certify_graph(job: GraphJob, out: Path, model: Path | None = None) -> dict[s
     out: folder for the results.
     model: file of the network for both smoothings, trained there under the localized flips if it
       does not exist; by default each has a network of its own under `out`/models.
+    force: replaces results and unfinished samples of other jobs, where they are in the way.
 
   Returns:
     What `summary.json` holds.
 
   Raises:
+    OtherResultsError: `out` holds results of another job; nothing is done.
     ValueError: configuration, data or files that can not be used.
   """
   graph_jobs.check(job)
+  if not force:
+    asked = {out / "summary.json": {"job": plain(job)}}
+    results.refuse_others(asked, plain(GraphJob()))
   data = graph_jobs.load(job)
   smoothings = graph_jobs.smoothings(job, data)
   plan = planning.samples_needed(
@@ -74,12 +83,14 @@ def certify_graph(job: GraphJob, out: Path, model: Path | None = None) -> dict[s
       f"--samples {job.samples} can not certify any of {data.clusters.size} nodes at --alpha "
       f"{job.alpha}: at least {plan.num_samples[0]:.0f} samples are needed."
     )
+  if not force:
+    _refuse_others(job, data, smoothings, out, model)
   for note in data.graph.notes:
     tqdm.write(f"{data.name}: {note}")
   reports = {}
   for name, distribution in smoothings.items():
     with jax.default_matmul_precision(job.precision):
-      record, seconds, clean = smooth(job, data, distribution, out, name, model)
+      record, seconds, clean = smooth(job, data, distribution, out, name, model, force)
     start = time.perf_counter()
     record = certify(job, record, localized=name == "certificate")
     seconds = seconds._replace(certificates=time.perf_counter() - start)
@@ -104,12 +115,37 @@ def certify_graph(job: GraphJob, out: Path, model: Path | None = None) -> dict[s
       "clusters": np.bincount(data.clusters).tolist(),
       "notes": list(data.graph.notes),
     },
+    "majority": majority(data),
     "localized": reports["certificate"],
     "isotropic": reports["isotropic"],
   }
   storage.save_json(out / "summary.json", summary)
   graph_plots.draw(summary, out)
   return summary
+
+
+def _refuse_others(
+  job: GraphJob,
+  data: GraphInput,
+  smoothings: Mapping[str, SmoothingDistribution],
+  out: Path,
+  model: Path | None,
+) -> None:
+  """Refuses to replace certificates of another job, network or graph."""
+  asked = {}
+  for name, flips in smoothings.items():
+    facts: dict[str, Any] = {"job": plain(job), "samples": {"estimation": _graph_digests(data)}}
+    path = model or graph_jobs.model_path(job, flips, data, out)
+    if path.exists():
+      facts["model"] = graph_jobs.obtain_model(job, data, flips, name, path)[2]
+    asked[out / data.name / f"{name}.npz"] = facts
+  results.refuse_others(asked, plain(GraphJob()))
+
+
+def majority(data: GraphInput) -> dict[str, Any]:
+  """The most frequent class of the test nodes, and how often always answering it is right."""
+  counts = np.bincount(data.graph.labels[data.split.test], minlength=data.num_classes)
+  return {"class": int(counts.argmax()), "share": float(counts.max() / data.split.test.size)}
 
 
 def smooth(
@@ -119,6 +155,7 @@ def smooth(
   out: Path,
   name: str,
   model: Path | None = None,
+  force: bool = False,
 ) -> tuple[GraphRecord, Seconds, dict[str, float]]:
   """Trains (or loads) a network for some flips and samples it: a record without certificates.
 
@@ -159,14 +196,17 @@ def smooth(
     sparse_flips.class_sums(key_selection, num_samples=0, **arguments)
     seconds, sums = seconds._replace(compilation=time.perf_counter() - start), []
     for part, (part_key, total) in counted.items():
+      unfinished = partial_path(out / data.name / f"{name}.npz", part)
+      if force:
+        discard_others(unfinished, samples[part], [(0, total)])
       with tqdm(total=total, desc=f"{name}, {part}", unit="sample") as progress:
         found, spent = checkpoints.count_in_pieces(
           partial(_class_sums, part_key, arguments),
           [(0, total)],
-          partial_path(out / data.name / f"{name}.npz", part),
+          unfinished,
           samples[part],
           piece=_PIECE * jax.device_count(),
-          progress=progress.update,
+          progress=telling(progress),
         )
       sums.append(found)
       seconds = seconds._replace(sampling=seconds.sampling + spent)
@@ -202,13 +242,19 @@ def _manifest(
   key: jax.Array, model_digest: str, flips: SmoothingDistribution, data: GraphInput
 ) -> dict[str, Any]:
   """What decides samples, beside their numbers, so that only their like are added to them."""
-  attributes, adjacency = data.graph.attributes, data.graph.adjacency
   return {
     "model": model_digest,
     "jax": versions()["jax"],
     "device": jax.local_devices()[0].device_kind,
     "key": jax.random.key_data(key).tolist(),
     "flips": _digest(*flips.scale, flips.cells),
+    **_graph_digests(data),
+  }
+
+
+def _graph_digests(data: GraphInput) -> dict[str, str]:
+  attributes, adjacency = data.graph.attributes, data.graph.adjacency
+  return {
     "attributes": _digest(attributes.indices, attributes.indptr),
     "edges": _digest(adjacency.indices, adjacency.indptr),
   }
@@ -289,10 +335,7 @@ def report(job: GraphJob, record: GraphRecord) -> dict[str, Any]:
     "theta_plus": record.theta_plus.tolist(),
     "theta_minus": record.theta_minus.tolist(),
     "certified_accuracy": methods,
-    "surface": surfaces["orders"][1]
-    .reshape(job.budgets[0] + 1, job.budgets[1] + 1)
-    .round(6)
-    .tolist(),
+    "surface": surfaces["orders"][1].reshape(job.budgets[0] + 1, job.budgets[1] + 1).tolist(),
     "solve_seconds": {
       name: float(certificate.solve_time.sum()) for name, certificate in record.certified.items()
     },
@@ -339,8 +382,8 @@ def compare(summaries: Sequence[Path], out: Path) -> str:
   """Localized against isotropic smoothing over several finished jobs, such as noise levels.
 
   Writes `pareto-additions.png` and `pareto-deletions.png`: smoothed accuracy against the area under
-  certified accuracy, by each smoothing's strongest method. All methods of a job follow from the same
-  bounds, so that the best may be taken afterwards (see `_region_surface`).
+  certified accuracy, by each smoothing's strongest method. All methods of a job follow from the
+  same bounds, so that the best may be taken afterwards (see `_region_surface`).
 
   Args:
     summaries: files `summary.json` of jobs on one graph.
@@ -382,22 +425,34 @@ def table(summary: Mapping[str, Any]) -> str:
     *((f"localized, {name}", curve) for name, curve in localized["certified_accuracy"].items()),
     *((f"isotropic, {name}", curve) for name, curve in isotropic["certified_accuracy"].items()),
   ]
-  lines = []
+  lines, cut = [], False
   for kind, shown in (("additions", (1, 2, 5, 10, 20)), ("deletions", (1, 5, 10, 20, 50))):
     lines.append(f"certified accuracy, {kind:<12}" + "".join(f"{n:>8}" for n in shown) + "    area")
     for label, by_kind in curves:
       budgets, curve = by_kind[kind]["budgets"], by_kind[kind]["curve"]
       values = "".join(
-        f"{curve[budgets.index(n)]:>8.3f}" if n in budgets else f"{'-':>8}" for n in shown
+        f"{metrics.round_down(curve[budgets.index(n)], decimals=3):>8.3f}"
+        if n in budgets
+        else f"{'-':>8}"
+        for n in shown
       )
-      lines.append(f"  {label:<29}{values}{by_kind[kind]['area']:>8.3f}")
+      cut |= curve[-1] > 0
+      area = f"{metrics.round_down(by_kind[kind]['area'], decimals=3):.3f}"
+      lines.append(f"  {label:<29}{values}{'>' * (curve[-1] > 0) + area:>8}")
+  lines.append("area: the sum over 1, 2, ... flips" + "; >: as far as --budgets go" * cut)
   for name, part in (("localized", localized), ("isotropic", isotropic)):
     lines.append(
       f"{name}: clean accuracy {part['network']['test_accuracy']:.3f} (no noise), "
       f"{part['smoothed_accuracy']:.3f} (smoothed), abstains {part['abstention']:.3f}; seconds: "
       + "   ".join(f"{what} {value:.1f}" for what, value in part["seconds"].items())
     )
-  return "\n".join(lines)
+  most = summary["majority"]
+  lines.append(f"always answering class {most['class']}: accuracy {most['share']:.3f}")
+  accuracies = {}
+  for name, part in (("localized", localized), ("isotropic", isotropic)):
+    accuracies[f"network of {name} smoothing without noise"] = part["network"]["test_accuracy"]
+    accuracies[f"{name} smoothing"] = part["smoothed_accuracy"]
+  return "\n".join([*lines, *nothing_learned(accuracies, most["share"])])
 
 
 def plain(job: GraphJob) -> dict[str, Any]:

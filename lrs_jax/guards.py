@@ -5,6 +5,7 @@ the same logits for it every time, whatever else is in the batch. `check_model` 
 inputs. What arrays cannot show, the certificate's card states as an assumption (`lrs_jax.cards`).
 """
 
+import math
 import re
 import warnings
 from collections.abc import Iterator
@@ -19,13 +20,16 @@ from lrs_jax import noise, sampling
 from lrs_jax.errors import (
   BatchDependenceError,
   InputScaleWarning,
+  MissingClassesError,
   NaNLogitsError,
   NotDeterministicError,
+  NotLogitsError,
   SameKeyError,
   TiedLogitsWarning,
+  TrainingModeError,
   TrainingModeWarning,
 )
-from lrs_jax.noise import SmoothingDistribution
+from lrs_jax.noise import SmoothingDistribution, as_input
 
 NUM_INPUTS = 4
 """Noisy inputs that `check_model` looks at."""
@@ -65,6 +69,10 @@ def check_model(
 
   Raises:
     IntegerInputError: x has integer entries.
+    NonFiniteInputError: x has entries that are nan or infinite.
+    TrainingModeError: the model cannot be evaluated, since dropout is on and has no random numbers,
+      or since batch statistics are updated.
+    NotLogitsError: the model returns something else than one array of logits, one row per output.
     MissingClassesError: the logits' last axis is not `num_classes`.
     NotDeterministicError: two evaluations of one input differ.
     BatchDependenceError: the logits of an input depend on the batch that it is evaluated in.
@@ -89,11 +97,12 @@ def check_model(
     ...
     lrs_jax.errors.NaNLogitsError: `apply` returns logits that are not numbers: 8 of 16 are nan...
   """
-  logits_shape, *_ = sampling.prepare(
+  x = as_input(x)
+  if jnp.issubdtype(x.dtype, jnp.floating):  # else `prepare` refuses it
+    _check_logits(apply, params, x, np.asarray(groups), num_classes)
+  sampling.prepare(
     key, apply, params, x, noise, groups, 0, 0, None, None, str(jax.random.key_impl(key))
   )
-  sampling.check_classes(num_classes, logits_shape)
-  x = jnp.asarray(x)
   _check_scale(np.asarray(x), noise)
   _check_training_mode(apply, params, x)
   inputs = _noisy_inputs(key, noise, x)
@@ -150,6 +159,53 @@ def check_keys(selection_key: jax.Array, estimation_key: jax.Array) -> None:
       "selection and estimation need two independent keys, but both are "
       f"{np.asarray(one).tolist()}: make two by `jax.random.split(key)`."
     )
+
+
+def _check_logits(
+  apply: sampling.Apply, params: Any, x: jax.Array, groups: np.ndarray, num_classes: int
+) -> None:
+  """Whether the model can be evaluated at all, and returns one row of logits for every output."""
+  try:
+    logits = jax.eval_shape(apply, params, jax.ShapeDtypeStruct(x.shape, x.dtype))
+  except Exception as error:
+    import flax.errors  # heavy, and not everyone's
+
+    if isinstance(error, flax.errors.ModifyScopeVariableError):
+      raise TrainingModeError(
+        "`apply` updates variables, such as batch statistics: evaluate it with running averages "
+        "(train=False, use_running_average=True, or `model.eval()`)."
+      ) from error
+    if isinstance(error, flax.errors.InvalidRngError) or _RANDOM.search(str(error)):
+      raise TrainingModeError(
+        "`apply` asks for random numbers that it is not given: turn dropout off "
+        "(deterministic=True, train=False, or `model.eval()`)."
+      ) from error
+    raise
+  sampling.check_logits(logits)
+  outputs = math.prod(logits.shape[:-1])
+  if logits.shape[-1] != num_classes and math.prod(logits.shape) == groups.size:
+    raise NotLogitsError(
+      f"`apply` must return logits [..., K] with K = {num_classes} classes last, but it returns an "
+      f"array of shape {logits.shape} without such an axis: are these labels, after an argmax, or "
+      "one logit for two classes?"
+    )
+  if logits.shape[-1] != num_classes and num_classes in logits.shape:
+    raise MissingClassesError(
+      f"`num_classes` is {num_classes}, but `apply` returns logits of shape {logits.shape}, whose "
+      f"last axis has {logits.shape[-1]}: move the axis of the classes to the end "
+      f"(`jnp.moveaxis(logits, {logits.shape.index(num_classes)}, -1)`)."
+    )
+  sampling.check_classes(num_classes, logits.shape)
+  if outputs != groups.size:
+    raise NotLogitsError(
+      f"`apply` returns logits of shape {logits.shape}, which are {outputs} outputs of "
+      f"{num_classes} classes, but `groups` has {groups.size}: either `groups` is not for this "
+      "input, or the logits are not at the resolution of its outputs."
+    )
+
+
+_RANDOM = re.compile(r"dropout|`?deterministic|inference mode", re.IGNORECASE)
+"""What other errors for want of random numbers say, as of Flax NNX and Equinox."""
 
 
 def _noisy_inputs(key: jax.Array, distribution: SmoothingDistribution, x: jax.Array) -> list:

@@ -23,6 +23,8 @@ def merge_images(
   out: Path,
   model: Path | None = None,
   data_dir: str | None = None,
+  *,
+  force: bool = False,
 ) -> dict[str, Any]:
   """Certifies what `runs.count_images` counted, as one machine would that counted it all.
 
@@ -35,11 +37,13 @@ def merge_images(
     out: folder for the results, as of `runs.certify_images`.
     model: file of the job's network; looked for in the folders if None.
     data_dir: folder of the data.
+    force: replaces results of other jobs or samples, where they are in the way.
 
   Returns:
     What `summary.json` holds.
 
   Raises:
+    OtherResultsError: `out` holds results of another job, or of other samples; nothing is done.
     ValueError: before anything is written: no counts, damaged or unfinished ones, counts of
       different jobs, samples that two files hold or only some images have, no network.
   """
@@ -57,7 +61,8 @@ def merge_images(
   models = [path for path in candidates if path.exists()]
   if not models:
     raise ValueError(f"found no network at {', '.join(map(str, candidates))}: give its --model.")
-  setting = runs.prepare(job, out, models[0])
+  ranges = next(found[share]["ranges"] for share in found if share[2] == "estimation")
+  setting = runs.prepare(job, out, models[0], certifies=None if force else ranges)
   tasks, radii = runs.make_tasks(setting, out), runs.job_radii(job, setting.smoothings)
   for task, part in itertools.product(tasks, runs.PARTS):
     share = task.name, task.smoothed.name, part

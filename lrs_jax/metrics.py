@@ -74,24 +74,64 @@ def certified_fraction(certified: ArrayLike, num_outputs: int) -> np.ndarray:
   return np.asarray(certified, np.float64) / (num_outputs or np.nan)
 
 
-def average_certifiable_radius(radii: ArrayLike, fraction: ArrayLike) -> float:
-  r"""Area under a falling curve of certified fraction against radius, by right-endpoint sums.
+def round_down(number: ArrayLike, digits: int = 3, decimals: int | None = None) -> np.ndarray:
+  """Numbers rounded down, to be shown: what is certified must not grow in print.
 
-  :math:`\sum_b (\varepsilon_{b+1} - \varepsilon_b) f(\varepsilon_{b+1})`, which for a falling curve
-  is at most the integral: what is certified at a radius is certified at all smaller ones.
+  A number that is such a decimal but for its last bits stays what it is.
 
   Args:
-    radii: [B], rising, the first one 0 (or the sum starts there).
+    number: any shape, at least 0, or NaN.
+    digits: that are kept, from the first one that is not 0.
+    decimals: kept after the point, instead.
+
+  Returns:
+    float64, shaped like `number`, at most that but for a relative 1e-12.
+
+  Example:
+    >>> round_down([0.2587, 1239.9, 0.3]).tolist()
+    [0.258, 1230.0, 0.3]
+    >>> round_down(0.7999, decimals=2).item()
+    0.79
+  """
+  number = np.asarray(number, np.float64)
+  if decimals is None:
+    with np.errstate(divide="ignore"):
+      exponent = np.floor(np.log10(np.where(number > 0, number, 1.0)))
+    places = digits - 1 - exponent
+  else:
+    places = np.full(number.shape, float(decimals))
+  unit = 10.0 ** np.abs(places)
+  scaled = np.where(places >= 0, number * unit, number / unit)
+  whole = np.floor(scaled * (1 + 1e-12))
+  return np.where(places >= 0, whole / unit, whole * unit)
+
+
+def average_certifiable_radius(radii: ArrayLike, fraction: ArrayLike) -> float:
+  r"""Area under a curve of certified fraction against radius, as far as it is proven.
+
+  :math:`\sum_b (\varepsilon_b - \varepsilon_{b-1}) f(\varepsilon_b)` with
+  :math:`\varepsilon_{-1} = 0`: what is certified at a radius is certified at all smaller ones, so
+  that this is at most the integral of what is true. Few radii, or radii that end before nothing is
+  certified, make it smaller: compare areas over the same radii only.
+
+  Args:
+    radii: [B], rising, none negative. Of the first one all from 0 on counts, as of the others.
     fraction: [B], certified fraction at each radius.
 
   Returns:
-    The area, in the units of the radii.
+    The area, in the units of the radii; 0 without radii.
+
+  Raises:
+    ValueError: radii that do not rise, or not as many of them as fractions.
 
   Example:
     >>> average_certifiable_radius([0, 1, 2], [1.0, 0.5, 0.25])
     0.75
+    >>> average_certifiable_radius([2], [0.25])
+    0.5
   """
-  return float(np.sum(np.diff(np.asarray(radii, np.float64)) * np.asarray(fraction)[1:]))
+  radii, fraction = _curve(radii, fraction)
+  return float(np.sum(np.diff(radii, prepend=0.0) * fraction))
 
 
 class RadiusSums(NamedTuple):
@@ -109,18 +149,24 @@ def radius_sums(radii: ArrayLike, fraction: ArrayLike) -> RadiusSums:
   of both ends, and :math:`f(\varepsilon_b)`.
 
   Args:
-    radii: [B], rising.
+    radii: [B], rising; the first one 0, or there is no left sum.
     fraction: [B], certified fraction at each radius.
 
   Returns:
     `RadiusSums`, in the units of the radii.
+
+  Raises:
+    ValueError: radii that do not rise from 0, or not as many of them as fractions.
 
   Example:
     >>> radius_sums([0, 1, 2], [1.0, 0.5, 0.25])
     RadiusSums(right=0.75, trapezoid=1.125, left=1.5)
   """
   right = average_certifiable_radius(radii, fraction)
-  left = float(np.sum(np.diff(np.asarray(radii, np.float64)) * np.asarray(fraction)[:-1]))
+  radii, fraction = _curve(radii, fraction)
+  if radii.size and radii[0] != 0:
+    raise ValueError(f"`radii` must start at 0, but they start at {radii[0]}.")
+  left = float(np.sum(np.diff(radii) * fraction[:-1]))
   return RadiusSums(right, (left + right) / 2, left)
 
 
@@ -149,3 +195,15 @@ def pareto_front(points: ArrayLike) -> np.ndarray:
   as_good = (points[:, None] >= points[None]).all(axis=-1)  # [p, q]: p at least as good as q
   beaten = (as_good & ~as_good.T).any(axis=0)
   return np.logical_not(beaten | np.isnan(points).any(axis=1))
+
+
+def _curve(radii: ArrayLike, fraction: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
+  radii, fraction = np.asarray(radii, np.float64), np.asarray(fraction, np.float64)
+  if radii.ndim != 1 or radii.shape != fraction.shape:
+    raise ValueError(
+      "`radii` and `fraction` must both have shape [B], but their shapes are "
+      f"{radii.shape} and {fraction.shape}."
+    )
+  if not (np.isfinite(radii).all() and (np.diff(radii, prepend=0.0) >= 0).all()):
+    raise ValueError(f"`radii` must be finite and rise, from 0 or more, but they are {radii}.")
+  return radii, fraction

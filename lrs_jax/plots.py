@@ -12,6 +12,7 @@ import matplotlib.patches
 import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
+from matplotlib.ticker import MaxNLocator
 
 COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#F0E442")
 _STYLES = ("-", "--", "-.", ":", (0, (3, 1, 1, 1, 1, 1)), (0, (5, 1)))
@@ -32,44 +33,89 @@ class ImageView(NamedTuple):
 
 
 def curves_figure(
-  radii: np.ndarray, curves: Mapping[str, np.ndarray], *, xlabel: str, ylabel: str, title: str
+  radii: np.ndarray,
+  curves: Mapping[str, np.ndarray],
+  *,
+  xlabel: str,
+  ylabel: str,
+  title: str,
+  whole: bool = False,
 ) -> Figure:
-  """Draws falling curves, such as certified accuracy, against the adversary's budget.
+  """Draws certified fractions, such as certified accuracy, against the adversary's budget.
+
+  What is certified at a budget is certified at all smaller ones, and nothing is known between two
+  budgets but that: the curves are steps, with the value of the next larger budget. A straight line
+  would lie above what is proven.
 
   Args:
-    radii: [B], or one value per budget.
+    radii: [B], rising, none negative; or one value per budget.
     curves: label -> fraction in [0, 1], [B].
     xlabel: the budget and its unit.
     ylabel: what is certified.
     title: one line.
+    whole: budgets are whole numbers, such as flips: ticks and markers are at those alone.
 
   Returns:
     A Matplotlib figure; `figure.savefig(path)` writes it.
+
+  Raises:
+    ValueError: radii that do not rise, or curves of another length.
 
   Example:
     >>> figure = curves_figure(
     ...   np.array([0.0, 1.0]), {"a method": np.array([0.9, 0.1])}, xlabel="budget",
     ...   ylabel="certified", title="a curve",
     ... )
-    >>> figure.axes[0].get_ylim()
-    (...0.0..., ...1.0...)
+    >>> figure.axes[0].get_lines()[0].get_drawstyle()
+    'steps-pre'
   """
+  radii = np.asarray(radii, np.float64)
+  if radii.ndim != 1 or not (np.diff(radii, prepend=0.0) >= 0).all():
+    raise ValueError(f"`radii` must rise, from 0 or more, but they are {radii}.")
   figure = Figure(figsize=(6.4, 3.9 + 0.13 * len(curves)), layout="constrained")
   axes = figure.subplots()
   for i, (label, fraction) in enumerate(curves.items()):
+    fraction = np.asarray(fraction, np.float64)
+    if fraction.shape != radii.shape:
+      raise ValueError(
+        f"`curves` must have a value for each of {radii.size} radii, but {label!r} has shape "
+        f"{fraction.shape}."
+      )
+    if radii.size and radii[0] > 0:  # what holds at the first one holds from 0 on
+      x, y = np.append(0.0, radii), np.append(fraction[0], fraction)
+    else:
+      x, y = radii, fraction
     axes.plot(
-      radii,
-      fraction,
+      x,
+      y,
       color=COLORS[i % len(COLORS)],
       linestyle=_STYLES[i % len(_STYLES)],
       linewidth=2,
+      drawstyle="steps-pre",
+      marker="o" if whole or x.size == 1 else None,
+      markersize=3,
       label=label,
     )
-  axes.set(xlabel=xlabel, ylabel=ylabel, title=title, xlim=(0, max(radii, default=1) or 1))
+  last = radii[-1] if radii.size and radii[-1] > 0 else 1.0
+  axes.set(xlabel=xlabel, ylabel=ylabel, title=title, xlim=(0, last))
   axes.set_ylim(0, 1)
+  if whole:
+    axes.set_xticks(whole_ticks(last))
   axes.grid(alpha=0.3)
   figure.legend(loc="outside lower center", ncols=2, fontsize="small")
   return figure
+
+
+def whole_ticks(last: float) -> np.ndarray:
+  """Ticks at some whole numbers from 0 to `last`.
+
+  Example:
+    >>> whole_ticks(1).tolist(), whole_ticks(25).tolist()
+    ([0, 1], [0, 5, 10, 15, 20, 25])
+  """
+  locator = MaxNLocator(8, integer=True, steps=(1, 2, 5, 10))
+  ticks = np.asarray(locator.tick_values(0, max(last, 1)))
+  return ticks[(ticks >= 0) & (ticks <= last) & (ticks == np.round(ticks))].astype(int)
 
 
 def noise_figure(scale: np.ndarray, grid_shape: tuple[int, int]) -> Figure:

@@ -223,7 +223,7 @@ def check_certificate(name: str, certificate: CollectiveCertificate) -> None:
   method = name.partition("/")[2].partition("@")[0]
   if certificate.method != method:
     raise ValueError(f"{name!r} is by the method {certificate.method!r}, not by that of its name.")
-  if getattr(certificate, "forfeit", 0) != 0:
+  if certificate.forfeit != 0:
     raise ValueError(f"{name!r} forfeits base certificates, of which no record may.")
   times = certificate.solve_time
   if not (np.isfinite(times) & (times >= 0)).all():

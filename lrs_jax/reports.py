@@ -30,13 +30,28 @@ def quality(data: LabelledImages, predictions: np.ndarray) -> dict[str, float]:
   }
 
 
-def report(data: LabelledImages, done: list[Record]) -> dict[str, Any]:
+def majority(data: LabelledImages) -> dict[str, Any]:
+  """The most frequent label of all images together, and how often always answering it is right."""
+  num_classes = len(data.classes)
+  labels = data.labels[(data.labels >= 0) & (data.labels < num_classes)]
+  counts = np.bincount(labels, minlength=num_classes)
+  share = float(counts.max() / labels.size) if labels.size else math.nan
+  return {"class": data.classes[int(counts.argmax())], "share": share}
+
+
+def report(data: LabelledImages, done: list[Record], *, average: bool = True) -> dict[str, Any]:
   """Means over images: quality, curves and average certifiable radius of every method.
 
   `certified` counts all pixels whose prediction cannot change, over all pixels;
   `certified_accuracy` those that are right as well, over the labelled ones. Under isotropic
   Gaussian noise there is SegCertify as well: every radius by a test of its own, at the level of the
   job, so that it holds at any one radius, where the others hold at all of them together.
+
+  Args:
+    data: what was certified.
+    done: a record of every image.
+    average: whether the radii go, in small steps, from 0 to where nothing is certified, as a job's
+      own do: over others an average radius would say more of them than of the method, and is None.
   """
   predictions = np.stack([records.predictions(record) for record in done])
   report: dict[str, Any] = quality(data, predictions)
@@ -56,7 +71,9 @@ def report(data: LabelledImages, done: list[Record]) -> dict[str, Any]:
       ]
       curve = np.mean(fractions, axis=0)
       report[name][method] = curve.tolist()
-      report[f"{name}_radius"][method] = metrics.average_certifiable_radius(radii, curve)
+      report[f"{name}_radius"][method] = (
+        metrics.average_certifiable_radius(radii, curve) if average else None
+      )
   return report
 
 
@@ -81,33 +98,73 @@ def _segcertify(record: Record) -> dict[str, np.ndarray]:
 
 
 def table(summary: Mapping[str, Any]) -> str:
-  """What a summary says, for a terminal: quality, and certified accuracy at five budgets."""
-  radii = np.asarray(summary["radii"])
+  """What a summary says, for a terminal: quality, and certified accuracy at some budgets.
+
+  What is certified is rounded down, and so are the radii at which it is.
+  """
+  radii, own = np.asarray(summary["radii"]), summary["job"]["budgets"] is not None
   reported = _reported_methods(summary)
-  longest = max(np.max(np.flatnonzero(curve), initial=0) for _, curve, _ in reported)
-  shown = np.unique(np.linspace(0, longest, 6).round().astype(int))[1:]
-  columns = [f"{'certified accuracy at radius':<34}"] + [f"{radii[i]:>7.3g}" for i in shown]
-  lines = ["".join(columns) + "     ACR (all pixels)"]
+  if own:
+    shown = np.unique(np.linspace(0, len(radii) - 1, 7).round().astype(int))
+  else:
+    longest = max(np.max(np.flatnonzero(curve), initial=0) for _, curve, _ in reported)
+    shown = np.unique(np.linspace(0, longest, 6).round().astype(int))[min(longest, 1) :]
+  head = [f"{metrics.round_down(radii[i]):>8.7g}" for i in shown]
+  lines = [f"{'certified accuracy at radius':<33}" + "".join(head)]
+  lines[0] += "" if own else "   average radius (all pixels)"
   for label, curve, radius in reported:
-    values = "".join(f"{curve[i]:>7.3f}" for i in shown)
-    lines.append(f"{label:<34}{values} {radius:>7.4f}")
+    values = "".join(f"{metrics.round_down(curve[i], decimals=3):>8.3f}" for i in shown)
+    area = "" if radius is None else f"   {metrics.round_down(radius, decimals=4):.4f}"
+    lines.append(f"{label:<33}{values}{area}")
+  if own:
+    lines.append("no average radius: it needs the automatic radii, a run without --budgets")
   lines.append("")
-  for label, key in (
-    ("network without noise", "base_model"),
-    ("localized smoothing", "localized"),
-    ("isotropic smoothing", "isotropic"),
-  ):
-    quality = summary[key]
+  rows = (
+    ("network without noise", summary["base_model"]),
+    ("localized smoothing", summary["localized"]),
+    ("isotropic smoothing", summary["isotropic"]),
+  )
+  for label, quality in rows:
     lines.append(
       f"{label:<34} pixel accuracy {quality['pixel_accuracy']:.3f}   "
       f"mIoU {quality['mean_iou']:.3f}   abstains {quality['abstention']:.3f}"
     )
+  most = summary["majority"]
+  label = f"always answering {most['class']}"
+  lines.append(f"{label:<34} pixel accuracy {most['share']:.3f}")
+  accuracies = {label: quality["pixel_accuracy"] for label, quality in rows}
+  lines += nothing_learned(accuracies, most["share"])
   seconds = summary["seconds"]
   lines += ["", "seconds: " + "   ".join(f"{name} {value:.1f}" for name, value in seconds.items())]
   return "\n".join(lines)
 
 
-def _reported_methods(summary: Mapping[str, Any]) -> list[tuple[str, list[float], float]]:
+def nothing_learned(accuracies: Mapping[str, float], share: float) -> list[str]:
+  """The line after the one on always answering the most frequent class: what is hardly better.
+
+  That is what makes less than a tenth fewer mistakes: certificates of such predictions are true,
+  and worth nothing.
+
+  Args:
+    accuracies: name -> accuracy.
+    share: accuracy of always answering the most frequent class.
+
+  Returns:
+    No line, or one.
+
+  Example:
+    >>> nothing_learned({"network": 0.9, "smoothing": 0.72}, 0.7)
+    ['NOTE: hardly more often right than that, or less often: smoothing']
+    >>> nothing_learned({"network": 0.9}, 0.7)
+    []
+  """
+  poor = [name for name, accuracy in accuracies.items() if 1 - accuracy > 0.9 * (1 - share)]
+  if not poor:
+    return []
+  return [f"NOTE: hardly more often right than that, or less often: {', '.join(poor)}"]
+
+
+def _reported_methods(summary: Mapping[str, Any]) -> list[tuple[str, list[float], float | None]]:
   """(label, curve of certified accuracy, its area) of every method, the strongest first."""
   job, localized = summary["job"], summary["localized"]
   names = {"lp": "paper's LP", "milp": "exact (MILP)"}
@@ -140,7 +197,7 @@ def draw(
     {label: np.asarray(curve) for label, curve, _ in _reported_methods(summary)},
     xlabel=r"$\ell_2$ budget $\varepsilon$ of one perturbation of the whole image, [0, 1] scale",
     ylabel="certified accuracy (fraction of labelled pixels)",
-    title=f"{job.data}: {len(done)} images, {job.samples} samples, "
+    title=f"{job.data}: {len(done)} image{'s'[: len(done) > 1]}, {job.samples} samples, "
     f"level {1 - job.alpha:g} per image",
   )
   _save_figure(out / "curves.png", curves)

@@ -1,5 +1,6 @@
 """Whole jobs on images: train, sample, certify, compare with isotropic smoothing, report (host)."""
 
+import json
 import math
 import platform
 import time
@@ -23,6 +24,7 @@ from lrs_jax import (
   processes,
   records,
   reports,
+  results,
   sampling,
   storage,
 )
@@ -37,6 +39,10 @@ _COMPARED = ("envelope", "lp", "naive")
 
 PARTS = ("selection", "estimation")
 """The two sets of samples, each with keys of its own."""
+
+
+LOCALIZED, ISOTROPIC = "certificate", "isotropic"
+"""Names of the files that hold the certificates of both smoothings of an image."""
 
 
 class Smoothed(NamedTuple):
@@ -81,7 +87,12 @@ class Times(NamedTuple):
 
 
 def certify_images(
-  job: ImageJob, out: Path, model: Path | None = None, *, interval: float = 10.0
+  job: ImageJob,
+  out: Path,
+  model: Path | None = None,
+  *,
+  interval: float = 10.0,
+  force: bool = False,
 ) -> dict[str, Any]:
   """Runs a whole job and leaves its results under `out`.
 
@@ -96,15 +107,17 @@ def certify_images(
     out: folder for the results.
     model: file of the network, trained there if it does not exist; found under `out` if None.
     interval: seconds of sampling that a kill may cost.
+    force: replaces results and unfinished samples of other jobs, where they are in the way.
 
   Returns:
     What `summary.json` holds.
 
   Raises:
+    OtherResultsError: `out` holds results of another job; nothing is done.
     ValueError: configuration, data or files that cannot be used, before anything is written.
     OSError: `out` cannot be written.
   """
-  setting = prepare(job, out, model)
+  setting = prepare(job, out, model, certifies=None if force else [(0, job.samples)])
   tasks = make_tasks(setting, out)
   mine = [task for task in tasks if processes.mine(task.number)]
   metas = {task.path: {**facts(setting, task), "ranges": [[0, job.samples]]} for task in tasks}
@@ -119,17 +132,18 @@ def certify_images(
         count = _counter(setting, task)
         compiled = time.perf_counter() - start
         (selection, selecting), (estimation, estimating) = (
-          _count(
-            setting, task, count, part, (0, end), partial_path(task.path, part), progress, interval
+          _count(setting, task, count, part, (0, end), path, progress, interval, force)
+          for part, end, path in (
+            ("selection", job.selection_samples, partial_path(task.path, "selection")),
+            ("estimation", job.samples, partial_path(task.path, "estimation")),
           )
-          for part, end in (("selection", job.selection_samples), ("estimation", job.samples))
         )
         start = time.perf_counter()
         record = certify_task(setting, task, radii, selection, estimation, metas[task.path])
         certifying = time.perf_counter() - start
         times = Times(*np.add(times, (0.0, compiled, selecting + estimating, certifying)).tolist())
       else:
-        progress.update(job.samples + job.selection_samples)
+        go_on(progress, job.samples + job.selection_samples)
       done[task.path] = record
       for part, end in (("selection", job.selection_samples), ("estimation", job.samples)):
         path = partial_path(task.path, part)
@@ -151,6 +165,7 @@ def count_images(
   first: int,
   end: int,
   interval: float = 10.0,
+  force: bool = False,
 ) -> list[Path]:
   """Counts one machine's share of a job's samples, without certifying anything.
 
@@ -165,6 +180,7 @@ def count_images(
     first: the first sample of this share.
     end: one past its last.
     interval: seconds of sampling that a kill may cost.
+    force: replaces counts of other jobs, where they are in the way.
 
   Returns:
     The files.
@@ -190,14 +206,35 @@ def count_images(
       for part, bounds in parts.items():
         stem = f"{task.path.stem}-{part}-{bounds[0]}-{bounds[1]}"
         paths.append(task.path.with_name(f"{stem}.counts.npz"))
-        _count(setting, task, count, part, bounds, paths[-1], progress, interval)
+        _count(setting, task, count, part, bounds, paths[-1], progress, interval, force)
   processes.wait_for_all("counts")
   return paths
 
 
-def prepare(job: ImageJob, out: Path, model: Path | None) -> Setting:
-  """Checks a job and loads what it needs, its network first trained if there is none."""
+def prepare(
+  job: ImageJob, out: Path, model: Path | None, certifies: checkpoints.Ranges | None = None
+) -> Setting:
+  """Checks a job and loads what it needs, its network first trained if there is none.
+
+  Args:
+    job: the configuration.
+    out: folder of the results.
+    model: file of the network; found under `out` if None.
+    certifies: the samples that results will be of: those of any other job under `out` are refused,
+      before anything is done. None: anything may be there.
+
+  Returns:
+    The setting.
+
+  Raises:
+    OtherResultsError: results of another job would be replaced.
+    ValueError: configuration, data or files that cannot be used.
+  """
   jobs.check(job)
+  asked = {"job": jobs.plain(job), "ranges": [list(bounds) for bounds in certifies or ()]}
+  defaults = jobs.plain(jobs.DEFAULTS.get(job.data, ImageJob()))
+  if certifies is not None:
+    results.refuse_others({out / "summary.json": asked}, defaults)
   test = jobs.load_images(job, "test", job.images)
   num_outputs = math.prod(job.size)
   groups = jobs.output_groups(job)
@@ -208,20 +245,31 @@ def prepare(job: ImageJob, out: Path, model: Path | None) -> Setting:
       f"--samples {job.samples} cannot certify any of {num_outputs} pixels at --alpha {job.alpha}: "
       f"at least {plan.num_samples[0]:.0f} samples are needed."
     )
+  network = model or jobs.model_path(job, out)
+  if certifies is not None:
+    if network.exists():
+      asked["model"] = jobs.load_model(job, network)[1]
+    images = {out / name: _input(test.images[i]) for i, name in enumerate(test.names)}
+    in_the_way = {out / "summary.json": asked} | {
+      folder / f"{name}.npz": {**asked, "input": image}
+      for folder, image in images.items()
+      for name in (LOCALIZED, ISOTROPIC)
+    }
+    results.refuse_others(in_the_way, defaults)
   if not processes.is_first():
     processes.wait_for_all("network")
   seconds, params, digest = obtain_model(job, out, model)
   if processes.is_first():
     processes.wait_for_all("network")
   localized = Smoothed(
-    "certificate",
+    LOCALIZED,
     localized_noise,
     groups.reshape(-1),
     tuple(dict.fromkeys((job.method, *_COMPARED))),
     jobs.network_windows(job, groups),
   )
   isotropic = Smoothed(
-    "isotropic", isotropic_noise, np.zeros(num_outputs, np.int32), ("envelope",), None
+    ISOTROPIC, isotropic_noise, np.zeros(num_outputs, np.int32), ("envelope",), None
   )
   common = {"job": jobs.plain(job), "model": digest, "versions": versions()}
   return Setting(job, test, params, (localized, isotropic), common, seconds)
@@ -317,7 +365,7 @@ def finish(
 ) -> dict[str, Any]:
   """Reports on a job's certificates, by their paths, and writes summary and figures."""
   job, test, (localized, isotropic) = setting.job, setting.test, setting.smoothings
-  results = {
+  done_by = {
     smoothed.name: [done[task.path] for task in tasks if task.smoothed.name == smoothed.name]
     for smoothed in setting.smoothings
   }
@@ -332,15 +380,16 @@ def finish(
     "ranges": done[tasks[0].path].meta["ranges"],
     "seconds": times._asdict(),
     "base_model": reports.quality(test, clean),
-    "localized": reports.report(test, results[localized.name]),
-    "isotropic": reports.report(test, results[isotropic.name]),
+    "majority": reports.majority(test),
+    "localized": reports.report(test, done_by[localized.name], average=job.budgets is None),
+    "isotropic": reports.report(test, done_by[isotropic.name], average=job.budgets is None),
     "radii": done[tasks[0].path].radii.tolist(),
   }
   if processes.is_first():
     storage.save_json(out / "summary.json", summary)
-    for name, record in zip(test.names, results[localized.name], strict=True):
+    for name, record in zip(test.names, done_by[localized.name], strict=True):
       cards.save(out / name, cards.of_record(record, {"device": record.meta["device"]}))
-    reports.draw(job, test, localized.distribution, results[localized.name], summary, out)
+    reports.draw(job, test, localized.distribution, done_by[localized.name], summary, out)
   processes.wait_for_all("summary")
   return summary
 
@@ -372,8 +421,11 @@ def _count(
   path: Path,
   progress: tqdm,
   interval: float,
+  force: bool,
 ) -> tuple[Votes, float]:
   """Votes of some of a task's selection or estimation samples, and the seconds that they took."""
+  if force:
+    discard_others(path, manifest(setting, task, part), [bounds])
   key = sampling_key(setting.job, task, part)
   with jax.default_matmul_precision(setting.job.precision):
     return checkpoints.count_in_pieces(
@@ -382,7 +434,7 @@ def _count(
       path,
       manifest(setting, task, part),
       piece=256 * jax.local_device_count(),
-      progress=progress.update,
+      progress=telling(progress),
       interval=interval,
     )
 
@@ -403,10 +455,14 @@ def facts(setting: Setting, task: Task) -> dict[str, Any]:
   """What a certificate says about where its counts come from, beside the samples' numbers."""
   return {
     **setting.common,
-    "input": storage.digest({"image": task.image}),
+    "input": _input(task.image),
     "chunk_size": sampling.default_chunk_size(task.image.size),
     "device": jax.local_devices()[0].device_kind,
   }
+
+
+def _input(image: np.ndarray) -> str:
+  return storage.digest({"image": image})
 
 
 def _digest(distribution: noise.SmoothingDistribution) -> str:
@@ -417,6 +473,43 @@ def _digest(distribution: noise.SmoothingDistribution) -> str:
 
 def _progress(total: int) -> tqdm:
   return tqdm(total=total, desc="sampling", unit="sample", disable=not processes.is_first())
+
+
+def go_on(progress: tqdm, done: int) -> None:
+  """Moves a bar to where an earlier run had left it: what it did does not count for the rate."""
+  if progress.disable or not done:
+    return
+  progress.initial += done
+  progress.last_print_n += done
+  progress.n += done
+  progress.refresh()
+
+
+def telling(progress: tqdm) -> Callable[[int], None]:
+  """What `checkpoints.count_in_pieces` tells of its progress; first, what was done before."""
+  told: list[int] = []
+
+  def tell(size: int) -> None:
+    if told:
+      progress.update(size)
+    else:
+      go_on(progress, size)
+    told.append(size)
+
+  return tell
+
+
+def discard_others(path: Path, manifest: Mapping[str, Any], ranges: checkpoints.Ranges) -> None:
+  """Deletes unfinished samples at `path`, unless they are those that a job would go on with."""
+  if not path.exists():
+    return
+  wanted = json.loads(json.dumps({**manifest, "ranges": ranges}))
+  try:
+    same = not checkpoints.differences(checkpoints.load(path).manifest, wanted)
+  except ValueError:
+    same = False
+  if not same:
+    path.unlink()
 
 
 def partial_path(path: Path, part: str) -> Path:

@@ -25,6 +25,7 @@ from lrs_jax.errors import (
   MissingClassesError,
   NaNLogitsError,
   NonFiniteInputError,
+  NotLogitsError,
 )
 from lrs_jax.noise import SmoothingDistribution, as_input, level_at
 
@@ -201,6 +202,36 @@ def votes(
   return Votes(counts, jnp.asarray(num_samples, jnp.int32))
 
 
+def check_logits(logits: Any) -> None:
+  """Raises `NotLogitsError` unless a model returns one array, with an axis for the classes (host).
+
+  Args:
+    logits: what `jax.eval_shape` says of it.
+
+  Example:
+    >>> check_logits(jax.eval_shape(lambda x: (x, x), 0.0))
+    Traceback (most recent call last):
+    ...
+    lrs_jax.errors.NotLogitsError: `apply` must return one array of logits, but it returns a...
+  """
+  if not isinstance(logits, jax.ShapeDtypeStruct):
+    hint = "is its `return` missing?" if logits is None else "return the one that is the logits."
+    raise NotLogitsError(
+      f"`apply` must return one array of logits, but it returns {_kind(logits)}: {hint}"
+    )
+  if not logits.shape:
+    raise NotLogitsError(
+      "`apply` must return logits [..., K] with an axis of the K classes, but it returns a scalar."
+    )
+
+
+def _kind(value: Any) -> str:
+  if value is None:
+    return "None"
+  shapes = [getattr(leaf, "shape", leaf) for leaf in jax.tree.leaves(value)]
+  return f"a {type(value).__name__} of arrays of shapes {', '.join(map(str, shapes))}"
+
+
 def check_classes(num_classes: int, logits_shape: tuple[int, ...]) -> None:
   """Raises `MissingClassesError` unless the logits' last axis has as many classes (host).
 
@@ -326,11 +357,12 @@ def prepare(
       f"but they range from {groups.min()} to {groups.max()}."
     )
   logits = jax.eval_shape(apply, params, jax.ShapeDtypeStruct(x.shape, x.dtype))
+  check_logits(logits)
   num_outputs = math.prod(logits.shape[:-1])
   if groups.shape != (num_outputs,):
     raise ValueError(
       f"`groups` must have shape [N] = ({num_outputs},) for logits of shape {logits.shape}, "
-      f"but its shape is {groups.shape}."
+      f"but its shape is {groups.shape}: one of the two is not for this input."
     )
   if mesh is None:
     mesh = jax.make_mesh((jax.device_count(),), ("samples",))

@@ -198,8 +198,8 @@ def gap_scale(theta: float) -> GapScale:
 
   Example:
     >>> scale = gap_scale(0.5)  # strides of one entry, so that a gap is 1 + Q
-    >>> (scale.tail_strides.high[:3] / 2**32).tolist()
-    [1.0, 0.5, 0.25]
+    >>> [hex(word) for word in scale.tail_strides.high[:3].tolist()]  # 1, 1/2, 1/4
+    ['0xffffffff', '0x80000000', '0x40000000']
   """
   hazard = -np.log1p(-theta)
   stride = max(1, round(hazard**-0.5))

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lrs_jax import certified_iou, metrics
+from lrs_jax import certified_iou, collective, metrics
 from lrs_jax.certificates import BaseCertificates
 
 NUM_CLASSES = 3  # 3 is void, or an abstention
@@ -285,3 +285,161 @@ def test_changed_joint_numbers_are_refused():
     )
   with pytest.raises(ValueError, match="`num_steps`"):
     certified_iou.jointly(base, truth, separate, num_steps=0)
+
+
+def test_one_adversary_for_all_classes():
+  """Bounds against a weaker adversary for some class are proven, but not together with others."""
+  base, truth = random_base(7, 2, 2, 30)
+  separate = certified_iou.per_class(
+    base, truth, [1.0], num_classes=NUM_CLASSES, caps=[2.0, 2.0], method="naive"
+  )
+  joint = certified_iou.jointly(base, truth, separate, num_steps=2)
+  for name in ("hits", "rejections"):
+    for change, message in (
+      ({"caps": [0.0, 0.0]}, "caps"),
+      ({"caps": None}, "caps"),
+      ({"caps": [2.0, 2.0], "integral": True}, "integral"),
+      ({"caps": [2.0, 2.0], "budgets": [0.25]}, "budgets"),
+      ({"caps": [2.0, 2.0], "forfeit": 1}, "forfeit"),
+    ):
+      parts = list(getattr(separate, name))
+      again = {"budgets": [1.0], "targets": parts[1].targets} | change
+      parts[1] = collective.certify(base.weights, base.groups, base.eta, **again)
+      forged = certified_iou._per_class(
+        separate.classes,
+        separate.sizes,
+        *(tuple(parts) if n == name else getattr(separate, n) for n in ("hits", "rejections")),
+        1,
+      )
+      with pytest.raises(ValueError, match=f"`?{message}`? of `{name}`"):
+        certified_iou.verify(base, truth, forged, num_classes=NUM_CLASSES)
+      with pytest.raises(ValueError, match=f"`?{message}`? of `{name}`"):
+        certified_iou.verify_jointly(base, truth, forged, joint, num_classes=NUM_CLASSES)
+  for change in ({"caps": None}, {"integral": True}, {"forfeit": 1}, {"budgets": [0.25]}):
+    certificate = joint.certificates[0]
+    again = {"budgets": [1.0], "worth": certificate.targets, "caps": [2.0, 2.0]} | change
+    other = collective.certify(base.weights, base.groups, base.eta, **again)
+    with pytest.raises(ValueError, match=r"of budget 0 is (for|against) another|`forfeit` of"):
+      certified_iou.verify_jointly(
+        base, truth, separate, joint._replace(certificates=(other,)), num_classes=NUM_CLASSES
+      )
+
+
+@pytest.mark.parametrize("forfeit", [1, 2])
+def test_forfeit_is_that_of_the_base_certificates(forfeit):
+  """It is subtracted once, by the certificates, and what was made with another one is refused."""
+  base, truth = random_base(7, 2, 2, 60)
+  separate, joint = both(base, truth, [0.5])
+  kwargs = {"num_classes": NUM_CLASSES}
+  generous = base._replace(forfeit=forfeit)
+  found, together = both(generous, truth, [0.5])
+  for certificate in (*found.hits, *found.rejections, *together.certificates):
+    assert certificate.forfeit == forfeit
+  for k, (ours, others) in enumerate(zip(found.hits, separate.hits, strict=True)):
+    assert found.true_positives[0, k] == ours.certified[0] == max(others.certified[0] - forfeit, 0)
+  certified_iou.verify_jointly(generous, truth, found, together, **kwargs, exact=True)
+  for claim in (separate, found._replace(mean_iou=separate.mean_iou, iou=separate.iou)):
+    with pytest.raises(ValueError, match=r"`forfeit` of `hits`|`iou` does not follow"):
+      certified_iou.verify(generous, truth, claim, **kwargs)
+  with pytest.raises(ValueError, match=r"`forfeit` of .* budget 0"):
+    certified_iou.verify_jointly(generous, truth, found, joint, **kwargs)
+  with pytest.raises(ValueError, match="`separate` was made with a `forfeit` of 0"):
+    certified_iou.jointly(generous, truth, separate)
+
+
+def forged(base, truth, dtype, slope):
+  """A joint bound of kappa = slope for two classes, and the best possible claim."""
+  separate = certified_iou.per_class(base, truth, [1.0], num_classes=2)
+  pixels = certified_iou._pixels(truth, base.labels, separate)
+  slopes = np.array([[0, 0], [slope, slope]], dtype)
+  with np.errstate(over="ignore"):
+    worth = certified_iou._worth(pixels, slopes).astype(np.int64)
+  certificate = collective.certify(base.weights, base.groups, base.eta, [1.0], worth=worth)
+  return separate, certified_iou.JointIoU(
+    np.ones(1), slopes[None], 2.0 ** -np.round(np.log2([slope])), (certificate,)
+  )
+
+
+@pytest.mark.parametrize(
+  ("dtype", "slope"), [(np.int8, 127), (np.int16, 32767), (np.int32, 2**31 - 1), (np.int64, 9)]
+)
+def test_narrow_slopes_do_not_wrap(dtype, slope):
+  """Twice the slope is what a pixel can lose: it must not become less than nothing."""
+  truth = np.arange(40) % 2
+  base = BaseCertificates(np.ones((1, 1, 1)), truth * 0, np.full(40, 0.5), truth, truth)
+  separate, joint = forged(base, truth, dtype, slope)
+  assert separate.mean_iou[0] == 0
+  with pytest.raises(ValueError, match=r"`mean_iou` of budget 0 is 1\.0"):
+    certified_iou.verify_jointly(base, truth, separate, joint, num_classes=2)
+  honest = joint._replace(mean_iou=separate.mean_iou)
+  certified_iou.verify_jointly(base, truth, separate, honest, num_classes=2)
+
+
+def bad_numbers(array):
+  """What is no array of real numbers of this shape, or has none where there was one."""
+  return [
+    array + 0j, array.astype(str), array.astype(object), array[None], array[:0], array[0],
+    array.astype(np.longdouble), None, "1",
+  ]  # fmt: skip
+
+
+def test_numbers_of_other_types_and_shapes_are_refused():
+  base, truth = random_base(7, 2, 2, 30)
+  separate, joint = both(base, truth, [0.5, 1.0])
+  kwargs = {"num_classes": NUM_CLASSES}
+  floats = lambda array: [array * np.nan, array * np.inf, array.astype(int)]  # noqa: E731
+  whole = lambda array: [array.astype(float), array.astype(np.uint64)]  # noqa: E731
+  for name in ("iou", "mean_iou", "classes", "sizes", "true_positives", "union"):
+    array = getattr(separate, name)
+    for bad in bad_numbers(array) + (floats if "iou" in name else whole)(array):
+      with pytest.raises(ValueError, match=f"`{name}`"):
+        certified_iou.verify(base, truth, separate._replace(**{name: bad}), **kwargs)
+  for name, more in (("mean_iou", floats), ("unit", floats), ("slopes", whole)):
+    array = getattr(joint, name)
+    for bad in bad_numbers(array) + more(array):
+      with pytest.raises(ValueError, match=f"`{name}`"):
+        certified_iou.verify_jointly(base, truth, separate, joint._replace(**{name: bad}), **kwargs)
+  for unit in (0.0, -1.0, 2.0**-1000, 2.0**1000, 5e-324):
+    with pytest.raises(ValueError, match="`unit` of budget 0"):
+      certified_iou.verify_jointly(
+        base, truth, separate, joint._replace(unit=np.full(2, unit)), **kwargs
+      )
+
+
+def test_nan_is_no_bound():
+  base, truth = random_base(7, 2, 2, 30)
+  separate, joint = both(base, truth, [0.5, 1.0])
+  claim = joint._replace(mean_iou=np.array([joint.mean_iou[0], np.nan]))
+  with pytest.raises(ValueError, match="`mean_iou` of budget 1 is nan"):
+    certified_iou.verify_jointly(base, truth, separate, claim, num_classes=NUM_CLASSES)
+
+
+def test_nothing_is_claimed_of_void():
+  base, _ = random_base(3, 2, 2, 20)
+  void = np.full(20, 3)
+  separate, joint = both(base, void, [0.0, 1.0])
+  with pytest.raises(ValueError, match="`mean_iou`"):
+    certified_iou.verify_jointly(
+      base, void, separate, joint._replace(mean_iou=np.ones(2)), num_classes=NUM_CLASSES
+    )
+
+
+def test_no_budgets():
+  base, truth = random_base(7, 2, 2, 30)
+  separate, joint = both(base, truth, [])
+  assert separate.mean_iou.shape == joint.mean_iou.shape == (0,)
+  certified_iou.verify_jointly(base, truth, separate, joint, num_classes=NUM_CLASSES)
+
+
+@pytest.mark.parametrize("name", ["worth", "targets", "forfeit", "caps", "integral"])
+def test_what_is_set_here_cannot_be_given(name):
+  """Worth per class would count pixels more than once: an IoU above 1."""
+  base, truth = random_base(7, 2, 2, 30)
+  value = {"worth": np.full(30, 2), "targets": truth == 0, "forfeit": 1, "caps": [1.0, 1.0]}
+  options = {name: value.get(name, True)}
+  if name not in ("caps", "integral"):
+    with pytest.raises(ValueError, match=f"`{name}` cannot be given"):
+      certified_iou.per_class(base, truth, [0.5], num_classes=NUM_CLASSES, **options)
+  separate = certified_iou.per_class(base, truth, [0.5], num_classes=NUM_CLASSES)
+  with pytest.raises(ValueError, match=f"`{name}` cannot be given"):
+    certified_iou.jointly(base, truth, separate, **options)

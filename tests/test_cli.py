@@ -3,11 +3,12 @@
 import json
 import re
 import shutil
+from importlib import metadata
 
 import numpy as np
 import pytest
 
-from lrs_jax import jobs, records
+from lrs_jax import jobs, records, storage
 from lrs_jax.cli import main
 from tests.test_data import make_camvid, make_cityscapes, make_voc
 
@@ -165,12 +166,134 @@ def test_another_job_does_not_take_the_first_ones_certificates(toy, tmp_path):
   arguments = [*SCENES, "--images", "1", "--model", str(model), "--out", str(out)]
   assert main(arguments) == 0
   first = records.load(out / "scene-000" / "certificate.npz")
-  assert main([*arguments, "--alpha", "0.1", "--budgets", "0,0.05", "--method", "naive"]) == 0
+  other = ("--alpha", "0.1", "--budgets", "0,0.05", "--method", "naive")
+  assert main([*arguments, *other, "--force"]) == 0
   second = records.load(out / "scene-000" / "certificate.npz")
   assert (first.alpha, second.alpha) == (0.01, 0.1)
   np.testing.assert_array_equal(first.counts, second.counts)  # the same key and network
   np.testing.assert_array_equal(second.radii, [0, 0.05])
   assert not (out / "models").exists()
+
+
+def contents(folder):
+  return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def refused(capsys, out, *options):
+  """The one line of a job that is refused and leaves everything as it is."""
+  before = contents(out)
+  capsys.readouterr()
+  assert main([*SCENES, *options, "--out", str(out)]) == 1
+  error = capsys.readouterr().err
+  assert error.count("\n") == 1
+  assert "--force" in error
+  assert contents(out) == before
+  return error
+
+
+@pytest.fixture
+def copy(toy, tmp_path):
+  return shutil.copytree(toy, tmp_path / "copy")
+
+
+@pytest.mark.parametrize(
+  ("options", "message"),
+  [
+    (("--seed", "1"), "summary.json holds results of another job (seed: 0 there, 1 asked for)"),
+    (
+      ("--samples", "30"),
+      "(samples: 40 there, 30 asked for)",
+    ),
+    (("--images", "1"), "(images: 2 there, 1 asked for)"),
+    (("--grid", "1x2"), "(grid: 2x2 there, 1x2 asked for)"),
+    (("--budgets", "0,0.5"), "(budgets: not given there, 0,0.5 asked for)"),
+  ],
+)
+def test_finished_results_are_not_replaced_by_another_job(copy, capsys, options, message):
+  assert message in refused(capsys, copy, *options)
+
+
+def test_neither_are_certificates_without_a_summary(copy, capsys):
+  (copy / "summary.json").unlink()
+  error = refused(capsys, copy, "--selection-samples", "12")
+  assert "scene-000/certificate.npz holds results of another job (selection-samples: 10" in error
+
+
+def test_neither_are_those_of_another_network_with_the_same_options(copy, capsys, tmp_path):
+  arrays = storage.load_arrays(next((copy / "models").iterdir()))
+  name = next(name for name in arrays if name.endswith("kernel"))
+  storage.save_arrays(tmp_path / "other.npz", {**arrays, name: arrays[name] + 1})
+  error = refused(capsys, copy, "--model", str(tmp_path / "other.npz"))
+  assert "summary.json holds results of another job (network (SHA-256): " in error
+
+
+@pytest.mark.parametrize(
+  ("text", "message"),
+  [
+    ("{", "summary.json is in the way, and cannot be read as results of lrs-jax (Expecting"),
+    ("[1]", "summary.json is in the way, and is not a result of lrs-jax certify"),
+    ('{"job": 3}', "it names no `job`"),
+    ("\0", "summary.json is in the way"),
+    ('{"job": {"data": "citeseer"}}', "(data: citeseer there, scenes asked for)"),
+  ],
+)
+def test_a_summary_that_is_damaged_or_foreign_is_not_replaced(tmp_path, capsys, text, message):
+  (tmp_path / "summary.json").write_text(text)
+  assert message in refused(capsys, tmp_path)
+
+
+def test_a_damaged_certificate_is_not_replaced(copy, capsys):
+  (copy / "summary.json").unlink()
+  path = copy / "scene-001" / "isotropic.npz"
+  path.write_bytes(path.read_bytes()[:100])
+  assert "isotropic.npz is in the way, and cannot be read" in refused(capsys, copy)
+
+
+def test_force_replaces_what_is_of_another_job(copy, capsys):
+  (copy / "scene-000" / "isotropic.npz").write_bytes(b"damaged")
+  options = ("--images", "1", "--selection-samples", "12", "--out", str(copy))
+  assert main([*SCENES, *options, "--force"]) == 0
+  assert json.loads((copy / "summary.json").read_text())["job"]["selection_samples"] == 12
+  record = records.load(copy / "scene-000" / "isotropic.npz")
+  assert (record.selection_counts.sum(axis=1) == 12).all()
+  written = contents(copy / "scene-000")
+  assert main([*SCENES, *options]) == 0  # goes on, though certificates of the other job remain
+  assert contents(copy / "scene-000")[copy / "scene-000" / "isotropic.npz"] == written[
+    copy / "scene-000" / "isotropic.npz"
+  ]  # fmt: skip
+
+
+def test_versions_and_devices_make_no_other_job(copy):
+  path = copy / "summary.json"
+  summary = json.loads(path.read_text())
+  summary["versions"]["lrs_jax"], summary["device"] = "0.0.1", "8 x TPU"
+  del summary["job"]["precision"], summary["ranges"]  # as of a version that did not know them
+  path.write_text(json.dumps(summary))
+  assert main([*SCENES, "--out", str(copy)]) == 0
+  assert json.loads(path.read_text())["job"]["precision"] == "float32"
+
+
+def test_a_network_that_learned_nothing_is_called_that(toy, capsys):
+  assert main([*SCENES, "--out", str(toy)]) == 0
+  text = capsys.readouterr().out
+  majority = json.loads((toy / "summary.json").read_text())["majority"]
+  test = jobs.load_images(jobs.ImageJob(size=(16, 24)), "test", 2)
+  assert majority == {"class": "background", "share": np.mean(test.labels == 0)}
+  assert f"always answering background        pixel accuracy {majority['share']:.3f}" in text
+  assert "NOTE: hardly more often right than that, or less often: network without noise" in text
+
+
+def test_there_is_no_average_radius_over_a_users_budgets(toy, tmp_path, capsys):
+  model = next((toy / "models").iterdir())
+  arguments = [*SCENES, "--images", "1", "--model", str(model), "--out", str(tmp_path)]
+  assert main([*arguments, "--budgets", "0.05"]) == 0
+  head, *rows = capsys.readouterr().out.splitlines()
+  assert head.split() == ["certified", "accuracy", "at", "radius", "0.05"]
+  assert rows[0].startswith("localized, envelope")
+  assert len(rows[0].split()) == 3
+  assert "no average radius: it needs the automatic radii, a run without --budgets" in rows
+  localized = json.loads((tmp_path / "summary.json").read_text())["localized"]
+  assert set(localized["certified_radius"].values()) == {None}
 
 
 def test_camvid_trains_and_certifies(tmp_path, capsys, monkeypatch):
@@ -209,7 +332,7 @@ def test_voc_trains_and_certifies_a_deeplab(tmp_path, capsys):
     (("--train-split", "train"), "was trained with --train-split trainaug, but this job has train"),
   ):
     capsys.readouterr()
-    assert main([*arguments, *change, "--model", str(model)]) == 1
+    assert main([*arguments, *change, "--model", str(model), "--force"]) == 1
     assert message in capsys.readouterr().err
 
 
@@ -284,3 +407,25 @@ def test_help_teaches(command, capsys):
     main([*command, "--help"])
   assert stopped.value.code == 0
   assert "usage: lrs-jax" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("command", ["scenes", "camvid", "citeseer"])
+def test_help_shows_defaults_as_one_would_type_them(command, capsys):
+  with pytest.raises(SystemExit):
+    main(["certify", command, "--help"])
+  text = " ".join(capsys.readouterr().out.split())
+  assert "None" not in text
+  assert not re.search(r"default: [(\[]", text)
+  assert "(default: 0)" in text  # --seed
+  if command == "citeseer":
+    assert "(default: 0.6,0.95)" in text
+    assert "(default: votes,kl,bernstein)" in text
+    assert "(default: 0.6,1,1.5,2,4,1000)" in text
+    assert "(default: 50,50)" in text
+
+
+def test_version(capsys):
+  with pytest.raises(SystemExit) as stopped:
+    main(["--version"])
+  assert stopped.value.code == 0
+  assert capsys.readouterr().out == f"lrs-jax {metadata.version('lrs_jax')}\n"

@@ -10,8 +10,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from tqdm import tqdm
 
-from lrs_jax import checkpoints, graph_jobs, records, sampling, storage
+from lrs_jax import checkpoints, graph_jobs, records, runs, sampling, storage
 from lrs_jax.cli import main
 from tests.test_cli import TOY
 
@@ -73,6 +74,46 @@ def test_sigterm_keeps_what_was_counted_and_the_job_goes_on(job, stopped, tmp_pa
   np.testing.assert_array_equal(one.counts, other.counts)
   assert (one.counts.sum(axis=1) == 5000).all()
   assert not list(tmp_path.rglob("*.partial.npz"))
+
+
+def test_the_bar_of_a_resumed_job_starts_where_it_was_left(job, stopped, monkeypatch):
+  """Else its rate would be of samples that were counted before."""
+  bars = []
+
+  class Bar(tqdm):
+    def __init__(self, *args, **options):
+      super().__init__(*args, **options)
+      bars.append(self)
+
+  monkeypatch.setattr(runs, "tqdm", Bar)
+  assert job() == 0
+  assert [(bar.initial, bar.n, bar.total) for bar in bars] == [(10 + 4096, 10020, 10020)]
+  assert job() == 0  # all is there already
+  assert [(bar.initial, bar.n, bar.total) for bar in bars[1:]] == [(10020, 10020, 10020)]
+
+
+def test_force_starts_again_where_samples_of_another_job_are_in_the_way(
+  job, stopped, capsys, tmp_path
+):
+  other = ("--samples", "4500")
+  capsys.readouterr()
+  assert job(tmp_path / "out", *other) == 1
+  assert "holds samples of another job, which differs in job.samples" in capsys.readouterr().err
+  assert job(tmp_path / "out", *other, "--force") == 0
+  assert (records.load(tmp_path / "out" / CERTIFICATE).counts.sum(axis=1) == 4500).all()
+  assert not list(tmp_path.rglob("*.partial.npz"))
+
+
+def test_force_goes_on_with_samples_of_the_same_job(job, stopped, tmp_path, monkeypatch):
+  counted = []
+
+  def counting(key, **options):
+    counted.append(options["num_samples"])
+    return votes(key, **options)
+
+  monkeypatch.setattr(sampling, "votes", counting)
+  assert job(tmp_path / "out", "--force") == 0
+  assert sum(counted) == 5000 - 4096 + 10 + 5000  # what was left, and the isotropic baseline
 
 
 def refused(job, capsys, message):
@@ -190,24 +231,28 @@ def test_what_a_killed_process_was_writing_is_not_taken_for_a_certificate(job, t
 
 
 @pytest.mark.parametrize(
-  "change",
+  ("change", "named"),
   [
-    {"alpha": np.full(2, 0.01)},
-    {"meta": np.asarray("[" * 60_000)},
-    {"meta": np.asarray("[]")},
-    {"counts": np.full((384, 10), "3")},
-    {"format": None},
+    ({"alpha": np.full(2, 0.01)}, False),
+    ({"counts": np.full((384, 10), "3")}, False),
+    ({"counts": None}, False),
+    ({"format": None}, False),
+    ({"meta": np.asarray("[" * 60_000)}, True),
+    ({"meta": np.asarray("[]")}, True),
+    ({"meta": np.asarray(["{}"])}, True),
   ],
 )
-def test_a_damaged_certificate_is_made_again(job, tmp_path, change):
-  """What is wrong with it does not matter: it is not believed."""
+def test_a_damaged_certificate_is_made_again(job, tmp_path, capsys, change, named):
+  """What is wrong with it does not matter; if not even its job can be read, --force is needed."""
   path = tmp_path / "out" / CERTIFICATE
   assert job() == 0
   before = records.load(path)
   arrays = {k: v for k, v in storage.load_arrays(path).items() if k != "digest"} | change
   arrays = {name: array for name, array in arrays.items() if array is not None}
   storage.save_arrays(path, {**arrays, "digest": np.asarray(storage.digest(arrays))})
-  assert job() == 0
+  if named:
+    refused(job, capsys, r"certificate\.npz is in the way, .*--force")
+  assert job(tmp_path / "out", *["--force"] * named) == 0
   again = records.load(path)
   records.verify(again)
   np.testing.assert_array_equal(again.counts, before.counts)

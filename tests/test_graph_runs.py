@@ -8,6 +8,7 @@ import jax
 import numpy as np
 import pytest
 from scipy import sparse
+from tqdm import tqdm
 
 from lrs_jax import (
   checkpoints,
@@ -179,10 +180,21 @@ def test_interrupted_sampling_goes_on_with_the_same_samples(done, toy, monkeypat
   kept = tmp_path / "a" / "toy" / "certificate-estimation.partial.npz"
   assert checkpoints.load(kept).done == 160
   before = kept.read_bytes()
+  bars = []
+
+  class Bar(tqdm):
+    def __init__(self, *args, **options):
+      super().__init__(*args, **options)
+      bars.append(self)
+
+  monkeypatch.setattr(graph_runs, "tqdm", Bar)
   with pytest.raises(ValueError, match="holds samples of another job, which differs in ranges"):
     graph_runs.certify_graph(job._replace(samples=500), tmp_path / "a", model)
   assert kept.read_bytes() == before
+  bars.clear()
   graph_runs.certify_graph(job, tmp_path / "a", model)
+  assert [bar.initial for bar in bars] == [100, 160, 0, 0]  # where counting was left
+  assert [bar.n for bar in bars] == [100, 400, 100, 400]
   graph_runs.certify_graph(job, tmp_path / "b", model)
   resumed, straight = (
     graph_records.load(tmp_path / part / "toy" / "certificate.npz") for part in "ab"
@@ -190,6 +202,72 @@ def test_interrupted_sampling_goes_on_with_the_same_samples(done, toy, monkeypat
   for part in ("selection", "estimate"):
     jax.tree.map(np.testing.assert_array_equal, getattr(resumed, part), getattr(straight, part))
   assert not list(tmp_path.rglob("*.partial.npz"))
+
+
+def files(folder):
+  return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_finished_results_are_not_replaced_by_another_job(done, toy, tmp_path):
+  out = shutil.copytree(done[1], tmp_path / "out")
+  before = files(out)
+  for changes, message in (
+    ({"seed": 1}, r"summary.json holds .* another job \(seed: 0 there, 1 asked for\): .* --force"),
+    ({"samples": 300}, r"\(samples: 400 there, 300 asked for\)"),
+    ({"theta_minus": (0.4, 0.7)}, r"\(theta-minus: 0.4,0.8 there, 0.4,0.7 asked for\)"),
+  ):
+    with pytest.raises(ValueError, match=message):
+      graph_runs.certify_graph(toy_job(toy, **changes), out)
+  (out / "summary.json").unlink()
+  with pytest.raises(ValueError, match=r"certificate.npz holds results of another job \(samples: "):
+    graph_runs.certify_graph(toy_job(toy, samples=300), out)
+  (out / "summary.json").write_text("[]")
+  with pytest.raises(ValueError, match=r"summary.json is in the way, and is not a result"):
+    graph_runs.certify_graph(toy_job(toy), out)
+  after = files(out)
+  assert all(after[path] == content for path, content in before.items() if path.suffix != ".json")
+  smaller = toy_job(toy, samples=300, budgets=(1, 1))
+  assert graph_runs.certify_graph(smaller, out, force=True)["job"]["samples"] == 300
+  record = graph_records.load(out / "toy" / "certificate.npz")
+  assert (record.estimate.votes.sum(axis=1) == 300).all()
+
+
+def test_results_of_another_graph_of_the_same_name_are_not_replaced(done, toy, tmp_path):
+  out, other = shutil.copytree(done[1], tmp_path / "out"), tmp_path / "toy.npz"
+  arrays = dict(np.load(toy))
+  arrays["attr_matrix.indices"] = (arrays["attr_matrix.indices"] + 1) % 24
+  np.savez(other, **arrays)
+  with pytest.raises(ValueError, match=r"another job \(attributes of the graph"):
+    graph_runs.certify_graph(toy_job(other), out)
+
+
+def test_results_of_another_network_are_not_replaced(done, toy, tmp_path):
+  out = shutil.copytree(done[1], tmp_path / "out")
+  model = sorted((out / "models").glob("*.npz"))
+  with pytest.raises(ValueError, match=r"holds results of another job \(network \(SHA-256\): "):
+    graph_runs.certify_graph(toy_job(toy), out, model[0])  # one of both is not its own
+
+
+def test_a_network_that_learned_nothing_is_called_that(done):
+  summary, _ = done
+  share = summary["majority"]["share"]
+  assert share == pytest.approx(1 / 3, abs=0.1)
+  text = graph_runs.table(summary)
+  assert f"always answering class {summary['majority']['class']}: accuracy {share:.3f}" in text
+  assert "NOTE" not in text
+  poor = {**summary["localized"], "smoothed_accuracy": share + 0.03}
+  text = graph_runs.table({**summary, "localized": poor})
+  assert text.splitlines()[-1].endswith("or less often: localized smoothing")
+
+
+def test_areas_that_the_budgets_cut_short_are_marked(done):
+  text = graph_runs.table(done[0])
+  assert "area: the sum over 1, 2, ... flips; >: as far as --budgets go" in text
+  methods = done[0]["localized"]["certified_accuracy"]
+  curves = [methods[name][kind]["curve"] for kind in ("additions", "deletions") for name in methods]
+  rows = [line.split() for line in text.splitlines() if line.startswith("  localized, ")]
+  assert [row[-1].startswith(">") for row in rows] == [curve[-1] > 0 for curve in curves]
+  assert {curve[-1] > 0 for curve in curves} == {True, False}
 
 
 def test_several_jobs_are_compared(done, tmp_path):
@@ -227,6 +305,13 @@ def test_command_line_describes_the_same_job(toy):
     ({"samples": 12}, "at least 13 samples are needed"),
     ({"orders": (0.0,)}, "--orders"),
     ({"budgets": (-1, 2)}, "--budgets"),
+    ({"theta_minus": (0.9, 0.1)}, "--theta-minus must be LOW,HIGH with LOW at most HIGH.* 0.9,0.1"),
+    ({"theta_plus": (0.05, 0.02)}, "--theta-plus must be LOW,HIGH"),
+    ({"theta_plus": (0.3, 0.3)}, "--theta-plus and --theta-minus must not exceed 1 together"),
+    (
+      {"isotropic_theta_plus": 0.7},
+      "--isotropic-theta-plus and --isotropic-theta-minus .* they are 0.7 and 0.4",
+    ),
     ({"clusters": 43}, "number of nodes, 42, but it is 43"),
     ({"per_class": 8}, "has 14 nodes, but 8 for training and 8"),
     ({"per_class": 7}, "leaves none of the 42 nodes for testing"),

@@ -149,6 +149,63 @@ def test_dropout_in_training_mode():
     check(*linen_dropout(deterministic=False))
 
 
+def test_dropout_that_is_on_and_has_no_random_numbers():
+  model = nn.Sequential([nn.Dense(8), nn.Dropout(0.5, deterministic=False), nn.Dense(2)])
+  variables = model.init({"params": KEY, "dropout": KEY}, jnp.asarray(X)[:, None])
+  with pytest.raises(ValueError, match=r"turn dropout off \(deterministic=True") as raised:
+    check(lambda v, x: model.apply(v, x[:, None]), variables)
+  assert isinstance(raised.value, errors.TrainingModeError)
+  assert type(raised.value.__cause__).__name__ == "InvalidRngError"
+  nnx_model = nnx.Dropout(0.5)
+  with pytest.raises(ValueError, match="turn dropout off"):
+    check(lambda p, x: linear(p, nnx_model(x)))
+
+
+def test_batch_statistics_that_are_updated():
+  class Network(nn.Module):
+    @nn.compact
+    def __call__(self, x):
+      return nn.Dense(2)(nn.BatchNorm(use_running_average=False)(x[:, None]))
+
+  variables = Network().init(KEY, jnp.asarray(X))
+  with pytest.raises(ValueError, match="running averages") as raised:
+    check(Network().apply, variables)
+  assert isinstance(raised.value, errors.TrainingModeError)
+
+
+def test_other_errors_of_a_model_are_its_own():
+  with pytest.raises(TypeError, match="of the model's"):
+    check(lambda p, x: (_ for _ in ()).throw(TypeError("of the model's")))
+
+
+@pytest.mark.parametrize("wrong", [np.nan, np.inf, -np.inf])
+def test_inputs_that_are_not_finite(wrong):
+  x = X.copy()
+  x[2] = wrong
+  finite = lambda p, x: linear(p, jnp.nan_to_num(x, posinf=0.0, neginf=0.0))  # noqa: E731
+  with pytest.raises(ValueError, match="must be finite, but 1 of its 4 entries are not") as raised:
+    check(finite, x=x)
+  assert isinstance(raised.value, errors.NonFiniteInputError)
+
+
+@pytest.mark.parametrize(
+  ("apply", "message"),
+  [
+    (lambda p, x: None, "but it returns None: is its `return` missing"),
+    (lambda p, x: (linear(p, x), x), r"a tuple of arrays of shapes \(4, 2\), \(4,\): return"),
+    (lambda p, x: {"out": linear(p, x)}, r"a dict of arrays of shapes \(4, 2\)"),
+    (lambda p, x: linear(p, x).argmax(axis=-1), r"shape \(4,\) without .*after an argmax"),
+    (lambda p, x: x[:, None], r"shape \(4, 1\) without such an axis.* one logit"),
+    (lambda p, x: x.sum(), r"an array of shape \(\) without such an axis"),
+    (lambda p, x: linear(p, x)[:2], r"\(2, 2\), which are 2 outputs of 2 classes, but .* has 4"),
+    (lambda p, x: linear(p, x).T.reshape(2, 2, 2, 1), r"move the axis .*moveaxis\(logits, 0, -1"),
+  ],
+)
+def test_what_are_no_logits(apply, message):
+  with pytest.raises(ValueError, match=message):
+    check(apply)
+
+
 @pytest.mark.parametrize(
   ("x", "scale"),
   [(X * 255, 0.25), (X, 50.0), (X, 0.25 * 255), (X * 2.0**16, 1.0)],

@@ -90,6 +90,24 @@ def test_a_merged_certificate_is_that_of_one_machine(machines, tmp_path, capsys)
   assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.npz")} == written
 
 
+def test_a_merge_of_fewer_samples_does_not_replace_one_of_more(machines, tmp_path, capsys):
+  assert merge(machines, tmp_path, "a", "b", "c") == 0
+  before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+  capsys.readouterr()
+  assert merge(machines, tmp_path, "a", "c") == 1
+  message = "holds results of another job (samples counted: 0:40 there, 0:16, 30:40 asked for)"
+  assert message in capsys.readouterr().err
+  assert {path: path.read_bytes() for path in before} == before
+  paths = [str(machines / name) for name in "ac"]
+  model = ("--model", str(machines / "unet.npz"))
+  assert main(["merge", *paths, "--out", str(tmp_path), *model, "--force"]) == 0
+  assert json.loads((tmp_path / "summary.json").read_text())["ranges"] == [[0, 16], [30, 40]]
+  before = (tmp_path / "summary.json").read_bytes()
+  counting = [*JOB, *model, "--sample-range", "30:40", "--out", str(tmp_path)]
+  assert main(counting) == 0  # counts beside the results replace none
+  assert (tmp_path / "summary.json").read_bytes() == before
+
+
 def test_gaps_make_fewer_samples_and_the_certificate_names_them(machines, tmp_path):
   assert merge(machines, tmp_path, "a", "c") == 0
   record = records.load(tmp_path / "scene-000" / "certificate.npz")

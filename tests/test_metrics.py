@@ -45,6 +45,45 @@ def test_radius_of_a_falling_curve_is_at_most_the_integral():
   assert 1 - np.exp(-2) - 2 / 30 * (1 - np.exp(-2)) * 1.1 < area < 1 - np.exp(-2)
 
 
+def test_what_is_certified_at_the_first_radius_is_certified_below_it():
+  assert metrics.average_certifiable_radius([0.5], [0.8]) == pytest.approx(0.4)
+  assert metrics.average_certifiable_radius([0.5, 1], [0.8, 0.2]) == pytest.approx(0.5)
+  assert metrics.average_certifiable_radius([], []) == 0
+
+
+@pytest.mark.parametrize(
+  ("radii", "fraction", "message"),
+  [
+    ([1.0, 0.5], [0.1, 0.9], "`radii` must be finite and rise"),
+    ([-1.0, 0.5], [0.9, 0.1], "`radii` must be finite and rise"),
+    ([0.0, np.nan], [0.9, 0.1], "`radii` must be finite and rise"),
+    ([0.0, np.inf], [0.9, 0.1], "`radii` must be finite and rise"),
+    ([0.0, 1.0], [0.9], "shapes are"),
+    (0.5, 0.5, "shapes are"),
+  ],
+)
+def test_radii_that_are_no_axis_have_no_area(radii, fraction, message):
+  with pytest.raises(ValueError, match=message):
+    metrics.average_certifiable_radius(radii, fraction)
+
+
+def test_there_is_no_left_sum_without_a_radius_of_0():
+  with pytest.raises(ValueError, match=r"must start at 0, but they start at 0\.5"):
+    metrics.radius_sums([0.5, 1.0], [0.9, 0.1])
+
+
+@given(st.floats(1e-6, 1e6), st.integers(1, 6))
+def test_what_is_shown_is_rounded_down(number, digits):
+  assert number * (1 - 10.0 ** (1 - digits)) <= metrics.round_down(number, digits) <= number * (
+    1 + 1e-12
+  )  # fmt: skip
+  assert number - 10.0**-digits <= metrics.round_down(number, decimals=digits) <= number * (
+    1 + 1e-12
+  )  # fmt: skip
+  shown = float(f"{metrics.round_down(number):.3g}")
+  assert metrics.round_down(shown) == pytest.approx(shown, rel=1e-12)
+
+
 def test_sums_enclose_the_integral():
   radii = np.linspace(0, 2, 30) ** 1.5
   sums = metrics.radius_sums(radii, np.exp(-radii))

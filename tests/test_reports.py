@@ -57,3 +57,37 @@ def test_there_is_no_segcertify_for_other_noise(data):
       smoothing, np.zeros(4, int), counts, counts, 0.01, TRUTH, RADII, {"envelope": {}}, {}
     )
     assert set(reports.report(data, [record] * 2)["certified"]) == {"envelope"}
+
+
+def summary(data, budgets, radii, curve, accuracy=0.9):
+  part = reports.report(data, [isotropic_record()] * 2)
+  part |= {"certified_accuracy": {"envelope": curve}, "certified_radius": {"envelope": 0.123456}}
+  part |= {"pixel_accuracy": accuracy}
+  return {
+    "radii": radii, "job": {"budgets": budgets, "isotropic_std": None, "std_min": 0.1},
+    "localized": part, "isotropic": part, "base_model": part, "majority": reports.majority(data),
+    "seconds": {"sampling": 1.0},
+  }  # fmt: skip
+
+
+def test_the_table_rounds_radii_and_what_is_certified_down(data):
+  text = reports.table(summary(data, None, [0.0, 0.25879, 0.5], [0.9, 0.70979, 0.0]))
+  head, row, *_ = text.splitlines()
+  assert "0.258" in head
+  assert row.split()[-2:] == ["0.709", "0.1234"]
+
+
+def test_the_table_shows_a_job_that_certifies_nothing(data):
+  text = reports.table(summary(data, None, [0.0, 0.5], [0.0, 0.0]))
+  assert text.splitlines()[1].split()[2:] == ["0.000", "0.1234"]
+
+
+def test_the_most_frequent_label_is_of_what_counts(data):
+  assert reports.majority(data) == {"class": "two", "share": pytest.approx(2 / 3)}
+
+
+@pytest.mark.parametrize(("accuracy", "noted"), [(0.9, False), (0.69, True), (0.5, True)])
+def test_what_is_hardly_better_than_a_constant_is_noted(data, accuracy, noted):
+  text = reports.table(summary(data, None, [0.0, 0.5], [0.9, 0.7], accuracy))
+  assert "always answering two               pixel accuracy 0.667" in text
+  assert ("NOTE: hardly more often right than that" in text) == noted

@@ -168,6 +168,9 @@ def test_memory_does_not_grow_with_the_number_of_samples():
     ({"groups": GROUPS + 1}, "G = 2 groups in `noise`, but they range from 1 to 2"),
     ({"num_samples": -1}, "must be at least 0, but they are -1 and 0"),
     ({"num_classes": 3}, "`num_classes` is 3, but `apply` returns logits of shape"),
+    ({"apply": lambda params, x: None}, "returns None: is its `return` missing"),
+    ({"apply": lambda params, x: (x, x)}, "returns a tuple"),
+    ({"apply": lambda params, x: x.sum()}, "returns a scalar"),
   ],
 )
 def test_arguments_that_do_not_fit(change, message):

@@ -94,7 +94,8 @@ SMALL = {
 "exact" takes minutes an image; the last part of other names is a network trained otherwise."""
 
 LARGE = {
-  **{f"localized-{s}": near((4, 6), s, 1)._replace(compare=("lp",)) for s in LEVELS},
+  **{f"localized-{s}": near((4, 6), s, 1) for s in LEVELS},
+  "localized-0.3": near((4, 6), 0.3, 1)._replace(compare=("lp",)),
   **{f"isotropic-{s}": Smoothing("crops", (1, 1), s, s, centers=s in LEVELS) for s in MORE_LEVELS},
   **{
     f"isotropic-{s}-more": Smoothing("crops", (1, 1), s, s, more=24, certified=EQUAL_COST)

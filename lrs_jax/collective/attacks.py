@@ -1,5 +1,6 @@
 """Attacks, and what falls under them: lower bounds that are attained (host)."""
 
+import math
 import time
 from bisect import bisect_right
 from fractions import Fraction
@@ -8,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from lrs_jax.collective import highs, incremental
-from lrs_jax.collective.problem import Given, Problem, Region
+from lrs_jax.collective.problem import Given, Problem, Region, shown
 
 
 def fallen_exactly(problem: Problem, index: int, b: np.ndarray) -> list[int]:
@@ -32,15 +33,20 @@ def fallen_exactly(problem: Problem, index: int, b: np.ndarray) -> list[int]:
   exact = [[Fraction(x) for x in kind] for kind in b.tolist()]
   for kind, budget in zip(exact, problem.budgets[index].tolist(), strict=True):
     if sum(kind) > budget:
-      raise ValueError(f"the attack spends {float(sum(kind))} of a budget of {budget}")
+      raise ValueError(f"the attack spends {shown(sum(kind))} of a budget of {budget}")
   used = [(a, c) for a, kind in enumerate(exact) for c, x in enumerate(kind) if x > 0]
   fallen = []
   for g, eta in enumerate(problem.thresholds):
     perceived: Fraction | float = Fraction(0)
+    stand_in = problem.stand_in[g]
     for a, c in used:
       weight = float(problem.weights[a, g, c])
-      perceived += exact[a][c] * Fraction(weight) if np.isfinite(weight) else weight
-    fallen.append(bisect_right(eta, perceived))
+      if weight >= stand_in:
+        perceived = math.inf
+        break
+      perceived += exact[a][c] * Fraction(weight)
+    last = eta.size - (stand_in < math.inf and perceived < math.inf)  # eta = inf, not just M
+    fallen.append(bisect_right(eta, perceived, hi=last))
   return fallen
 
 
@@ -135,7 +141,10 @@ def with_margin(solver: Any, region: Region, floors: np.ndarray) -> list[np.ndar
     return []
   num_attack = num_kinds * num_cells
   size = np.where(region.upper > 0, region.upper, 1.0)
-  rows = (region.weights[:, wanted] * size[:, None] / floors[wanted, None]).transpose(1, 0, 2)
+  with np.errstate(over="ignore"):
+    rows = (region.weights[:, wanted] * size[:, None] / floors[wanted, None]).transpose(1, 0, 2)
+  if not np.isfinite(rows).all():
+    return []
   matrix = np.zeros((wanted.size + num_kinds, num_attack + 1))
   matrix[: wanted.size, :-1] = rows.reshape(wanted.size, -1)
   matrix[: wanted.size, -1] = -1.0

@@ -62,11 +62,20 @@ _TOLERANCES = {
 }
 
 
+class _Silent(highspy.Highs):
+  """HiGHS that prints nothing, not even its version while it is being constructed."""
+
+  def enableCallbacks(self) -> None:
+    self.setOptionValue("output_flag", False)
+    super().enableCallbacks()
+
+
 def new_solver() -> Any:
   """A silent, single-threaded solver, to be passed to `solve` again and again."""
-  solver = highspy.Highs()
+  solver = _Silent()
   for option, value in {
     "output_flag": False,
+    "log_to_console": False,
     "threads": 1,
     "random_seed": 0,
     **_TOLERANCES,

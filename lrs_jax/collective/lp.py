@@ -119,7 +119,7 @@ def bound_outputs(groups: list[Attackable], region: Region, multipliers: np.ndar
       elif eta.size:
         rest = np.append(np.cumsum((count / eta)[:0:-1])[::-1], 0.0)  # sum over larger thresholds
         reached = (np.cumsum(count) + rest * eta) * (1 + EPS * (eta.size + 4))
-        total += max(0.0, (reached - price * eta).max())
+        total += np.maximum(0.0, (reached - price * eta).max())  # NaN stays NaN
     values = np.einsum("g,agc->ac", multipliers, region.weights)
     values *= 1 + EPS * (multipliers.size + 3)
     prices = knapsack(values, region.lower, region.upper, region.budget).sum()

@@ -14,7 +14,15 @@ from lrs_jax.collective.branching import branch
 from lrs_jax.collective.certificate import Attack, CollectiveCertificate, seal
 from lrs_jax.collective.envelope import bound_hulls, extend, make_layout, point, relax
 from lrs_jax.collective.lp import attackable, bound_outputs, relax_outputs
-from lrs_jax.collective.problem import Given, Problem, Region, make_problem, whole_region
+from lrs_jax.collective.problem import (
+  Given,
+  Problem,
+  Region,
+  check_forfeit,
+  guaranteed,
+  make_problem,
+  whole_region,
+)
 from lrs_jax.collective.witness import Tree, Witness, bound, leaf, whole_box
 
 METHODS = ("naive", "lp", "envelope", "milp")
@@ -43,6 +51,7 @@ def certify(
   time_limit: float | None = None,
   bins: int | None = None,
   gap: float = 1e-3,
+  forfeit: int = 0,
 ) -> CollectiveCertificate:
   r"""Bounds how many targets one adversary can make fall at the same time.
 
@@ -55,6 +64,12 @@ def certify(
   where outputs of :math:`\eta_n \le 0` leave T first. Every number is the value of a witness that
   `verify` can check again, rounded towards the sound side; if a solver fails or is stopped, it is
   that of the best witness at hand, at worst the naive certificate, and the status says so.
+
+  If up to F base certificates may be false (`forfeit`), then whichever these are, at most their
+  outputs fall beyond those that an attack reaches, so that F times the largest worth of a target is
+  subtracted as well, down to 0 at the least. Outputs of :math:`\eta_n \le 0` are not counted in the
+  first place. What attacks reach, `attackable`, and with it `gap` and `attack`, is of the base
+  certificates as they are given, before that.
 
   Args:
     weights: W, [G, C] or [A, G, C]; 0 for a masked cell, inf if any perturbation is fatal.
@@ -71,6 +86,7 @@ def certify(
     bins: "lp" only: thresholds per group, rounded down to so many.
     gap: "milp" only: stop when the bound exceeds the best attack by at most this part of the
       targets.
+    forfeit: F, so many base certificates may be false, such as `BaseCertificates.forfeit`.
 
   Returns:
     A `CollectiveCertificate`.
@@ -82,11 +98,14 @@ def certify(
     >>> eta = [1.0, 9.0, 1.0, 9.0]
     >>> certify([[4.0, 1.0], [1.0, 4.0]], [0, 0, 1, 1], eta, [0.2, 0.4, 3.0]).certified
     array([4, 2, 1])
+    >>> certify([[4.0, 1.0], [1.0, 4.0]], [0, 0, 1, 1], eta, [0.2, 0.4, 3.0], forfeit=1).certified
+    array([3, 1, 0])
 
   References:
     Schuchardt et al. 2023 (arXiv 2210.16140), sections 4 and 5.
   """
   _check_options(method, time_limit, bins, gap)
+  forfeit = check_forfeit(forfeit)
   problem, given = make_problem(weights, groups, eta, budgets, targets, caps, integral, worth)
   stages = {
     "naive": [_naive(problem)],
@@ -103,7 +122,7 @@ def certify(
     gaps = attacks.gap(bounds, attack.num_attacked, problem.num_targets)
   certificate = CollectiveCertificate(
     method=method,
-    certified=problem.num_targets - np.floor(bounds).astype(np.int64),
+    certified=np.array([guaranteed(problem, given, x, forfeit) for x in bounds], np.int64),
     attackable=bounds,
     gap=gaps,
     status=np.array([proof.status for proof in proofs], dtype=str),
@@ -114,6 +133,7 @@ def certify(
     targets=given.targets,
     caps=given.caps,
     integral=bool(integral),
+    forfeit=forfeit,
     digest=given.digest,
     seals=np.zeros(0, "<U64"),
   )

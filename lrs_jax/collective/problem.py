@@ -5,12 +5,16 @@ s_g = sum_a sum_c W[a, g, c] b[a, c], and output n falls iff s_{groups[n]} >= et
 """
 
 import hashlib
-from typing import NamedTuple
+import math
+from typing import Any, NamedTuple
 
 import numpy as np
 from jax.typing import ArrayLike
 
+from lrs_jax.collective.hashing import feed
+
 EPS = 2.0**-52  # twice the unit roundoff: fl(x op y) lies within (1 +- EPS / 2) of the truth
+LEAST = 2.0**-1074  # or, where that underflows, within this
 
 
 class Problem(NamedTuple):
@@ -24,6 +28,7 @@ class Problem(NamedTuple):
   budgets: np.ndarray  # float64 [B, A]
   caps: np.ndarray  # float64 [A, C], inf where there is none
   integral: bool  # b is integral
+  stand_in: np.ndarray  # float64 [G]: weight and threshold that stand for inf; inf if none does
 
   @property
   def num_targets(self) -> int:
@@ -83,9 +88,39 @@ def make_problem(
     np.floor(budgets) if integral else budgets,
     _usable_caps(caps, (num_kinds, num_cells), integral),
     bool(integral),
+    np.full(num_groups, np.inf),
   )
   given = Given(groups, eta, budgets, targets, caps, digest(weights, groups, eta))
   return (_tighten(problem) if integral else problem), given
+
+
+def shown(x: Any) -> float:
+  """A fraction or a float for a message: inf where it overflows."""
+  return float(x) if abs(x) < 2**1000 else math.inf if x > 0 else -math.inf
+
+
+def check_forfeit(forfeit: Any) -> int:
+  """How many base certificates may be false, as an int, or `ValueError`."""
+  if isinstance(forfeit, bool) or not (
+    isinstance(forfeit, int | np.integer) and 0 <= forfeit < 2**63
+  ):
+    raise ValueError(f"`forfeit` must be an integer in [0, 2^63), but it is {forfeit!r}.")
+  return int(forfeit)
+
+
+def largest_worth(given: Given) -> int:
+  """The most that one target counts for, of those that do not abstain; 0 if there is none."""
+  return int(given.targets[given.eta > 0].max(initial=0))
+
+
+def guaranteed(problem: Problem, given: Given, attackable: float, forfeit: int) -> int:
+  """What is left of the targets if so much can fall, and `forfeit` base certificates are false.
+
+  Whichever these are, what falls under an attack is what it reaches and, beyond that, at most
+  these: each a target that counts for at most the largest worth, or none that was counted.
+  """
+  lost = math.floor(attackable) + forfeit * largest_worth(given)
+  return max(problem.num_targets - lost, 0)
 
 
 def check_inputs(
@@ -121,10 +156,10 @@ def check_inputs(
 
 
 def digest(weights: np.ndarray, groups: np.ndarray, eta: np.ndarray) -> str:
-  """SHA-256 of what `check_inputs` returns: shapes and values, in that order."""
-  hasher = hashlib.sha256(repr((weights.shape, groups.shape)).encode())
-  for array in (weights, groups, eta):
-    hasher.update(np.ascontiguousarray(array + 0).data)  # -0.0 + 0 = 0.0
+  """SHA-256 of what `check_inputs` returns: names, types, shapes and values."""
+  hasher = hashlib.sha256()
+  for name, array in (("weights", weights), ("groups", groups), ("eta", eta)):
+    feed(hasher, name, array + 0)  # -0.0 + 0 = 0.0
   return hasher.hexdigest()
 
 
@@ -142,8 +177,9 @@ def make_region(
     return Region(problem.weights, lower, upper, budget, empty)
   upper = np.minimum(upper, lower + spare[:, None])
   weights = np.where(upper[:, None] > 0, problem.weights, 0.0)
-  reach = knapsack(weights, lower[:, None], upper[:, None], budget[:, None]).sum(axis=0)
-  reach *= 1 + EPS * len(budget)  # the sum over kinds
+  with np.errstate(over="ignore"):
+    reach = knapsack(weights, lower[:, None], upper[:, None], budget[:, None]).sum(axis=0)
+    reach *= 1 + EPS * len(budget)  # the sum over kinds
   return Region(
     np.where(np.isinf(reach)[:, None], 0.0, weights),
     lower,
@@ -171,7 +207,8 @@ def knapsack(
   .. math:: \sum_c v_c l_c + \mu (B - \sum_c l_c) + \sum_c (u_c - l_c) \max(v_c - \mu, 0) .
 
   All but the first sum are sums of non-negative terms, whose relative error is below
-  (C + 4) EPS; the first is 0 except in a box of integers. 0 inf = 0 throughout.
+  (C + 4) EPS; the first is 0 except in a box of integers. 0 inf = 0 throughout. What overflows is
+  inf, and products that underflow are off by LEAST, each.
 
   Args:
     values: [..., C], finite or inf.
@@ -181,6 +218,13 @@ def knapsack(
   """
   if not values.shape[-1]:
     return np.zeros(np.broadcast_shapes(values.shape[:-1], budget.shape))
+  with np.errstate(over="ignore"):
+    return _knapsack(values, lower, upper, budget)
+
+
+def _knapsack(
+  values: np.ndarray, lower: np.ndarray, upper: np.ndarray, budget: np.ndarray
+) -> np.ndarray:
   spare = budget - lower.sum(axis=-1)
   if (upper - lower >= spare[..., None]).all():  # no cap binds: all of it on the dearest cell
     price = np.maximum(values.max(axis=-1), 0.0)
@@ -197,6 +241,9 @@ def knapsack(
       gain = np.where(values > price, values - price, 0.0)
     bound = _times(price[..., 0], spare) + _times(room, gain).sum(axis=-1)
   margin = EPS * (values.shape[-1] + 4)
+  if (np.abs(bound) < 1e-290).any():  # absorbed where it is larger
+    attacked = (values > 0) & (upper > 0) & (budget > 0)[..., None]
+    bound = bound + np.where(attacked.any(axis=-1), LEAST * (2 * values.shape[-1] + 4), 0.0)
   if lower.any():
     fixed = _times(values, lower)
     bound = bound + fixed.sum(axis=-1) + margin * np.abs(fixed).sum(axis=-1)
@@ -205,7 +252,7 @@ def knapsack(
 
 
 def _times(x: np.ndarray, y: np.ndarray) -> np.ndarray:
-  with np.errstate(invalid="ignore"):
+  with np.errstate(invalid="ignore", over="ignore"):
     return np.where((x == 0) | (y == 0), 0.0, x * y)
 
 
@@ -233,29 +280,42 @@ def _tighten(problem: Problem) -> Problem:
 
   One unit of a cell of weight W >= max eta attacks the whole group, and so does W = max eta. An
   infinite weight attacks outputs of eta = inf as well: both become a number M that finite weights
-  cannot reach together (were they to, by overflow, the certificate would only be weaker).
+  cannot reach together, at any budget where that is finite (elsewhere they may reach M, and the
+  certificate is only weaker). If there is no such number, they stay infinite.
   """
   weights, thresholds = problem.weights.copy(), []
-  most = np.minimum(problem.budgets.max(axis=0, initial=0.0), problem.caps.sum(axis=1))
+  stand_in = problem.stand_in.copy()
+  with np.errstate(over="ignore"):
+    most = np.minimum(problem.budgets, problem.caps.sum(axis=1))  # [B, A]
   for g, eta in enumerate(problem.thresholds):
     finite = eta[np.isfinite(eta)]
-    top = finite[-1] if finite.size else 1.0
+    top = float(finite[-1]) if finite.size else 1.0
     infinite = np.isinf(weights[:, g])
     weights[:, g] = np.minimum(weights[:, g], top)
     if finite.size < eta.size and infinite.any():
       others = np.where(infinite, 0.0, weights[:, g]).max(axis=1, initial=0.0)
-      top = 2 * max(top, _times(most, others).sum())
-      weights[:, g][infinite] = top
+      with np.errstate(over="ignore"):
+        together = 2 * _times(most, others).sum(axis=1)
+      top = max(2 * top, float(together[np.isfinite(together)].max(initial=0.0)))
+      weights[:, g][infinite] = stand_in[g] = top
       eta = np.append(finite, top)
     thresholds.append(eta)
-  return problem._replace(weights=weights, thresholds=tuple(thresholds))
+  return problem._replace(weights=weights, thresholds=tuple(thresholds), stand_in=stand_in)
 
 
 def _floats(name: str, value: ArrayLike) -> np.ndarray:
+  """An array of real numbers as float64, exactly, or `ValueError`."""
   try:
-    return np.asarray(value, np.float64)
+    array = np.asarray(value)
   except (TypeError, ValueError) as error:
     raise ValueError(f"`{name}` must be an array of numbers, but {error}.") from error
+  kind = array.dtype.kind
+  if kind not in "biuf" and not (kind == "V" and np.can_cast(array.dtype, np.float64)):
+    raise ValueError(f"`{name}` must be an array of real numbers, but its dtype is {array.dtype}.")
+  whole = kind in "iu" and bool(((array > 2**53) | (array < -(2**53))).any())
+  if array.dtype.itemsize > 8 or whole:
+    raise ValueError(f"`{name}` must be exact in float64, but as {array.dtype} it is not.")
+  return array.astype(np.float64)
 
 
 def _check_budgets(budgets: ArrayLike, num_kinds: int) -> np.ndarray:

@@ -7,9 +7,16 @@ import numpy as np
 from jax.typing import ArrayLike
 
 from lrs_jax.collective import attacks
-from lrs_jax.collective.certificate import CollectiveCertificate, seal
-from lrs_jax.collective.problem import Given, Problem, make_problem
-from lrs_jax.collective.witness import Witness, evaluate, evaluate_exactly
+from lrs_jax.collective.certificate import CollectiveCertificate, checked, seal
+from lrs_jax.collective.problem import (
+  Given,
+  Problem,
+  guaranteed,
+  largest_worth,
+  make_problem,
+  shown,
+)
+from lrs_jax.collective.witness import evaluate, evaluate_exactly
 from lrs_jax.errors import OtherProblemError
 
 
@@ -25,9 +32,13 @@ def verify(
 
   Recomputed are the digest of the inputs and, per budget, the bound that the witness proves, which
   must not exceed `attackable`; `certified` = targets with :math:`\eta > 0` minus
-  :math:`\lfloor` `attackable` :math:`\rfloor`; the attack, which must fit the budget, the caps and
+  :math:`\lfloor` `attackable` :math:`\rfloor` minus `forfeit` times the largest worth of one, and
+  not below 0; the attack, which must fit the budget, the caps and
   integrality, and must reach the threshold of every output it claims, in rational arithmetic; the
   gap; and the seal.
+
+  That so many base certificates may be false, and no more, is for the caller to know: compare
+  `forfeit`, budgets, targets, caps and integrality with what you mean to claim.
 
   Args:
     weights: [G, C] or [A, G, C], as given to `certify`.
@@ -50,7 +61,8 @@ def verify(
     ...
     ValueError: Budget 0, [0.5]: `certified` is 2, but 2 targets - floor(1.0) is 1.
   """
-  stored = np.asarray(certificate.targets)
+  certificate = checked(certificate)
+  stored = certificate.targets
   targets, worth = (None, stored) if stored.dtype.kind == "i" else (stored, None)
   problem, given = make_problem(
     weights,
@@ -67,7 +79,7 @@ def verify(
       "`weights`, `groups` and `eta` are not the inputs of this certificate: their digest is "
       f"{given.digest}, but it stores {certificate.digest}."
     )
-  certificate = _check_shapes(certificate, problem)
+  _check_shapes(certificate, problem)
   seals = seal(certificate)
   for i, budget in enumerate(certificate.budgets):
     try:
@@ -84,16 +96,19 @@ def _verify_budget(
   attackable, certified = float(certificate.attackable[i]), int(certificate.certified[i])
   if not 0 <= attackable < math.inf:
     raise ValueError(f"`attackable` is {attackable}, but it must be finite and >= 0")
-  if certified != problem.num_targets - math.floor(attackable):
+  kept = guaranteed(problem, given, attackable, certificate.forfeit)
+  if certified != kept:
+    worth = largest_worth(given)
+    forfeit = f" - {certificate.forfeit} forfeited x {worth}" if certificate.forfeit else ""
     raise ValueError(
-      f"`certified` is {certified}, but {problem.num_targets} targets - floor({attackable}) is "
-      f"{problem.num_targets - math.floor(attackable)}"
+      f"`certified` is {certified}, but {problem.num_targets} targets - floor({attackable})"
+      f"{forfeit} is {kept}"
     )
   proven: float | Fraction = math.inf if exact else evaluate(problem, certificate.witness, i)
-  if proven > attackable:
+  if not proven <= attackable:
     proven = evaluate_exactly(problem, certificate.witness, i)
-  if proven > attackable:
-    raise ValueError(f"`attackable` is {attackable}, but the witness proves only {float(proven)}")
+  if not proven <= attackable:
+    raise ValueError(f"`attackable` is {attackable}, but the witness proves only {shown(proven)}")
   if certificate.attack is None:
     if not np.isnan(certificate.gap[i]):
       raise ValueError(f"`gap` is {certificate.gap[i]}, but there is no attack to measure it by")
@@ -107,48 +122,34 @@ def _verify_budget(
       f"`attack.num_attacked` is {count}, or others are marked"
     )
   gap = attacks.gap(certificate.attackable, certificate.attack.num_attacked, problem.num_targets)[i]
-  if certificate.gap[i] != gap:
+  if not certificate.gap[i] == gap:
     raise ValueError(f"`gap` is {certificate.gap[i]}, but it should be {gap}")
 
 
-def _check_shapes(certificate: CollectiveCertificate, problem: Problem) -> CollectiveCertificate:
-  """The certificate with every field an array of the shape it must have, or `ValueError`."""
+def _check_shapes(certificate: CollectiveCertificate, problem: Problem) -> None:
+  """Raises `ValueError` if a field has another shape than it must have, or the trees are none."""
   num_budgets, num_groups = len(problem.budgets), problem.weights.shape[1]
-  budgets = np.asarray(certificate.budgets, np.float64).reshape(problem.budgets.shape)
-  targets = np.asarray(certificate.targets)
-  certificate = certificate._replace(budgets=budgets, targets=targets)
   for name in ("certified", "attackable", "gap", "status", "solve_time", "seals"):
-    array = np.asarray(getattr(certificate, name))
-    if array.shape != (num_budgets,):
-      raise ValueError(f"`{name}` must have shape [B] = ({num_budgets},), not {array.shape}.")
-    if name == "certified" and array.dtype.kind != "i":
-      raise ValueError(f"`certified` must be integers, but its dtype is {array.dtype}.")
-    certificate = certificate._replace(**{name: array})  # type: ignore[arg-type]
-  witness = Witness(*map(np.asarray, certificate.witness))
-  starts, variables = witness.starts, witness.variables
+    shape = getattr(certificate, name).shape
+    if shape != (num_budgets,):
+      raise ValueError(f"`{name}` must have shape [B] = ({num_budgets},), not {shape}.")
+  starts, variables, values, multipliers = certificate.witness
   if (
     starts.shape != (num_budgets + 1,)
-    or starts.dtype.kind != "i"
     or starts[0] != 0
     or starts[-1] != variables.size
-    or (np.diff(starts) < 1).any()
-    or variables.ndim != 1
-    or variables.dtype.kind != "i"
-    or witness.values.shape != variables.shape
-    or witness.multipliers.shape != ((variables < 0).sum(), num_groups)
+    or (starts[1:] <= starts[:-1]).any()
+    or values.shape != variables.shape
+    or multipliers.shape != ((variables < 0).sum(), num_groups)
     or (variables < -1).any()
   ):
     raise ValueError("`witness` is malformed: its arrays do not describe a tree for every budget.")
-  attack = certificate.attack
-  if attack is not None:
-    attack = type(attack)(*map(np.asarray, attack))
-    for name, shape in {
+  if certificate.attack is not None:
+    for name, expected in {
       "b": (num_budgets, *problem.caps.shape),
-      "attacked": (num_budgets, targets.size),
+      "attacked": (num_budgets, certificate.targets.size),
       "num_attacked": (num_budgets,),
     }.items():
-      if getattr(attack, name).shape != shape:
-        raise ValueError(
-          f"`attack.{name}` must have shape {shape}, not {getattr(attack, name).shape}."
-        )
-  return certificate._replace(witness=witness, attack=attack)
+      shape = getattr(certificate.attack, name).shape
+      if shape != expected:
+        raise ValueError(f"`attack.{name}` must have shape {expected}, not {shape}.")

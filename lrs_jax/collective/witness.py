@@ -26,7 +26,15 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from lrs_jax.collective.problem import EPS, Problem, Region, knapsack, make_region, whole_region
+from lrs_jax.collective.problem import (
+  EPS,
+  LEAST,
+  Problem,
+  Region,
+  knapsack,
+  make_region,
+  whole_region,
+)
 
 Exact = Any  # a Fraction, or a float inf
 
@@ -130,7 +138,7 @@ def evaluate(problem: Problem, witness: Witness, index: int) -> float:
       else make_region(problem, problem.budgets[index], box.b_lower, box.b_upper)
     )
     bounds.append(bound(problem, inside, box, multipliers))
-  return max(bounds)
+  return float(np.max(bounds))  # NaN, if there were one
 
 
 def evaluate_exactly(problem: Problem, witness: Witness, index: int) -> Exact:
@@ -202,15 +210,18 @@ def prices(region: Region, multipliers: np.ndarray) -> np.ndarray:
   """The most that sum_g multipliers[g] s_g can be, per kind, rounded up: [A]."""
   values = np.einsum("g,agc->ac", multipliers, region.weights)
   size = np.einsum("g,agc->ac", np.abs(multipliers), region.weights)
-  values += size * (EPS * (multipliers.size + 3)) + multipliers.size * 5e-324
+  values += size * (EPS * (multipliers.size + 3)) + multipliers.size * LEAST
   return knapsack(values, region.lower, region.upper, region.budget)
 
 
 def round_up(terms: np.ndarray) -> float:
-  """The sum, rounded up; inf if a term is no finite number."""
+  """The sum, rounded up; inf if a term is no finite number, or if it overflows."""
   if not np.isfinite(terms).all():
     return math.inf
-  return math.nextafter(math.fsum(terms.tolist()), math.inf)
+  try:
+    return math.nextafter(math.fsum(terms.tolist()), math.inf)
+  except OverflowError:
+    return math.inf
 
 
 def exact_bound(problem: Problem, budget: np.ndarray, box: Box, multipliers: np.ndarray) -> Exact:
@@ -230,7 +241,9 @@ def exact_bound(problem: Problem, budget: np.ndarray, box: Box, multipliers: np.
   weights = [[[_exact(w) for w in row] for row in kind] for kind in problem.weights]
   prices = [[Fraction(0)] * num_cells for _ in range(num_kinds)]
   for g, (eta, counts) in enumerate(zip(problem.thresholds, problem.counts, strict=True)):
-    reach = sum(_most(weights[a][g], *shares[a]) for a in range(num_kinds))
+    reach: Exact = Fraction(0)
+    for a in range(num_kinds):
+      reach = _plus(reach, _most(weights[a][g], *shares[a]))
     price = Fraction(0) if reach == math.inf else Fraction(float(multipliers[g]))
     for a in range(num_kinds):
       for c in range(num_cells if price else 0):
@@ -244,7 +257,7 @@ def exact_bound(problem: Problem, budget: np.ndarray, box: Box, multipliers: np.
     last = (bisect_left if is_open else bisect_right)(eta, upper)
     total += _steepest(eta[first:last], counts[first : last + 1], price, lower, upper)
   for a, share in enumerate(shares):
-    total += _most(prices[a], *share)
+    total = _plus(total, _most(prices[a], *share))
   return total
 
 
@@ -268,18 +281,29 @@ def _steepest(
 
 def _most(values: list, lower: list, room: list, spare: Exact) -> Exact:
   """The fractional knapsack, exactly: the dearest cells first."""
-  total = sum((_product(v, l) for v, l in zip(values, lower, strict=True)), Fraction(0))
+  total: Exact = Fraction(0)
+  for v, l in zip(values, lower, strict=True):
+    total = _plus(total, _product(v, l))
   for value, size in sorted(zip(values, room, strict=True), key=lambda item: -item[0]):
     if value <= 0:
       break
     bought = min(size, spare)
-    total += _product(value, bought)
+    total = _plus(total, _product(value, bought))
     spare = spare - bought if bought < spare else 0
   return total
 
 
 def _product(x: Exact, y: Exact) -> Exact:
-  return x * y if x != 0 and y != 0 else Fraction(0)
+  if x == 0 or y == 0:
+    return Fraction(0)
+  if isinstance(x, float) or isinstance(y, float):  # inf; a fraction may be too large for a float
+    return math.inf if (x > 0) == (y > 0) else -math.inf
+  return x * y
+
+
+def _plus(x: Exact, y: Exact) -> Exact:
+  """The sum of fractions or inf; no summand is -inf."""
+  return math.inf if isinstance(x, float) or isinstance(y, float) else x + y
 
 
 def _exact(x: float) -> Exact:

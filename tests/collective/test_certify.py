@@ -21,7 +21,16 @@ ETA = [1.0, 9.0, 1.0, 9.0]
     ({"weights": [4.0]}, r"`weights` must have shape \[G, C\] or \[A, G, C\]"),
     ({"weights": [[4.0, -1.0], [1.0, 4.0]]}, r"`weights` must be >= 0, but at index \(0, 0, 1\)"),
     ({"weights": [[4.0, NAN], [1.0, 4.0]]}, "`weights` must be >= 0.*nan"),
-    ({"weights": "many"}, "`weights` must be an array of numbers"),
+    ({"weights": "many"}, "`weights` must be an array of real numbers"),
+    ({"weights": [["4", "1"], ["1", "4"]]}, "`weights` must be .* real numbers, but .*<U1"),
+    ({"weights": [[4.0 + 0j, 1.0], [1.0, 4.0]]}, "`weights` must be .* real numbers.*complex128"),
+    ({"weights": [[4.0, 1.0], [1.0]]}, "`weights` must be an array of numbers"),
+    ({"eta": [1.0, None, 1.0, 9.0]}, "`eta` must be an array of real numbers.*object"),
+    ({"eta": np.array(ETA, np.longdouble)}, "`eta` must be exact in float64"),
+    ({"eta": [1, 2**53 + 1, 1, 9]}, "`eta` must be exact in float64"),
+    ({"budgets": ["1.0"]}, "`budgets` must be an array of real numbers"),
+    ({"budgets": np.array([1.0 + 2.0j])}, "`budgets` must be an array of real numbers"),
+    ({"caps": np.array([1.0, 1.0j])}, "`caps` must be an array of real numbers"),
     ({"groups": [0, 0, 1]}, r"`groups` must have the shape \[N\]"),
     ({"groups": [0, 0, 1, 2]}, r"`groups` must lie in \[0, G\) with G = 2.*index 3 it is 2"),
     ({"groups": [0, 0, -1, 1]}, "`groups` must lie in .*index 2 it is -1"),
@@ -205,7 +214,9 @@ def test_from_arrays_says_what_is_missing_or_odd():
   arrays = collective.to_arrays(collective.certify(WEIGHTS, GROUPS, ETA, [1.0]))
   with pytest.raises(ValueError, match="'witness_values' is missing"):
     collective.from_arrays({k: v for k, v in arrays.items() if k != "witness_values"})
-  with pytest.raises(ValueError, match="`certified` must be of kind 'i'"):
+  with pytest.raises(
+    ValueError, match="`certified` must be signed integers of 1 axes, but it is float64"
+  ):
     collective.from_arrays(arrays | {"certified": np.array([1.5])})
 
 
