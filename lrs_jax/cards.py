@@ -5,14 +5,13 @@ A card is a nested dictionary of strings, numbers and lists, ready for JSON; `ma
 job keeps, `of_file` of what it stored.
 """
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from lrs_jax import graph_records, noise, records, storage
+from lrs_jax import formats, graph_records, noise, rechecks, records, storage
 from lrs_jax.certificates import BaseCertificates
 from lrs_jax.collective import CollectiveCertificate
 from lrs_jax.graph_records import GraphRecord
@@ -69,6 +68,9 @@ def of_certificate(
 
   Returns:
     The card.
+
+  Raises:
+    ValueError: `certificate` forfeits fewer base certificates than may be false.
 
   Example:
     >>> from lrs_jax import certificates, collective, noise
@@ -130,7 +132,36 @@ def of_record(record: Record | GraphRecord, context: Mapping[str, Any]) -> dict[
     samples,
     {**record.meta, **context},
     _COMMAND,
+    trusted(record),
   )
+
+
+def trusted(record: Record | GraphRecord) -> tuple[str, ...]:
+  """What a record says of itself that no re-check can show."""
+  graph = graph_records.TRUSTED if isinstance(record, GraphRecord) else ()
+  return (*rechecks.TRUSTED, *graph)
+
+
+def read(path: Path) -> Record | GraphRecord:
+  """Reads the record of an image or of a graph.
+
+  Raises:
+    ValueError: a file that is neither.
+  """
+  arrays = formats.load(path)
+  kind = graph_records if str(arrays["kind"]) == "graph" else records
+  try:
+    return kind.from_arrays(arrays)
+  except ValueError as error:
+    raise ValueError(formats.of_file(path, error)) from None
+
+
+def prove(record: Record | GraphRecord, *, exact: bool = False) -> None:
+  """Re-checks a record, or raises: `records.verify` or `graph_records.verify`."""
+  if isinstance(record, GraphRecord):
+    graph_records.verify(record, exact=exact)
+  else:
+    records.verify(record, exact=exact)
 
 
 _COMMAND = (
@@ -158,16 +189,34 @@ def of_file(path: Path) -> dict[str, Any]:
     ...
     ValueError: cannot read nowhere.npz: ...
   """
-  context = {"file": path.name}
+  if path.is_dir():
+    raise ValueError(f"{path} is a folder, and a card is of one file: {_found(path)}.")
+  record = read(path)
+  prove(record)
   summary = path.absolute().parent.parent / "summary.json"
-  found = json.loads(summary.read_text()) if summary.exists() else {}
-  if "kind" in storage.load_arrays(path):
-    graph = graph_records.load(path)
-    graph_records.verify(graph)
-    return of_record(graph, context | _device(found, graph.meta))
-  record = records.load(path)
-  records.verify(record)
-  return of_record(record, context | _device(found, record.meta))
+  try:
+    found = storage.load_json(summary) if summary.exists() else {}
+  except ValueError:
+    found = {}
+  return of_record(record, {"file": path.name} | _device(found, record.meta))
+
+
+_SHOWN = 5
+
+
+def _found(folder: Path) -> str:
+  """The certificates of a folder, for a message."""
+  found = [str(path) for path in sorted(folder.rglob("*.npz")) if may_be_certificate(path)]
+  if not found:
+    return "there is no certificate in it"
+  more = f" or {len(found) - _SHOWN} more" if len(found) > _SHOWN else ""
+  return f"take {', '.join(found[:_SHOWN])}{more}"
+
+
+def may_be_certificate(path: Path) -> bool:
+  """Not a network, not counts, and not what a killed process was writing."""
+  counts = path.name.endswith((".partial.npz", ".counts.npz"))
+  return path.parent.name != "models" and not counts and not path.name.startswith(".")
 
 
 def save(folder: Path, card: Mapping[str, Any]) -> None:
@@ -238,6 +287,9 @@ def markdown(card: Mapping[str, Any]) -> str:
   for title in ("outputs", "noise", "samples", "context"):
     lines += [f"- {title}: {_inline(card[title])}"] if card[title] else []
   lines += ["", "## Assumptions", "", *(f"- {text}" for text in card["assumptions"])]
+  if card["trusted"]:
+    lines += ["", "## On trust", "", "No re-check of the record can show"]
+    lines += ["", *(f"- {text}" for text in card["trusted"])]
   return "\n".join([*lines, "", "## Re-check", "", f"{card['recheck']}.", ""])
 
 
@@ -249,29 +301,28 @@ def _card(
   samples: tuple[int, ...],
   context: Mapping[str, Any],
   recheck: str,
+  trusted: tuple[str, ...] = (),
 ) -> dict[str, Any]:
-  order = sorted(certified, key=lambda name: -int(certified[name].certified.sum()))
+  order = sorted(certified, key=lambda name: (-int(certified[name].certified.sum()), name))
   strongest = certified[order[0]]
   shown = _shown(strongest)
   rows = []
   for name in order:
     certificate = certified[name]
-    kept = dict(zip(map(tuple, certificate.budgets.tolist()), certificate.certified, strict=True))
+    counts = _left(certificate, base).tolist()
+    kept = dict(zip(map(tuple, certificate.budgets.tolist()), counts, strict=True))
     rows.append(
       {
         "targets": name.partition("/")[0],
         "number": int(certificate.targets.sum()),
         "method": _method(name.partition("/")[2], certificate.method),
-        "certified": [
-          None if budget not in kept else max(int(kept[budget]) - base.forfeit, 0)
-          for budget in shown
-        ],
+        "certified": [kept.get(budget) for budget in shown],
         "status": _status(certificate.status),
         "seconds": float(certificate.solve_time.sum()),
       }
     )
   return {
-    "claim": _claim(distribution, strongest, alpha, base.forfeit),
+    "claim": _claim(distribution, strongest, alpha, _left(strongest, base)),
     "perturbations": _perturbations(distribution, strongest),
     "confidence": _confidence(alpha, base),
     "certified": {
@@ -288,8 +339,19 @@ def _card(
     "samples": {"selection": samples[0], "estimation": samples[1]},
     "context": dict(context),
     "assumptions": list(ASSUMPTIONS),
+    "trusted": list(trusted),
     "recheck": recheck,
   }
+
+
+def _left(certificate: CollectiveCertificate, base: BaseCertificates) -> np.ndarray:
+  """What is certified at every budget, base certificates that may be false given up."""
+  if certificate.forfeit < base.forfeit:
+    raise ValueError(
+      f"`certificate` must forfeit as many base certificates as may be false, {base.forfeit}, but "
+      f"it forfeits {certificate.forfeit}: give `forfeit=base.forfeit` to `collective.certify`."
+    )
+  return certificate.certified
 
 
 def _method(name: str, method: str) -> str:
@@ -331,11 +393,10 @@ def _claim(
   distribution: SmoothingDistribution,
   certificate: CollectiveCertificate,
   alpha: float,
-  forfeit: int,
+  certified: np.ndarray,
 ) -> str:
   """At the budget, not 0 if there is one, that leaves nearest to half of the targets."""
   targets = int(certificate.targets.sum())
-  certified = np.maximum(certificate.certified - forfeit, 0)
   left, positive = certified > 0, certificate.budgets.sum(axis=1) > 0
   if not left.any():
     return f"Nothing is certified of {targets:,} predictions."
@@ -369,7 +430,7 @@ def _confidence(alpha: float, base: BaseCertificates) -> str:
     f"{base.eta.size:,} base certificates of this one input hold together, and with them every row "
     "and budget of this card."
   )
-  return text if base.forfeit == 0 else f"{text} {base.forfeit} are subtracted from every count."
+  return text if base.forfeit == 0 else f"{text} So many are given up in every count."
 
 
 def _levels(distribution: SmoothingDistribution) -> dict[str, Any]:
@@ -399,21 +460,29 @@ def _status(status: np.ndarray) -> str:
   return ", ".join(f"{kind} {number}" for kind, number in zip(kinds, numbers, strict=True))
 
 
-def _device(summary: Mapping[str, Any], meta: Mapping[str, Any]) -> dict[str, Any]:
-  same = "device" in summary and summary.get("job") == meta.get("job")
+def _device(summary: Any, meta: Mapping[str, Any]) -> dict[str, Any]:
+  known = isinstance(summary, Mapping) and "device" in summary
+  same = known and summary.get("job") == meta.get("job")
   return {"device": summary["device"]} if same else {}
 
 
 def _inline(value: Any) -> str:
   if isinstance(value, Mapping):
-    return ", ".join(f"{key} {_inline(item)}" for key, item in value.items() if item is not None)
+    parts = (f"{_line(key)} {_inline(item)}" for key, item in value.items() if item is not None)
+    return ", ".join(parts)
   if isinstance(value, list | tuple):
-    return "/".join(map(str, value)) if len(value) < 8 else f"{value[0]} ... {value[-1]}"
-  return f"{value:g}" if isinstance(value, float) else str(value)
+    shown = value if len(value) < 8 else [value[0], "...", value[-1]]
+    return ("/" if len(value) < 8 else " ").join(map(_line, shown))
+  return f"{value:g}" if isinstance(value, float) else _line(value)
+
+
+def _line(value: Any) -> str:
+  """Text of a file on one line, and so that it cannot end a cell of a table."""
+  return " ".join(str(value).split()).replace("|", "\\|")
 
 
 def _row(cells: list[str]) -> str:
-  return "| " + " | ".join(cells) + " |"
+  return "| " + " | ".join(map(_line, cells)) + " |"
 
 
 def _write(path: Path, text: str) -> None:

@@ -1,6 +1,7 @@
 """Counting in pieces, kept on disk: a job that was stopped goes on, and several add up (host)."""
 
 import json
+import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -102,16 +103,46 @@ def load(path: Path) -> Counts:
     ValueError: a missing or damaged file, or one that is no checkpoint.
   """
   arrays = storage.load_arrays(path)
+  again = "delete it to start again"
   try:
     if str(arrays.pop("digest")) != storage.digest(arrays):
-      raise ValueError(f"{path} is damaged, its digest does not fit: delete it to start again.")
+      raise ValueError(f"{path} is damaged, its digest does not fit: {again}.")
     sums = tuple(arrays[f"sums/{i}"] for i in range(len(arrays) - 3))
-    manifest = storage.from_json_array(arrays["manifest"])
-    return Counts(manifest, sums, int(arrays["done"]), float(arrays["seconds"]))
+    manifest, done, seconds = (arrays[name] for name in ("manifest", "done", "seconds"))
   except KeyError as error:
-    raise ValueError(
-      f"{path} is no checkpoint, its array {error} is missing: delete it to start again."
-    ) from None
+    raise ValueError(f"{path} is no checkpoint, its array {error} is missing: {again}.") from None
+  for name, array, kind, rank in (
+    ("done", done, "i", 0),
+    ("seconds", seconds, "f", 0),
+    *((f"sums/{i}", leaf, "i", None) for i, leaf in enumerate(sums)),
+  ):
+    if array.dtype.kind != kind or rank not in (None, array.ndim):
+      raise ValueError(
+        f"{path} is no checkpoint, its array {name!r} is {array.dtype} of shape {array.shape}: "
+        f"{again}."
+      )
+  try:
+    plain = storage.from_json_array(manifest)
+    _check_manifest(plain, int(done), float(seconds))
+  except ValueError as error:
+    raise ValueError(f"{path} is no checkpoint, {error}: {again}.") from None
+  return Counts(plain, sums, int(done), float(seconds))
+
+
+def _check_manifest(manifest: Any, done: int, seconds: float) -> None:
+  ranges = manifest.get("ranges") if isinstance(manifest, Mapping) else None
+  if not isinstance(ranges, list) or not all(
+    isinstance(pair, list)
+    and len(pair) == 2
+    and all(type(i) is int for i in pair)
+    and 0 <= pair[0] < pair[1]
+    for pair in ranges
+  ):
+    raise ValueError(f"its manifest has {storage.shortened(ranges)} as `ranges` of samples")
+  if not 0 <= done <= num_samples(ranges):
+    raise ValueError(f"it has {done} of {num_samples(ranges)} samples")
+  if not 0 <= seconds < math.inf:
+    raise ValueError(f"it says that counting took {seconds} seconds")
 
 
 def discard(path: Path, manifest: Mapping[str, Any], ranges: Ranges) -> None:
@@ -179,6 +210,9 @@ def add_up(parts: Mapping[Path, Counts]) -> Counts:
     else:
       merged.append([first, end])
   sums = [part.sums for part in parts.values()]
+  for path, other in others:
+    if [leaf.shape for leaf in other.sums] != [leaf.shape for leaf in counts.sums]:
+      raise ValueError(f"{path} holds sums of other shapes than {one}.")
   return Counts(
     {**counts.manifest, "ranges": merged},
     tuple(np.sum(leaves, axis=0, dtype=leaves[0].dtype) for leaves in zip(*sums, strict=True)),
@@ -234,6 +268,9 @@ def _resume(
       f"{path} holds samples of another job, which differs in {', '.join(sorted(differing))}: "
       "run that one to its end, delete the file to start again, or choose another folder."
     )
-  if [leaf.shape for leaf in stored.sums] != [np.shape(leaf) for leaf in nothing]:
-    raise ValueError(f"{path} holds sums of other shapes: delete it to start again.")
+  kinds = [
+    [(np.shape(leaf), np.asarray(leaf).dtype) for leaf in of] for of in (stored.sums, nothing)
+  ]
+  if kinds[0] != kinds[1]:
+    raise ValueError(f"{path} holds sums of other shapes or types: delete it to start again.")
   return list(stored.sums), stored.done, stored.seconds

@@ -353,25 +353,21 @@ def _train(options: argparse.Namespace) -> int:
 
 
 def _verify(options: argparse.Namespace) -> int:
-  from lrs_jax import graph_records, records, storage
+  from lrs_jax import folders
 
-  paths = []
-  for path in options.paths:
-    found = sorted(path.rglob("*.npz")) if path.is_dir() else [path]
-    found = [file for file in found if _may_be_certificate(file)]
-    if not found:
-      raise ValueError(f"no certificates under {path}.")
-    paths += found
-  failures = 0
-  for path in paths:
+  failures, trusted = 0, dict[str, None]()
+  for path in folders.find(options.paths):
     try:
-      kind = graph_records if "kind" in storage.load_arrays(path) else records
-      record = kind.load(path)
-      kind.verify(record, exact=options.exact)
-      print(f"{path}: proven, {', '.join(record.certified)}")
-    except ValueError as error:
+      finding = folders.check(path, exact=options.exact)
+    except Exception as error:  # whatever this file does, the others are checked as well
       failures += 1
-      print(f"{path}: REFUSED: {error}", file=sys.stderr)
+      told = str(error) if isinstance(error, ValueError | OSError) else repr(error)
+      print(f"{path}: REFUSED: {' '.join(told.split())}", file=sys.stderr)
+    else:
+      print(f"{path}: {finding.note}")
+      trusted |= dict.fromkeys(finding.trusted)
+  for text in trusted:
+    print(f"taken on trust: {text}")
   return 1 if failures else 0
 
 
@@ -381,12 +377,6 @@ def _card(options: argparse.Namespace) -> int:
   card = cards.of_file(options.path)
   print(json.dumps(card, indent=2) if options.json else cards.markdown(card), end="")
   return 0
-
-
-def _may_be_certificate(path: Path) -> bool:
-  """Not a network, not counts, and not what a killed process was writing."""
-  counts = path.name.endswith((".partial.npz", ".counts.npz"))
-  return path.parent.name != "models" and not counts and not path.name.startswith(".")
 
 
 def _sample_range(text: str) -> tuple[int, int]:

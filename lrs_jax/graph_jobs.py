@@ -15,6 +15,7 @@ import numpy as np
 from lrs_jax import clusters, graph_training, keys, noise, sparse_flips, storage
 from lrs_jax.data import citation
 from lrs_jax.data.citation import CitationGraph, Split
+from lrs_jax.jobs import check_variables
 from lrs_jax.models import gnn
 from lrs_jax.noise import SmoothingDistribution
 
@@ -203,19 +204,16 @@ def obtain_model(
   if "meta" not in arrays:
     raise ValueError(f"{path} is not a network stored by lrs-jax: it has no array `meta`.")
   arrays.pop("meta")
-  digest = hashlib.sha256()
-  for name in sorted(arrays):
-    digest.update(name.encode() + arrays[name].tobytes())
-  variables = flax.traverse_util.unflatten_dict(arrays, sep="/")
   shape = jax.ShapeDtypeStruct(data.graph.attributes.shape, jnp.float32)
   wanted = jax.eval_shape(data.model.lazy_init, {"params": jax.random.key(0)}, shape, data.edges)
-  shapes = [jax.tree.map(lambda leaf: leaf.shape, tree) for tree in (wanted, variables)]
-  if shapes[0] != shapes[1]:
+  try:
+    variables = check_variables(path, arrays, wanted)
+  except ValueError as error:
     raise ValueError(
-      f"{path} holds another network than --model-name {job.model_name} on {data.name}: "
-      "give the right one, or another --model."
-    )
-  return seconds, variables, digest.hexdigest()
+      f"{error} It is another network than --model-name {job.model_name} on {data.name}: give the "
+      "right one, or another --model."
+    ) from None
+  return seconds, variables, storage.digest(arrays)
 
 
 def model_path(job: GraphJob, flips: SmoothingDistribution, data: GraphInput, out: Path) -> Path:

@@ -1,6 +1,5 @@
 """Whole jobs on graphs: train, sample, certify, compare with isotropic smoothing (host)."""
 
-import hashlib
 import json
 import time
 from collections.abc import Mapping, Sequence
@@ -262,10 +261,7 @@ def _graph_digests(data: GraphInput) -> dict[str, str]:
 
 
 def _digest(*arrays: np.ndarray) -> str:
-  digest = hashlib.sha256()
-  for array in arrays:
-    digest.update(np.ascontiguousarray(array).tobytes())
-  return digest.hexdigest()
+  return storage.digest({str(i): array for i, array in enumerate(arrays)})
 
 
 def _sampled_before(path: Path, samples: Mapping[str, Any]) -> list[ClassSums] | None:
@@ -274,6 +270,7 @@ def _sampled_before(path: Path, samples: Mapping[str, Any]) -> list[ClassSums] |
     return None
   try:
     record = graph_records.load(path)
+    graph_records.check(record)
   except ValueError:
     return None
   same = record.meta.get("samples") == samples

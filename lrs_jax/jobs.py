@@ -120,13 +120,27 @@ _NETWORK = (
 """Fields that decide what is trained."""
 
 
+_OPTIONS: Mapping[str, tuple[str, ...]] = {
+  "data": tuple(DEFAULTS),
+  "network": tuple(NETWORKS),
+  "interpolation": ("std", "variance"),
+  "reach": ("grid", "border"),
+  "method": ("naive", "lp", "envelope", "milp"),
+  "precision": ("float32", "tensorfloat32", "bfloat16"),
+}
+"""Fields that are one of several words."""
+
+
 def check(job: ImageJob) -> None:
   """Raises a ValueError that names the first field of a job that cannot be right."""
+  for name, options in _OPTIONS.items():
+    if getattr(job, name) not in options:
+      raise ValueError(
+        f"{flag(name)} must be one of {', '.join(options)}, but it is {getattr(job, name)!r}."
+      )
   for name in ("images", "width", "depth", "steps", "batch_size", "samples", "selection_samples"):
     if getattr(job, name) < 1:
       raise ValueError(f"{flag(name)} must be at least 1, but it is {getattr(job, name)}.")
-  if job.network not in NETWORKS:
-    raise ValueError(f"--network must be one of {', '.join(NETWORKS)}, but it is {job.network}.")
   splits = FILES[job.data].train if job.data in FILES else ("train",)
   if job.train_split not in splits:
     raise ValueError(
@@ -168,12 +182,14 @@ def plain(job: ImageJob) -> dict[str, Any]:
 def from_plain(fields: Mapping[str, Any]) -> ImageJob:
   """The job that `plain` was given.
 
+  Raises:
+    ValueError: options that there are not, or values of another type.
+
   Example:
     >>> from_plain(plain(ImageJob(size=(16, 24)))) == ImageJob(size=(16, 24))
     True
   """
-  tuples = {name: tuple(value) for name, value in fields.items() if isinstance(value, list)}
-  return ImageJob(**{**fields, **tuples})
+  return storage.from_plain(ImageJob, fields)
 
 
 def flag(field: str) -> str:
@@ -287,8 +303,14 @@ def load_model(job: ImageJob, path: Path) -> tuple[Folded, str]:
   arrays = storage.load_arrays(path)
   if "meta" not in arrays:
     raise ValueError(f"{path} is not a network stored by lrs-jax train: it has no array `meta`.")
-  trained = storage.from_json_array(arrays.pop("meta")).get("network")
-  if trained is None:
+  try:
+    meta = storage.from_json_array(arrays.pop("meta"))
+  except ValueError as error:
+    raise ValueError(f"{path} is not a network stored by lrs-jax train: {error}") from None
+  trained, classes = (
+    meta.get(name) if isinstance(meta, Mapping) else None for name in ("network", "classes")
+  )
+  if not isinstance(trained, Mapping) or not isinstance(classes, list):
     raise ValueError(f"{path} holds no network for images.")
   for name, value in _network_fields(job).items():
     if trained.get(name) != value and name != "seed":
@@ -296,11 +318,34 @@ def load_model(job: ImageJob, path: Path) -> tuple[Folded, str]:
         f"{path} was trained with {flag(name)} {_show(trained.get(name))}, but this job has "
         f"{_show(value)}: give the same, or another --model."
       )
-  digest = hashlib.sha256()
-  for name in sorted(arrays):
-    digest.update(name.encode() + arrays[name].tobytes())
-  variables = flax.traverse_util.unflatten_dict(arrays, sep="/")
-  return NETWORKS[job.network].fold(variables), digest.hexdigest()
+  model, image = network(job, len(classes)), jax.ShapeDtypeStruct((*job.size, 3), np.float32)
+  wanted = jax.eval_shape(model.init, jax.random.key(0), image)
+  variables = check_variables(path, arrays, wanted)
+  return NETWORKS[job.network].fold(variables), storage.digest(arrays)
+
+
+def check_variables(path: Path, arrays: Mapping[str, np.ndarray], wanted: Any) -> Any:
+  """The variables of a network, from the arrays of its file.
+
+  Args:
+    path: the file, for messages.
+    arrays: by names with slashes.
+    wanted: pytree of the shapes and types that the variables must have.
+
+  Raises:
+    ValueError: a variable that is missing, that the network has not, or of another shape or type.
+  """
+  shapes = flax.traverse_util.flatten_dict(wanted, sep="/")
+  for name in sorted({*shapes, *arrays}):
+    here, there = (
+      f"{found[name].dtype}{list(found[name].shape)}" if name in found else "none"
+      for found in (arrays, shapes)
+    )
+    if here != there:
+      raise ValueError(
+        f"{path} holds another network: variable {name!r} is {here}, where {there} is needed."
+      )
+  return flax.traverse_util.unflatten_dict(dict(arrays), sep="/")
 
 
 def _network_fields(job: ImageJob) -> Mapping[str, Any]:

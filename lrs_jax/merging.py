@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from lrs_jax import checkpoints, jobs, runs
+from lrs_jax import checkpoints, jobs, rechecks, runs
 from lrs_jax.jobs import ImageJob
 from lrs_jax.sampling import Votes
 
@@ -107,18 +107,32 @@ def find_counts(paths: Sequence[Path]) -> list[Path]:
 
 
 def _shares(files: Sequence[Path]) -> Mapping[Share, list[Path]]:
-  shares = defaultdict(list)
+  shares: defaultdict[Share, list[Path]] = defaultdict(list)
   for path in files:
     manifest = checkpoints.load(path).manifest
-    try:
-      shares[manifest["image"], manifest["smoothing"], manifest["part"]].append(path)
-    except KeyError as error:
-      raise ValueError(f"{path} holds no counts of images: {error} is missing.") from None
+    image, smoothing, part = (manifest.get(name) for name in ("image", "smoothing", "part"))
+    if not (isinstance(image, str) and isinstance(smoothing, str) and isinstance(part, str)):
+      raise ValueError(f"{path} holds no counts of images: its manifest does not say which.")
+    shares[image, smoothing, part].append(path)
   return shares
 
 
 def _add_up(files: Sequence[Path]) -> checkpoints.Counts:
-  return checkpoints.add_up({path: checkpoints.load(path) for path in files})
+  """The sum of some files, each of which holds votes."""
+  parts = {path: checkpoints.load(path) for path in files}
+  for path, part in parts.items():
+    if [leaf.ndim for leaf in part.sums] != [2, 0]:
+      raise ValueError(
+        f"{path} holds no votes, which are two sums, [N, K] and a number: version 0.1 may have "
+        "counted them, so count again."
+      )
+  total = checkpoints.add_up(parts)
+  for path, part in parts.items():
+    votes = Votes(*part.sums)
+    rechecks.check_votes(f"{path}: sums/0", votes.counts, "sums/1", int(votes.num_samples))
+    if votes.num_samples != part.done:
+      raise ValueError(f"{path} says {part.done} samples, but its sum says {votes.num_samples}.")
+  return total
 
 
 def _manifest(files: Sequence[Path]) -> Mapping[str, Any]:
@@ -149,7 +163,12 @@ def _common_job(
           f"of {same[0][0]} there are {part} samples {_show(found[same[0]]['ranges'])}, but of "
           f"{share[0]} ({share[1]}) {_show(found[share]['ranges'])}: all images need the same."
         )
-  return jobs.from_plain(found[first]["job"])
+  try:
+    job = jobs.from_plain(found[first].get("job", {}))
+    jobs.check(job)
+  except ValueError as error:
+    raise ValueError(f"{shares[first][0]} holds counts of a job that cannot be: {error}") from None
+  return job
 
 
 def _show(ranges: checkpoints.Ranges) -> str:

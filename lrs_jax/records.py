@@ -1,12 +1,13 @@
 """A certified input on disk: all from the counts to the witnesses, and its re-check (host)."""
 
+import math
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from lrs_jax import certificates, collective, noise, storage
+from lrs_jax import certificates, collective, formats, noise, rechecks, storage
 from lrs_jax.sampling import Votes
 
 _FAMILIES: Mapping[str, Callable[..., noise.SmoothingDistribution]] = {
@@ -14,18 +15,13 @@ _FAMILIES: Mapping[str, Callable[..., noise.SmoothingDistribution]] = {
   for family in (noise.gaussian, noise.uniform, noise.laplace, noise.ablation, noise.flips)
 }
 
-_BASE = ("weights", "groups", "eta", "labels", "q_lower")
-"""What hard votes with the default correction fill in `BaseCertificates`."""
-
-
-_NUMBERS = ("num_selection", "num_samples")
-
 
 class Record(NamedTuple):
   """One input, certified under one smoothing distribution, with all that a re-check needs.
 
   `certified` maps names to collective certificates: "all/METHOD" has every output as a target,
-  "correct/METHOD" those whose prediction is the label.
+  "correct/METHOD" those whose prediction is the label. `base` is what follows from the counts, each
+  number a little weaker (`lrs_jax.rechecks`).
   """
 
   family: str  # factory in `lrs_jax.noise`
@@ -70,13 +66,20 @@ def make_record(
 
   Returns:
     A `Record`.
+
+  Raises:
+    ValueError: radii that are not finite, negative or do not rise.
   """
-  selection_counts, counts = np.asarray(selection.counts), np.asarray(estimation.counts)
+  radii = _check_radii(radii)
+  selection_counts, counts = _signed(selection.counts), _signed(estimation.counts)
   num_samples = int(estimation.num_samples)
-  base = certificates.from_votes(
-    smoothing, groups, selection_counts, counts, alpha=alpha, num_samples=num_samples
+  base = rechecks.weakened(
+    smoothing,
+    certificates.from_votes(
+      smoothing, _signed(groups), selection_counts, counts, alpha=alpha, num_samples=num_samples
+    ),
   )
-  budgets = budgets_from_radii(radii, smoothing.p)
+  budgets, truth = budgets_from_radii(radii, smoothing.p), _signed(truth)
   sets = {"all": None, "correct": base.labels == truth}
   certified = {
     f"{name}/{method}": collective.certify(
@@ -95,9 +98,9 @@ def make_record(
     int(selection.num_samples),
     num_samples,
     alpha,
-    np.asarray(truth),
+    truth,
     base,
-    np.asarray(radii, np.float64),
+    radii,
     budgets,
     certified,
     meta,
@@ -120,55 +123,56 @@ def predictions(record: Record) -> np.ndarray:
   return np.where(record.base.eta > 0, record.base.labels, -1)
 
 
+def to_arrays(record: Record) -> dict[str, np.ndarray]:
+  """A record as arrays by the names in `formats.TABLES`."""
+  arrays: dict[str, np.ndarray] = {
+    "format": np.asarray(formats.FORMAT),
+    "kind": np.asarray("image"),
+    "meta": storage.json_array(record.meta),
+  }
+  for name, value in record._asdict().items():
+    if name not in ("base", "certified", "meta"):
+      arrays[name] = np.asarray(value)
+  arrays |= {f"base/{name}": np.asarray(getattr(record.base, name)) for name in _BASE}
+  for name, certificate in record.certified.items():
+    parts = collective.to_arrays(certificate)
+    arrays |= {f"certified/{name}/{key}": part for key, part in parts.items()}
+  return arrays
+
+
+def from_arrays(arrays: Mapping[str, np.ndarray]) -> Record:
+  """The record that `to_arrays` took apart, of arrays that `formats` has checked."""
+  base: dict[str, Any] = {name: arrays[f"base/{name}"] for name in _BASE}
+  fields: dict[str, Any] = {name: arrays[name] for name in Record._fields if name in arrays}
+  fields |= {name: int(arrays[name]) for name in ("num_selection", "num_samples")}
+  fields |= {
+    "family": str(arrays["family"]),
+    "alpha": float(arrays["alpha"]),
+    "meta": storage.from_json_array(arrays["meta"]),
+  }
+  certified = {
+    name: collective.from_arrays(parts)
+    for name, parts in formats.parts_of(arrays, "certified").items()
+  }
+  return Record(base=certificates.BaseCertificates(**base), certified=certified, **fields)
+
+
 def save(path: Path, record: Record) -> None:
   """Stores a record as an .npz whose arrays any reader of NumPy's format can load."""
-  arrays: dict[str, np.ndarray] = {
-    name: np.asarray(getattr(record, name))
-    for name in Record._fields
-    if name not in ("base", "certified", "meta")
-  }
-  arrays |= {name: getattr(record.base, name) for name in _BASE}
-  arrays["meta"] = storage.json_array(record.meta)
-  for name, certificate in record.certified.items():
-    arrays |= {f"{name}/{key}": part for key, part in collective.to_arrays(certificate).items()}
-  storage.save_arrays(path, {**arrays, "digest": np.asarray(storage.digest(arrays))})
+  formats.save(path, to_arrays(record))
 
 
 def load(path: Path) -> Record:
   """Reads a record; `verify` tells whether it can be believed.
 
   Raises:
-    ValueError: a missing or damaged file, or one that is no record.
+    ValueError: a missing or damaged file, one that is no record of an image, or one of an older
+      format.
   """
-  arrays = storage.load_arrays(path)
   try:
-    if str(arrays.pop("digest")) != storage.digest(arrays):
-      raise ValueError(f"{path} was changed after it was written: its digest does not fit.")
-    stored: dict[str, Any] = {name: arrays[name] for name in _BASE}
-    base = certificates.BaseCertificates(**stored)
-    names = sorted({name.rpartition("/")[0] for name in arrays if "/" in name})
-    certified = {
-      name: collective.from_arrays(
-        {key.rpartition("/")[2]: arrays[key] for key in arrays if key.rpartition("/")[0] == name}
-      )
-      for name in names
-    }
-    fields: dict[str, Any] = {
-      name: arrays[name]
-      for name in Record._fields
-      if name not in ("base", "certified", "meta", "family", "alpha", *_NUMBERS)
-    }
-    fields |= {name: int(arrays[name]) for name in _NUMBERS}
-    return Record(
-      family=str(arrays["family"]),
-      alpha=float(arrays["alpha"]),
-      base=base,
-      certified=certified,
-      meta=storage.from_json_array(arrays["meta"]),
-      **fields,
-    )
-  except KeyError as error:
-    raise ValueError(f"{path} is not a certificate of lrs-jax: array {error} is missing.") from None
+    return from_arrays(formats.load(path, "image"))
+  except ValueError as error:
+    raise ValueError(formats.of_file(path, error)) from None
 
 
 def smoothing(record: Record) -> noise.SmoothingDistribution:
@@ -187,8 +191,9 @@ def smoothing(record: Record) -> noise.SmoothingDistribution:
 def verify(record: Record, *, exact: bool = False) -> None:
   """Re-checks a record: counts -> predictions and q -> eta -> budgets -> targets -> witnesses.
 
-  Everything but the counts, the noise and alpha is computed again or proven again; nothing that a
-  solver said is trusted.
+  Everything but the counts, the noise, alpha and the labels is computed again or proven again, and
+  what is stored must not be on the stronger side of it (`lrs_jax.rechecks`); nothing that a solver
+  said is trusted. What `meta` says of all this must not contradict it.
 
   Args:
     record: from `load`.
@@ -197,15 +202,16 @@ def verify(record: Record, *, exact: bool = False) -> None:
   Raises:
     ValueError: naming what does not follow from what.
   """
+  formats.check(to_arrays(record))
+  rechecks.check_some(record.certified)
   distribution = smoothing(record)
-  if record.selection_counts.min(initial=0) < 0 or record.counts.min(initial=0) < 0:
-    raise ValueError("`selection_counts` and `counts` must not be negative.")
-  for name, number in zip(("selection_counts", "counts"), _NUMBERS, strict=True):
-    most, samples = getattr(record, name).sum(axis=1).max(initial=0), getattr(record, number)
-    if most > samples:
-      raise ValueError(f"a row of `{name}` sums to {most}, but `{number}` is {samples}.")
-  if not 0 < record.alpha < 1:
-    raise ValueError(f"`alpha` must lie in (0, 1), but it is {record.alpha}.")
+  for name, number in (("selection_counts", "num_selection"), ("counts", "num_samples")):
+    rechecks.check_votes(name, getattr(record, name), number, getattr(record, number))
+  rechecks.check_alpha(record.alpha)
+  rechecks.check_independence(record.selection_counts, record.counts)
+  _check_radii(record.radii)
+  job = rechecks.check_meta(record.meta, record.alpha, record.num_selection, record.num_samples)
+  _check_job(record, job)
   base = certificates.from_votes(
     distribution,
     record.base.groups,
@@ -214,12 +220,11 @@ def verify(record: Record, *, exact: bool = False) -> None:
     alpha=record.alpha,
     num_samples=record.num_samples,
   )
-  for name in _BASE:
-    if not storage.same_numbers(getattr(record.base, name), getattr(base, name)):
-      raise ValueError(f"`{name}` does not follow from the counts, the noise and alpha.")
-  if not storage.same_numbers(record.budgets, budgets_from_radii(record.radii, distribution.p)):
-    raise ValueError("`budgets` does not follow from the radii.")
+  rechecks.check_base(distribution, record.base, base, "the counts, the noise and alpha")
+  budgets = budgets_from_radii(record.radii, distribution.p)
+  rechecks.check_raised("budgets", record.budgets, budgets, "the radii")
   for name, certificate in record.certified.items():
+    rechecks.check_certificate(name, certificate)
     targets = {
       "all": np.ones(record.truth.shape, bool),
       "correct": record.base.labels == record.truth,
@@ -230,9 +235,51 @@ def verify(record: Record, *, exact: bool = False) -> None:
       raise ValueError(f"the budgets of {name!r} are not the record's.")
     if certificate.caps is not None or certificate.integral:
       raise ValueError(f"{name!r} restricts the adversary by caps or to integers; a ball does not.")
-    try:
-      collective.verify(
-        record.base.weights, record.base.groups, record.base.eta, certificate, exact=exact
-      )
-    except ValueError as error:
-      raise ValueError(f"{name}: {error}") from None
+    rechecks.prove(
+      name, record.base.weights, record.base.groups, record.base.eta, certificate, exact
+    )
+
+
+_BASE = ("weights", "groups", "eta", "labels", "q_lower")
+"""What hard votes with the default correction fill in `BaseCertificates`."""
+
+
+def _signed(values: Any) -> np.ndarray:
+  """Integers as an array, of signed ones."""
+  array = np.asarray(values)
+  return array.astype(np.int64) if array.dtype.kind == "u" else array
+
+
+def _check_radii(radii: np.ndarray) -> np.ndarray:
+  radii = np.asarray(radii, np.float64)
+  if not (np.isfinite(radii) & (radii >= 0)).all() or not (np.diff(radii) > 0).all():
+    told = storage.shortened(radii.tolist())
+    raise ValueError(f"`radii` must be finite, at least 0 and rise, but they are {told}.")
+  return radii
+
+
+def _check_job(record: Record, fields: Mapping[str, Any]) -> None:
+  """Raises a ValueError if noise, cells or groups are not those of a job that is told in full."""
+  from lrs_jax import jobs  # networks and data sets, of which a record itself needs nothing
+
+  if set(fields) != set(jobs.ImageJob._fields):
+    return
+  job = jobs.from_plain(fields)
+  jobs.check(job)
+  own, num_cells = record.scales.shape[1:], math.prod(job.grid)
+  if record.cells.shape != (*job.size, 3) or own not in ((1, 1), (num_cells, num_cells)):
+    raise ValueError(
+      f"`meta` says that size and grid are {job.size} and {job.grid}, but `cells` has shape "
+      f"{record.cells.shape}, and the noise {own[0]} groups and {own[1]} cells."
+    )
+  localized = own != (1, 1) or num_cells == 1
+  options = [jobs.localized_noise(job)] if localized else []
+  options += [jobs.isotropic_noise(job)] if own == (1, 1) else []
+  if record.family != "gaussian" or not any(
+    np.array_equal(record.scales[0], option.scale) and np.array_equal(record.cells, option.cells)
+    for option in options
+  ):
+    raise ValueError("`scales` or `cells` are not those of the noise of the job in `meta`.")
+  groups = jobs.output_groups(job).reshape(-1)
+  if not np.array_equal(record.base.groups, np.zeros_like(groups) if own == (1, 1) else groups):
+    raise ValueError("`groups` are not those of the grid of the job in `meta`.")

@@ -1,11 +1,8 @@
 """Finished results under a folder, which a job of another kind must not replace unasked (host)."""
 
-import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
-
-import numpy as np
 
 from lrs_jax import storage
 from lrs_jax.errors import OtherResultsError
@@ -74,11 +71,10 @@ def _read(path: Path) -> dict[str, Any]:
   """What a summary, or the `meta` of a certificate, says: a dictionary whose "job" is one too."""
   try:
     if path.suffix == ".npz":
-      with path.open("rb") as file:
-        stored = storage.from_json_array(np.load(file, allow_pickle=False)["meta"])
+      stored = storage.from_json_array(storage.load_arrays(path, ["meta"])["meta"])
     else:
-      stored = json.loads(path.read_text())
-  except Exception as error:  # a damaged archive may raise anything, such as NotImplementedError
+      stored = storage.load_json(path)
+  except (ValueError, KeyError) as error:
     raise OtherResultsError(
       f"{path} is in the way, and cannot be read as results of lrs-jax ({error}): {_FORCE}."
     ) from error

@@ -1,6 +1,5 @@
 """Whole jobs on images: train, sample, certify, compare with isotropic smoothing, report (host)."""
 
-import hashlib
 import json
 import math
 import platform
@@ -463,14 +462,13 @@ def facts(setting: Setting, task: Task) -> dict[str, Any]:
 
 
 def _input(image: np.ndarray) -> str:
-  return hashlib.sha256(image.tobytes()).hexdigest()
+  return storage.digest({"image": image})
 
 
 def _digest(distribution: noise.SmoothingDistribution) -> str:
-  digest = hashlib.sha256(distribution.family.encode())
-  for part in (*jax.tree.leaves(distribution.scale), distribution.cells):
-    digest.update(np.ascontiguousarray(part).tobytes())
-  return digest.hexdigest()
+  levels = {f"scale/{i}": part for i, part in enumerate(jax.tree.leaves(distribution.scale))}
+  family = np.asarray(distribution.family)
+  return storage.digest({"family": family, "cells": distribution.cells, **levels})
 
 
 def _progress(total: int) -> tqdm:
@@ -531,13 +529,14 @@ def already_done(task: Task, radii: np.ndarray, meta: Mapping[str, Any]) -> Reco
     records.verify(record)
   except ValueError:
     return None
-  distribution = task.smoothed.distribution
+  distribution, methods = task.smoothed.distribution, task.smoothed.methods
   same = (
     set(checkpoints.differences(record.meta, meta)) <= {"device"}
     and record.family == distribution.family
     and np.array_equal(record.scales[0], distribution.scale)
     and np.array_equal(record.cells, distribution.cells)
     and np.array_equal(record.radii, radii)
+    and set(record.certified) == {f"{part}/{m}" for part in ("all", "correct") for m in methods}
   )
   return record if same else None
 

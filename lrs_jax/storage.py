@@ -3,18 +3,27 @@
 import contextlib
 import hashlib
 import json
+import math
 import os
-from collections.abc import Callable, Mapping
+import secrets
+import types
+import typing
+import zipfile
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+LARGEST = 2**34
+"""Bytes that an archive may unpack to. Zeros pack a thousandfold, so a small file may be honest."""
+
 
 def write_whole(path: Path, write: Callable[[Path], None]) -> None:
   """Lets `write` fill a temporary file beside `path`, then renames it: whole, or not there.
 
-  A process that is killed meanwhile may leave the temporary file, whose name starts with a dot.
+  A process that is killed meanwhile may leave the temporary file, whose name starts with a dot. It
+  has a random part, so that no two processes write to one, on whatever machines they run.
 
   Args:
     path: the file to make; its folder is made too.
@@ -24,7 +33,7 @@ def write_whole(path: Path, write: Callable[[Path], None]) -> None:
     OSError: the folder or the file cannot be written, such as for want of space; an older file is
       as it was.
   """
-  partial = path.with_name(f".{path.stem}-{os.getpid()}{path.suffix}")
+  partial = path.with_name(f".{path.stem}-{os.getpid()}-{secrets.token_hex(8)}{path.suffix}")
   try:
     path.parent.mkdir(parents=True, exist_ok=True)
     write(partial)
@@ -53,20 +62,105 @@ def save_arrays(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
   write_whole(path, lambda partial: np.savez_compressed(partial, **arrays))  # type: ignore[arg-type]
 
 
-def load_arrays(path: Path) -> dict[str, np.ndarray]:
-  """Reads all arrays of an .npz.
+def load_arrays(
+  path: Path, names: Collection[str] | None = None, *, largest: int = LARGEST
+) -> dict[str, np.ndarray]:
+  """Reads the arrays of an .npz.
+
+  Nothing is allocated for what the archive only claims to hold: the sizes in its directory must
+  have a sum that is no more than `largest`, and the type and shape in an array's header must take
+  the bytes that are there.
+
+  Args:
+    path: the file.
+    names: the arrays to read, as far as they are there; all if None.
+    largest: bytes that the archive may unpack to, whatever is read of it.
+
+  Returns:
+    Arrays by name, in the machine's byte order.
 
   Raises:
-    ValueError: a missing or damaged file, or one that holds pickled objects.
+    ValueError: a missing or damaged file, one that is no archive of arrays or that unpacks to more
+      than `largest`, or a pickled object among what is to be read.
   """
   try:
     with path.open("rb") as file:
-      archive = np.load(file, allow_pickle=False)
-      if isinstance(archive, np.ndarray):
-        raise ValueError("it holds one array, not an archive of arrays")
-      return {name: archive[name] for name in archive.files}
+      if not zipfile.is_zipfile(file):
+        raise ValueError(f"it is no .npz archive, {_looks_like(file)}")
+      with zipfile.ZipFile(file) as archive:
+        size = sum(member.file_size for member in archive.infolist())
+        if size > largest:
+          raise ValueError(f"it unpacks to {size:,} bytes, more than the {largest:,} that may be")
+        arrays = {}
+        for member in archive.infolist():
+          name = member.filename.removesuffix(".npy")
+          if names is not None and name not in names:
+            continue
+          if name == member.filename:
+            raise ValueError(f"{name!r} in it is no array")
+          if name in arrays:
+            raise ValueError(f"it holds two arrays {name!r}")
+          arrays[name] = _read(archive, member, name)
+        return arrays
   except Exception as error:  # a damaged archive may raise anything, such as NotImplementedError
-    raise ValueError(f"cannot read {path}: {error}") from error
+    told = str(error) or type(error).__name__
+    raise ValueError(f"cannot read {path}: {' '.join(told.split())}") from error
+
+
+def array_names(path: Path) -> list[str]:
+  """Names of the arrays of an .npz that `load_arrays` can read, sorted."""
+  with zipfile.ZipFile(path) as archive:
+    return sorted(name.removesuffix(".npy") for name in archive.namelist())
+
+
+_PIECE = 2**22
+"""Bytes that are unpacked at once."""
+
+
+def _looks_like(file: typing.BinaryIO) -> str:
+  file.seek(0)
+  start = file.read(6)
+  if start == b"\x93NUMPY":
+    return "but a single array (.npy)"
+  if not start:
+    return "but empty"
+  return "or a damaged one" if start.startswith(b"PK") else "which is a zip file of arrays"
+
+
+def _read(archive: zipfile.ZipFile, member: zipfile.ZipInfo, name: str) -> np.ndarray:
+  """Reads an array once its header is known to fit what is there."""
+  with archive.open(member) as file:
+    version = np.lib.format.read_magic(file)
+    read_header = {
+      (1, 0): np.lib.format.read_array_header_1_0,
+      (2, 0): np.lib.format.read_array_header_2_0,
+    }.get(version)
+    if read_header is None:
+      raise ValueError(f"array {name!r} is of version {version} of NumPy's format")
+    shape, fortran, dtype = read_header(file)
+    if dtype.hasobject:
+      raise ValueError(f"array {name!r} holds pickled Python objects, which are never loaded")
+    there = member.file_size - file.tell()
+    stretched = math.prod(size for size in shape if size) > max(there, 2**31)
+    if min(shape, default=1) < 0 or stretched or math.prod(shape) * dtype.itemsize != there:
+      raise ValueError(
+        f"array {name!r} is said to be {dtype} of shape {shape}, but it has {there} bytes"
+      )
+    array = np.empty(math.prod(shape), dtype)
+    if array.nbytes:
+      content, filled = array.view(np.uint8), 0
+      while filled < there:
+        piece = file.read(min(there - filled, _PIECE))
+        if not piece:
+          raise ValueError(f"array {name!r} ends after {filled} of {there} bytes")
+        content[filled : filled + len(piece)] = np.frombuffer(piece, np.uint8)
+        filled += len(piece)
+    if file.read(1):
+      raise ValueError(f"array {name!r} goes on after its end")  # and its checksum is compared
+  if dtype.kind == "b" and array.size and array.view(np.uint8).max() > 1:
+    raise ValueError(f"array {name!r} holds booleans that are neither 0 nor 1")
+  array = array.reshape(shape, order="F" if fortran else "C")
+  return array.astype(dtype.newbyteorder("="), copy=False)
 
 
 def digest(arrays: Mapping[str, np.ndarray]) -> str:
@@ -74,7 +168,8 @@ def digest(arrays: Mapping[str, np.ndarray]) -> str:
   digest = hashlib.sha256()
   for name in sorted(arrays):
     array = np.ascontiguousarray(arrays[name])
-    digest.update(f"{name} {array.dtype} {array.shape}".encode() + array.tobytes())
+    shape = np.shape(arrays[name])  # `ascontiguousarray` makes a vector of a number
+    digest.update(repr((name, str(array.dtype), shape)).encode() + array.tobytes())
   return digest.hexdigest()
 
 
@@ -88,6 +183,11 @@ def save_json(path: Path, value: Any) -> None:
   write_whole(path, write)
 
 
+def plain(value: Any) -> Any:
+  """A value as it comes back from `save_json`."""
+  return json.loads(json.dumps(_without_nan(value), allow_nan=False))
+
+
 def json_array(value: Any) -> np.ndarray:
   """A value as JSON in a zero-dimensional string array, to lie among arrays.
 
@@ -99,27 +199,116 @@ def json_array(value: Any) -> np.ndarray:
 
 
 def from_json_array(array: np.ndarray) -> Any:
-  """What `json_array` was given."""
-  return json.loads(str(array))
+  """What `json_array` was given.
+
+  Raises:
+    ValueError: an array that it cannot have made.
+  """
+  if array.ndim or array.dtype.kind != "U":
+    raise ValueError(f"JSON must be one string, but it is {array.dtype} of shape {array.shape}.")
+  return parse_json(str(array))
 
 
-def same_numbers(stored: np.ndarray, again: np.ndarray) -> bool:
-  """Whether an array is what was computed again: floats up to what versions of SciPy differ by.
+_DEPTH = 100
+"""Values in values: far more than any file of ours has, and few enough for recursion."""
 
-  That is a relative 1e-9, far below the margins of eta; a collective certificate's digest holds the
-  very floats it was proven for.
+
+def parse_json(text: str) -> Any:
+  """Parses JSON, however deep it may be nested.
+
+  Raises:
+    ValueError: no JSON, or none that can be parsed.
 
   Example:
-    >>> same_numbers(np.array([1.0, np.inf]), np.array([1 + 1e-12, np.inf]))
-    True
-    >>> same_numbers(np.array([1, 2]), np.array([1, 3]))
-    False
+    >>> parse_json("[" * 60_000)
+    Traceback (most recent call last):
+    ...
+    ValueError: what should be JSON is nested too deeply.
   """
-  if stored.shape != again.shape:
-    return False
-  if again.dtype.kind == "f":
-    return bool(np.allclose(stored, again, rtol=1e-9, atol=0.0, equal_nan=True))
-  return bool(np.array_equal(stored, again))
+  try:
+    value = json.loads(text)
+  except RecursionError:
+    raise ValueError("what should be JSON is nested too deeply.") from None
+  except ValueError as error:
+    raise ValueError(f"what should be JSON is none: {error}.") from None
+  depth, level = 0, [value]
+  while level and text.count("[") + text.count("{") > _DEPTH:
+    depth += 1
+    if depth > _DEPTH:
+      raise ValueError("what should be JSON is nested too deeply.")
+    nested = [item.values() if isinstance(item, dict) else item for item in level]
+    level = [part for item in nested for part in item if isinstance(part, dict | list)]
+  return value
+
+
+def load_json(path: Path) -> Any:
+  """Reads a JSON file.
+
+  Raises:
+    ValueError: a missing or damaged file.
+  """
+  try:
+    return parse_json(path.read_text(encoding="utf-8"))
+  except (OSError, ValueError) as error:
+    raise ValueError(f"cannot read {path}: {error}") from None
+
+
+def from_plain(kind: Callable[..., Any], fields: Any) -> Any:
+  """A named tuple of numbers, strings and tuples, from its fields as JSON has them.
+
+  Args:
+    kind: the named tuple's type, all of whose fields have defaults.
+    fields: name -> value, with lists in the place of tuples; what is missing has its default.
+
+  Raises:
+    ValueError: no mapping, a field that the tuple does not have, or a value of another type.
+
+  Example:
+    >>> from lrs_jax.jobs import ImageJob
+    >>> from_plain(ImageJob, {"samples": "many"})
+    Traceback (most recent call last):
+    ...
+    ValueError: `samples` must be int, but it is 'many'.
+  """
+  if not isinstance(fields, Mapping):
+    raise ValueError(f"a job must be names and values, but it is {shortened(fields)}.")
+  hints = typing.get_type_hints(kind)
+  unknown = [str(name) for name in fields if name not in hints]
+  if unknown:
+    raise ValueError(
+      f"there is no option {', '.join(sorted(unknown))}: another version may have made this."
+    )
+  for name, value in fields.items():
+    if not _fits(value, hints[name]):
+      wanted = getattr(hints[name], "__name__", None) if isinstance(hints[name], type) else None
+      raise ValueError(f"`{name}` must be {wanted or hints[name]}, but it is {shortened(value)}.")
+  return kind(**{n: tuple(v) if isinstance(v, list) else v for n, v in fields.items()})
+
+
+def shortened(value: Any, most: int = 80) -> str:
+  """How a value reads in a message: on one line, and not for long.
+
+  Example:
+    >>> shortened([1] * 100, most=12)
+    '[1, 1, 1,...'
+  """
+  text = " ".join(repr(value).split())
+  return text if len(text) <= most else f"{text[: most - 3]}..."
+
+
+def _fits(value: Any, hint: Any) -> bool:
+  """Whether a value from JSON is of a type, a union of types, or a tuple of them."""
+  parts = typing.get_args(hint)
+  if isinstance(hint, types.UnionType):
+    return any(_fits(value, part) for part in parts)
+  if typing.get_origin(hint) is tuple:
+    if not isinstance(value, list | tuple):
+      return False
+    wanted = parts[:1] * len(value) if parts[1:] == (...,) else parts
+    return len(value) == len(wanted) and all(map(_fits, value, wanted))
+  if hint is float:
+    return isinstance(value, float | int) and not isinstance(value, bool)
+  return isinstance(value, hint) and (hint is bool or not isinstance(value, bool))
 
 
 def _without_nan(value: Any) -> Any:

@@ -18,14 +18,20 @@ FAMILIES = {
 }
 SECTIONS = {
   *("claim", "perturbations", "confidence", "certified", "outputs", "noise", "samples"),
-  *("context", "assumptions", "recheck"),
+  *("context", "assumptions", "trusted", "recheck"),
 }
 
 
-def card_of(smoothing, budgets, alpha=0.01):
+def card_of(smoothing, budgets, alpha=0.01, forfeit=None):
   votes = np.array([[990, 10], [800, 200], [520, 480]])
   base = certificates.from_votes(smoothing, [0, 0, 0], votes, votes, alpha=alpha)
-  certificate = collective.certify(base.weights, base.groups, base.eta, budgets)
+  certificate = collective.certify(
+    base.weights,
+    base.groups,
+    base.eta,
+    budgets,
+    forfeit=base.forfeit if forfeit is None else forfeit,
+  )
   return certificate, cards.of_certificate(
     smoothing,
     base,
@@ -78,10 +84,12 @@ def test_numbers_are_those_of_the_certificate():
 def test_a_generous_correction_forfeits():
   generous = corrections.k_fwer(0.01, 3, 2)
   certificate, card = card_of(noise.gaussian([[0.2]], [0]), [0.0], alpha=generous)
-  assert certificate.certified.tolist() == [2]
-  assert card["certified"]["rows"][0]["certified"] == [1]
+  assert certificate.certified.tolist() == [1]
+  assert card["certified"]["rows"][0]["certified"] == [1]  # given up once
   assert "1 or more of 3" in card["claim"]
   assert "all but at most 1" in card["confidence"]
+  with pytest.raises(ValueError, match=r"give `forfeit=base\.forfeit` to"):
+    card_of(noise.gaussian([[0.2]], [0]), [0.0], alpha=generous, forfeit=0)
 
 
 def test_nothing_certified_is_said():

@@ -238,3 +238,45 @@ def test_disjoint_samples_add_up():
 def test_what_does_not_add_up_is_refused(parts, message):
   with pytest.raises(ValueError, match=message):
     add_up(*parts)
+
+
+@pytest.mark.parametrize(
+  "change",
+  [
+    {"done": np.asarray(101)},
+    {"done": np.asarray(-1)},
+    {"done": np.asarray([14])},
+    {"done": np.asarray("14")},
+    {"seconds": np.asarray(np.nan)},
+    {"seconds": np.asarray(-1.0)},
+    {"seconds": np.zeros(2)},
+    {"sums/0": np.zeros(3)},
+    {"sums/0": np.zeros(3, complex)},
+    {"sums/0": np.array(["a", "b", "c"])},
+    {"manifest": np.asarray("[1]")},
+    {"manifest": np.asarray("[" * 60_000)},
+    {"manifest": np.asarray(["{}"])},
+    {"manifest": np.asarray("{}")},
+    {"manifest": np.asarray('{"ranges": [[0]]}')},
+    {"manifest": np.asarray('{"ranges": [[0, "9"]]}')},
+    {"manifest": np.asarray('{"ranges": [[9, 3]]}')},
+    {"manifest": np.asarray('{"ranges": 100}')},
+    {"more": np.zeros(1)},
+  ],
+)
+def test_what_no_checkpoint_can_hold_is_one_clear_error(tmp_path, change):
+  path = tmp_path / "a.npz"
+  run(path)
+  arrays = {k: v for k, v in storage.load_arrays(path).items() if k != "digest"} | change
+  storage.save_arrays(path, {**arrays, "digest": np.asarray(storage.digest(arrays))})
+  with pytest.raises(ValueError, match=r"a\.npz is no checkpoint.*: delete it to start again\."):
+    run(path)
+
+
+def test_sums_of_another_type_are_not_added_to(tmp_path):
+  run(tmp_path / "a.npz", interval=0.0)
+  with pytest.raises(ValueError, match="sums of other shapes or types"):
+    run(
+      tmp_path / "a.npz",
+      lambda first, size: {"sum": np.zeros(3, np.int32), "n": np.asarray(size)},
+    )

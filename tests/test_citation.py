@@ -44,7 +44,9 @@ def test_pickled_objects_are_never_read(tmp_path):
   path = save(tmp_path / "g.npz", adjacency, attributes, labels, metadata=extra)
   citation.load_graph(path)  # an object array beside the ones needed is left alone
   path = save(tmp_path / "h.npz", adjacency, attributes, labels.astype(object))
-  with pytest.raises(ValueError, match="allow_pickle=False"):
+  with pytest.raises(
+    ValueError, match=r"h\.npz: array 'labels' holds pickled Python objects, which are never loaded"
+  ):
     citation.load_graph(path)
 
 
@@ -108,3 +110,35 @@ def test_split_names_the_class_that_is_too_small():
     citation.split_nodes(np.repeat([0, 2], [60, 60]), seed=0)
   with pytest.raises(ValueError, match="per_class"):
     citation.split_nodes(np.zeros(5, int), seed=0, per_class=0)
+
+
+@pytest.mark.parametrize(
+  ("name", "value", "message"),
+  [
+    ("adj_matrix.indices", np.array([0, 10**9]), "no CSR matrix"),
+    ("adj_matrix.indices", np.array([0, -1]), "no CSR matrix"),
+    ("adj_matrix.indices", np.array([0.0, 1.0]), "must be a vector of integers, but it is float64"),
+    ("adj_matrix.indptr", np.array([0, 2]), "no CSR matrix"),
+    ("adj_matrix.indptr", np.array([0, 5, 1]), "no CSR matrix"),
+    ("adj_matrix.indptr", np.array([[0, 1, 2]]), "must be a vector of integers"),
+    ("adj_matrix.data", np.array(["a", "b"]), "must be a vector of numbers"),
+    ("adj_matrix.data", np.ones(2, complex), "must be a vector of numbers"),
+    ("adj_matrix.shape", np.array([2]), r"must be two numbers of at least 0, but it is \[2\]"),
+    ("adj_matrix.shape", np.array([2, -2]), "must be two numbers of at least 0"),
+    ("adj_matrix.shape", np.array([2, 2**63], np.uint64), "no CSR matrix|must have shape"),
+    ("labels", np.array([0.5, 1.5]), "must be a vector of integers"),
+  ],
+)
+def test_what_is_no_graph_is_one_clear_error(tmp_path, name, value, message):
+  """An index out of range would read what is not there."""
+  adjacency = sparse.csr_array(np.array([[0, 1.0], [1, 0]]))
+  path = save(tmp_path / "g.npz", adjacency, np.eye(2), np.arange(2))
+  np.savez(path, **{**dict(np.load(path)), name: value})
+  with pytest.raises(ValueError, match=rf"g\.npz.*({message})"):
+    citation.load_graph(path)
+
+
+def test_text_in_the_place_of_a_graph_is_called_that(tmp_path):
+  (tmp_path / "g.npz").write_text("0 1\n1 2\n")
+  with pytest.raises(ValueError, match=r"cannot read .*g\.npz: it is no \.npz archive"):
+    citation.load_graph(tmp_path / "g.npz")

@@ -83,6 +83,76 @@ def test_verify_accepts_the_folder_and_refuses_a_changed_number(toy, tmp_path, c
   assert "no certificates under" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+  ("change", "message"),
+  [
+    (
+      lambda s: s["localized"]["certified"].update(envelope=[1.0] * 41),
+      "localized.certified.envel",
+    ),
+    (lambda s: s["localized"]["certified_radius"].update(lp=9.0), "localized.certified_radius.lp"),
+    (lambda s: s["isotropic"].update(pixel_accuracy=1.0), "isotropic.pixel_accuracy"),
+    (lambda s: s["localized"]["certified"].update(milp=[1.0] * 41), "certified.milp does not foll"),
+    (lambda s: s["localized"].update(proven=1), "localized.proven does not follow"),
+    (lambda s: s.update(radii=[r * 2 for r in s["radii"]]), "radii"),
+    (lambda s: s["job"].update(alpha=1e-6), "its `job` is not that of"),
+    (lambda s: s.update(model="another"), "its `model` is not that of"),
+    (lambda s: s.update(ranges=[[0, 10_000]]), "its `ranges` is not that of"),
+    (lambda s: s.update(images=["scene-000", "scene-000"]), "localized"),
+    (lambda s: s.update(images=["../elsewhere"]), "`images` must be names"),
+    (lambda s: s.update(images=["scene-999"]), "cannot read"),
+    (lambda s: s.pop("job"), "it is no summary of a job"),
+  ],
+)
+def test_verify_compares_the_summary_with_the_certificates(toy, tmp_path, capsys, change, message):
+  out = tmp_path / "out"
+  shutil.copytree(toy, out)
+  assert main(["verify", str(out)]) == 0
+  told = capsys.readouterr().out
+  assert "summary.json: agrees with its 4 certificates, except for device, seconds" in told
+  assert told.count("card.json: agrees") == told.count("card.md: agrees") == 2
+  summary = json.loads((out / "summary.json").read_text())
+  change(summary)
+  (out / "summary.json").write_text(json.dumps(summary))
+  assert main(["verify", str(out)]) == 1
+  error = capsys.readouterr().err
+  assert "summary.json: REFUSED" in error
+  assert message in error
+  assert error.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+  ("change", "message"),
+  [
+    (lambda r: r._replace(scales=r.scales * 2), "not those of the noise of the job"),
+    (lambda r: r._replace(cells=r.cells[::-1]), "not those of the noise of the job"),
+    (lambda r: r._replace(family="laplace"), "not those of the noise of the job"),
+    (
+      lambda r: r._replace(base=r.base._replace(groups=r.base.groups[::-1])),
+      "not those of the grid",
+    ),
+    (
+      lambda r: r._replace(meta={**r.meta, "job": {**r.meta["job"], "std_max": 9.0}}),
+      "noise of th",
+    ),
+    (
+      lambda r: r._replace(meta={**r.meta, "job": {**r.meta["job"], "grid": [9, 2]}}),
+      "size and gr",
+    ),
+    (
+      lambda r: r._replace(meta={**r.meta, "job": {**r.meta["job"], "size": [9, 9]}}),
+      "size and gr",
+    ),
+    (lambda r: r._replace(meta={**r.meta, "job": {**r.meta["job"], "reach": "far"}}), "--reach"),
+    (lambda r: r._replace(meta={**r.meta, "job": {**r.meta["job"], "grid": "2x2"}}), "`grid` must"),
+  ],
+)
+def test_a_certificate_must_be_of_the_job_that_it_names(toy, change, message):
+  record = records.load(toy / "scene-000" / "certificate.npz")
+  with pytest.raises(ValueError, match=message):
+    records.verify(change(record))
+
+
 def test_the_second_run_does_nothing_again(toy, capsys):
   files = {path: path.stat().st_mtime_ns for path in toy.rglob("*.npz")}
   assert main([*SCENES, "--out", str(toy)]) == 0

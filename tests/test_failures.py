@@ -228,3 +228,69 @@ def test_what_a_killed_process_was_writing_is_not_taken_for_a_certificate(job, t
   for name in (".certificate-1.npz", "certificate-estimation.partial.npz"):
     (tmp_path / "out" / "scene-000" / name).write_bytes(b"half a file")
   assert main(["verify", str(tmp_path / "out")]) == 0
+
+
+@pytest.mark.parametrize(
+  ("change", "named"),
+  [
+    ({"alpha": np.full(2, 0.01)}, False),
+    ({"counts": np.full((384, 10), "3")}, False),
+    ({"counts": None}, False),
+    ({"format": None}, False),
+    ({"meta": np.asarray("[" * 60_000)}, True),
+    ({"meta": np.asarray("[]")}, True),
+    ({"meta": np.asarray(["{}"])}, True),
+  ],
+)
+def test_a_damaged_certificate_is_made_again(job, tmp_path, capsys, change, named):
+  """What is wrong with it does not matter; if not even its job can be read, --force is needed."""
+  path = tmp_path / "out" / CERTIFICATE
+  assert job() == 0
+  before = records.load(path)
+  arrays = {k: v for k, v in storage.load_arrays(path).items() if k != "digest"} | change
+  arrays = {name: array for name, array in arrays.items() if array is not None}
+  storage.save_arrays(path, {**arrays, "digest": np.asarray(storage.digest(arrays))})
+  if named:
+    refused(job, capsys, r"certificate\.npz is in the way, .*--force")
+  assert job(tmp_path / "out", *["--force"] * named) == 0
+  again = records.load(path)
+  records.verify(again)
+  np.testing.assert_array_equal(again.counts, before.counts)
+
+
+def test_a_certificate_of_which_methods_were_removed_is_made_again(job, tmp_path):
+  path = tmp_path / "out" / CERTIFICATE
+  assert job() == 0
+  record = records.load(path)
+  fewer = {name: one for name, one in record.certified.items() if name != "correct/lp"}
+  records.save(path, record._replace(certified=fewer))
+  records.verify(records.load(path))
+  assert job() == 0
+  assert set(records.load(path).certified) == set(record.certified)
+
+
+def test_a_network_that_is_none_is_one_clear_error(model, tmp_path, capsys):
+  arrays = storage.load_arrays(model)
+  name = next(name for name in arrays if name.endswith("kernel"))
+  path = tmp_path / "unet.npz"
+  for change, message in (
+    ({"meta": np.asarray("[1]")}, "holds no network for images"),
+    ({"meta": np.asarray("[" * 60_000)}, "nested too deeply"),
+    ({"meta": np.asarray(["{}"])}, "must be one string"),
+    ({"meta": np.asarray('{"network": 3, "classes": 4}')}, "holds no network for images"),
+    ({name: arrays[name].astype(complex)}, "is complex128"),
+    ({name: arrays[name].astype(np.float64)}, "is float64"),
+    ({name: arrays[name][:1]}, "where float32"),
+    ({name: np.full(3, "a")}, "is <U1[3]"),
+    ({name: None}, "is none, where float32"),
+    ({"params/more": np.zeros(1)}, "where none is needed"),
+    ({"params": np.zeros(1)}, "where none is needed"),
+  ):
+    changed = {k: v for k, v in {**arrays, **change}.items() if v is not None}
+    np.savez(path, **changed)
+    assert main([*JOB, "--model", str(path), "--out", str(tmp_path / "out")]) == 1, message
+    error = capsys.readouterr().err
+    assert message in error
+    assert "unet.npz" in error
+    assert error.count("\n") == 1
+    assert not (tmp_path / "out").exists()

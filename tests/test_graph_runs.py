@@ -128,8 +128,10 @@ def test_tampering_is_refused(done):
   for changed, message in (
     (record._replace(estimate=record.estimate._replace(votes=votes)), "does not follow"),
     (record._replace(selection=record.selection._replace(votes=selected)), "does not follow"),
-    (record._replace(alpha=record.alpha * 2), "does not follow"),
-    (record._replace(theta_plus=plus), "does not follow"),
+    (record._replace(alpha=record.alpha * 2), "`meta` says that alpha is 0.01"),
+    (record._replace(alpha=record.alpha * 2, meta={}), "does not follow"),
+    (record._replace(theta_plus=plus), "`theta_plus` is from"),
+    (record._replace(theta_plus=plus, meta={}), "does not follow"),
     (record._replace(truth=record.truth * 0), "targets of"),
     (record._replace(test=~record.test), "targets of"),
     (record._replace(certified=fewer), "caps of"),
@@ -391,3 +393,46 @@ def test_the_exact_region_certificate_rests_on_the_same_bounds_as_the_others(don
 
 def tuples(fields):
   return {name: tuple(v) if isinstance(v, list) else v for name, v in fields.items()}
+
+
+@pytest.mark.parametrize(
+  ("change", "message"),
+  [
+    (lambda s: s["graph"].update(attributes=1), "it says 1 of graph.attributes"),
+    (lambda s: s["graph"].update(test_nodes=10), "it says 10 of graph.test_nodes"),
+    (lambda s: s["graph"].update(name="../toy"), "the name of a folder"),
+    (lambda s: s["localized"].update(smoothed_accuracy=1.5), "localized.smoothed_accuracy"),
+    (lambda s: s["isotropic"]["certified_accuracy"].update(best={}), "best does not follow"),
+    (lambda s: s["localized"].update(surface=[[1.0]]), "localized.surface"),
+    (lambda s: s["job"].update(alpha=0.5), "its `job` is not that of certificate.npz"),
+    (lambda s: s["job"].update(colour=1), "there is no option colour"),
+  ],
+)
+def test_verify_compares_the_summary_with_the_certificates(done, tmp_path, capsys, change, message):
+  shutil.copytree(done[1], tmp_path / "out")
+  path = tmp_path / "out" / "summary.json"
+  assert main(["verify", str(tmp_path / "out")]) == 0
+  assert (
+    "summary.json: agrees with its 2 certificates, except for device" in capsys.readouterr().out
+  )
+  summary = json.loads(path.read_text())
+  change(summary)
+  path.write_text(json.dumps(summary))
+  assert main(["verify", str(tmp_path / "out")]) == 1
+  error = capsys.readouterr().err
+  assert "summary.json: REFUSED" in error
+  assert message in error
+  assert error.count("\n") == 1
+
+
+def test_samples_of_a_damaged_certificate_are_drawn_again(done, toy, tmp_path):
+  """What can be read but cannot be is not certified from."""
+  shutil.copytree(done[1], tmp_path / "out")
+  path = tmp_path / "out" / "toy" / "certificate.npz"
+  record = graph_records.load(path)
+  estimate = record.estimate._replace(votes=record.estimate.votes * 2)
+  graph_records.save(path, record._replace(estimate=estimate))
+  graph_runs.certify_graph(toy_job(toy), tmp_path / "out")
+  again = graph_records.load(path)
+  graph_records.verify(again)
+  np.testing.assert_array_equal(again.estimate.votes, record.estimate.votes)

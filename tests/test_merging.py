@@ -182,3 +182,53 @@ def test_ranges_that_are_none(bounds, message, tmp_path, capsys):
   assert not (tmp_path / "o").exists()
   with pytest.raises(SystemExit):
     main([*JOB, "--sample-range", "7"])
+
+
+@pytest.mark.parametrize(
+  ("change", "message"),
+  [
+    (lambda job: {**job, "colour": "red"}, "there is no option colour"),
+    (lambda job: {**job, "samples": "many"}, "`samples` must be int, but it is 'many'"),
+    (lambda job: {**job, "size": [16]}, "`size` must be tuple"),
+    (lambda job: {**job, "seed": True}, "`seed` must be int"),
+    (lambda job: {**job, "data": "flowers"}, "--data must be one of scenes"),
+    (lambda job: {**job, "reach": "far"}, "--reach must be one of grid, border, but it is 'far'"),
+    (lambda job: [1], "a job must be names and values"),
+  ],
+)
+def test_counts_of_a_job_that_cannot_be_are_refused(machines, tmp_path, capsys, change, message):
+  job = checkpoints.load(next((machines / "a").rglob("*.npz"))).manifest["job"]
+  for path in (machines / "a").rglob("*.counts.npz"):
+    checkpoints.save(
+      tmp_path / "in" / path.relative_to(machines / "a"),
+      differing(job=change(job))(checkpoints.load(path)),
+    )
+  paths = [str(tmp_path / "in"), "--model", str(machines / "unet.npz")]
+  assert main(["merge", *paths, "--out", str(tmp_path / "out")]) == 1
+  error = capsys.readouterr().err
+  assert message in error
+  assert error.count("\n") == 1
+  assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+  ("change", "message"),
+  [
+    (lambda counts: counts._replace(sums=counts.sums[:1]), "holds no votes"),
+    (lambda counts: counts._replace(sums=counts.sums[::-1]), "holds no votes"),
+    (lambda counts: counts._replace(sums=(counts.sums[0] * 2, counts.sums[1])), "sums to"),
+    (lambda counts: counts._replace(sums=(-counts.sums[0], counts.sums[1])), "not be negative"),
+    (lambda counts: counts._replace(sums=(counts.sums[0], counts.sums[1] + 1)), "its sum says"),
+    (lambda counts: counts._replace(sums=(counts.sums[0][:9], counts.sums[1])), "other shapes"),
+    (differing(image=3), "does not say which"),
+  ],
+)
+def test_sums_that_are_no_votes_are_refused(machines, tmp_path, capsys, change, message):
+  path = next((machines / "b").rglob("certificate-*.npz"))
+  checkpoints.save(tmp_path / "in" / path.name, change(checkpoints.load(path)))
+  paths = [str(machines / "a"), str(tmp_path / "in"), "--model", str(machines / "unet.npz")]
+  assert main(["merge", *paths, "--out", str(tmp_path / "out")]) == 1
+  error = capsys.readouterr().err
+  assert message in error
+  assert error.count("\n") == 1
+  assert not (tmp_path / "out").exists()

@@ -52,6 +52,26 @@ def test_a_record_comes_back_and_is_proven(tmp_path, family):
   records.verify(loaded, exact=True)
 
 
+def test_unsigned_labels_and_groups_will_do(tmp_path):
+  """As images have them, void being 255."""
+  smoothing = noise.gaussian([[0.2, 1.0], [1.0, 0.2]], [0, 1])
+  votes = Votes(np.array([[999, 1], [2, 998]]), 1000), Votes(np.array([[990, 10], [9, 991]]), 1000)
+  made = records.make_record(
+    smoothing, np.array([0, 1], np.uint8), *votes, 0.01, np.array([0, 255], np.uint8), RADII,
+    {"envelope": {}}, {},
+  )  # fmt: skip
+  records.save(tmp_path / "certificate.npz", made)
+  records.verify(records.load(tmp_path / "certificate.npz"))
+
+
+@pytest.mark.parametrize("radii", [[0.0, np.nan], [0.1, 0.0], [-0.1, 0.0], [0.0, np.inf]])
+def test_radii_that_are_none_are_refused_before_anything_is_certified(radii):
+  smoothing = noise.gaussian([[0.2]], [0])
+  votes = Votes(np.array([[990, 10]]), 1000), Votes(np.array([[980, 20]]), 1000)
+  with pytest.raises(ValueError, match="`radii` must be finite, at least 0 and rise"):
+    records.make_record(smoothing, [0], *votes, 0.01, np.array([0]), radii, {"envelope": {}}, {})
+
+
 def test_something_is_certified_and_not_all(record):
   for name, certificate in record.certified.items():
     assert certificate.certified[0] > 0, name
@@ -69,20 +89,6 @@ def test_targets_are_all_or_the_correct_ones(record):
 def test_budgets_are_rounded_up(record):
   exact = [int(r * 2**60) ** 2 for r in RADII]
   assert all(int(b * 2**120) >= e for b, e in zip(record.budgets, exact, strict=True))
-
-
-def test_any_changed_byte_is_refused(tmp_path, record):
-  path = tmp_path / "certificate.npz"
-  records.save(path, record)
-  arrays = dict(np.load(path))
-  for name, array in arrays.items():
-    if not array.size or array.dtype.kind in "bU":
-      continue
-    changed = array.copy().reshape(-1)
-    changed[0] = 4 if changed[0] == 3 else 3
-    np.savez(path, **{**arrays, name: changed.reshape(array.shape)})
-    with pytest.raises(ValueError, match="was changed after it was written"):
-      records.load(path)
 
 
 def change(record, field, index, by):

@@ -46,3 +46,57 @@ def test_a_damaged_file_is_one_clear_error(tmp_path, content):
 def test_json_has_null_for_nan(tmp_path):
   storage.save_json(tmp_path / "file.json", {"a": [1.0, float("nan")]})
   assert json.loads((tmp_path / "file.json").read_text()) == {"a": [1.0, None]}
+
+
+def test_temporary_names_do_not_collide_where_process_ids_do(tmp_path):
+  """As of two machines on one file system."""
+  names = []
+
+  def note(partial):
+    names.append(partial.name)
+    partial.write_text("")
+
+  for _ in range(2):
+    storage.write_whole(tmp_path / "file.npz", note)
+  assert names[0] != names[1]
+  for name in names:
+    assert name.startswith(".file-")
+    assert name.endswith(".npz")
+  assert [path.name for path in tmp_path.iterdir()] == ["file.npz"]
+
+
+def test_digests_tell_names_types_and_shapes_apart():
+  arrays = [
+    {"a": np.zeros(4, np.int64)},
+    {"b": np.zeros(4, np.int64)},
+    {"a": np.zeros(4)},
+    {"a": np.zeros((2, 2), np.int64)},
+    {"a": np.zeros((1, 4), np.int64)},
+    {"a": np.zeros(2, np.int64), "b": np.zeros(2, np.int64)},
+    {"a": np.zeros(()), "b": np.zeros(1)},
+    {"a": np.zeros(1), "b": np.zeros(())},
+  ]
+  assert len({storage.digest(one) for one in arrays}) == len(arrays)
+
+
+@pytest.mark.parametrize(
+  ("text", "message"),
+  [("[" * 60_000, "nested too deeply"), ("[" * 150 + "]" * 150, "nested"), ("{", "is none")],
+)
+def test_json_that_is_none_is_one_clear_error(tmp_path, text, message):
+  with pytest.raises(ValueError, match=message):
+    storage.from_json_array(np.asarray(text))
+  (tmp_path / "file.json").write_text(text)
+  with pytest.raises(ValueError, match=rf"cannot read .*file\.json.*{message}"):
+    storage.load_json(tmp_path / "file.json")
+  with pytest.raises(ValueError, match=r"must be one string, but it is <U2 of shape \(1,\)"):
+    storage.from_json_array(np.asarray(["{}"]))
+
+
+def test_numbers_of_another_machine_are_read_as_ours(tmp_path):
+  np.savez(tmp_path / "big.npz", a=np.arange(3, dtype=">i4"), f=np.ones((2, 3), order="F"))
+  found = storage.load_arrays(tmp_path / "big.npz")
+  assert found["a"].dtype == np.int32
+  assert found["a"].dtype.isnative
+  assert found["a"].tolist() == [0, 1, 2]
+  assert found["f"].shape == (2, 3)

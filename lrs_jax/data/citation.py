@@ -6,11 +6,14 @@ Files are opened with ``allow_pickle=False``; nothing else in them is read.
 """
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 from scipy import sparse
+
+from lrs_jax import storage
 
 NAMES = ("citeseer", "cora_ml")
 
@@ -64,23 +67,39 @@ def load_graph(path: str | Path, *, binarize: bool = False) -> CitationGraph:
   """
   names = "adj_matrix", "attr_matrix"
   wanted = [f"{name}.{part}" for name in names for part in ("data", "indices", "indptr", "shape")]
-  arrays = {}
-  with np.load(path, allow_pickle=False) as file:
-    for name in [*wanted, "labels"]:
-      if name not in file.files:
-        raise ValueError(
-          f"{path} has no array `{name}`; it holds {', '.join(sorted(file.files))}. "
-          "A graph file needs the CSR arrays of adj_matrix and attr_matrix, and labels."
-        )
-      arrays[name] = file[name]
+  path = Path(path)
+  arrays = storage.load_arrays(path, [*wanted, "labels"])
+  for name in [*wanted, "labels"]:
+    if name not in arrays:
+      raise ValueError(
+        f"{path} has no array `{name}`; it holds {', '.join(storage.array_names(path))}. "
+        "A graph file needs the CSR arrays of adj_matrix and attr_matrix, and labels."
+      )
+    kinds = "bifu" if name.endswith(".data") else "iu"
+    if arrays[name].dtype.kind not in kinds or arrays[name].ndim != 1:
+      raise ValueError(
+        f"array `{name}` of {path} must be a vector of {'numbers' if 'f' in kinds else 'integers'},"
+        f" but it is {arrays[name].dtype} of shape {arrays[name].shape}."
+      )
+  try:
+    adjacency, attributes = (_matrix(arrays, name) for name in names)
+    return standardize(adjacency, attributes, arrays["labels"], binarize=binarize)
+  except ValueError as error:
+    raise ValueError(f"{path}: {error}") from None
 
-  def matrix(name: str) -> sparse.csr_array:
-    parts = tuple(arrays[f"{name}.{part}"] for part in ("data", "indices", "indptr"))
-    return sparse.csr_array(parts, shape=tuple(int(size) for size in arrays[f"{name}.shape"]))
 
-  return standardize(
-    matrix("adj_matrix"), matrix("attr_matrix"), arrays["labels"], binarize=binarize
-  )
+def _matrix(arrays: Mapping[str, np.ndarray], name: str) -> sparse.csr_array:
+  """A CSR matrix, if its arrays are one: an index out of range could read anything."""
+  parts = tuple(arrays[f"{name}.{part}"] for part in ("data", "indices", "indptr"))
+  shape = arrays[f"{name}.shape"].tolist()
+  if len(shape) != 2 or min(shape) < 0:
+    raise ValueError(f"`{name}.shape` must be two numbers of at least 0, but it is {shape}.")
+  try:
+    matrix = sparse.csr_array(parts, shape=tuple(shape))
+    matrix.check_format(full_check=True)
+  except (ValueError, OverflowError) as error:
+    raise ValueError(f"the arrays of {name} are no CSR matrix: {error}.") from None
+  return matrix
 
 
 def standardize(
