@@ -41,6 +41,7 @@ def report(folder: Path) -> str:
   panels = {
     f"{mark} samples per output": [*localized[mark], *isotropic[mark]] for mark in (base, few)
   }
+  panels = {title: found for title, found in panels.items() if found}
   texts = [
     tables.table(title, found, [p for p in found if p.method in RIVALS])
     for title, found in panels.items()
