@@ -137,16 +137,45 @@ def of_record(record: Record | GraphRecord, context: Mapping[str, Any]) -> dict[
 
 
 def trusted(record: Record | GraphRecord) -> tuple[str, ...]:
-  """What a record says of itself that no re-check can show."""
+  """What a record says of itself that no re-check can show.
+
+  Args:
+    record: of an image or of a graph.
+
+  Returns:
+    Sentences that go on after "that no re-check can show".
+
+  Example:
+    >>> from lrs_jax.sampling import Votes
+    >>> votes = Votes(np.array([[990, 10], [700, 300]]), 1000)  # two keys in earnest
+    >>> record = records.make_record(
+    ...   noise.gaussian([[0.5]], cells=[0]), np.zeros(2, int), votes, votes, 0.01,
+    ...   np.zeros(2, int), np.array([0.0]), {"envelope": {}}, {},
+    ... )
+    >>> trusted(record)[1]
+    'the labels, where only correct predictions are counted'
+  """
   graph = graph_records.TRUSTED if isinstance(record, GraphRecord) else ()
   return (*rechecks.TRUSTED, *graph)
 
 
 def read(path: Path) -> Record | GraphRecord:
-  """Reads the record of an image or of a graph.
+  """Reads the record of an image or of a graph; `prove` tells whether it can be believed.
+
+  Args:
+    path: an .npz file that `lrs-jax certify` wrote.
+
+  Returns:
+    The record.
 
   Raises:
     ValueError: a file that is neither.
+
+  Example:
+    >>> read(Path("nowhere.npz"))
+    Traceback (most recent call last):
+    ...
+    ValueError: cannot read nowhere.npz: ...
   """
   arrays = formats.load(path)
   kind = graph_records if str(arrays["kind"]) == "graph" else records
@@ -157,7 +186,24 @@ def read(path: Path) -> Record | GraphRecord:
 
 
 def prove(record: Record | GraphRecord, *, exact: bool = False) -> None:
-  """Re-checks a record, or raises: `records.verify` or `graph_records.verify`."""
+  """Re-checks a record: `records.verify` or `graph_records.verify`.
+
+  Args:
+    record: of an image or of a graph.
+    exact: the witnesses in rational arithmetic.
+
+  Raises:
+    ValueError: naming what does not follow from what.
+
+  Example:
+    >>> from lrs_jax.sampling import Votes
+    >>> votes = Votes(np.array([[990, 10], [700, 300]]), 1000)  # two keys in earnest
+    >>> record = records.make_record(
+    ...   noise.gaussian([[0.5]], cells=[0]), np.zeros(2, int), votes, votes, 0.01,
+    ...   np.zeros(2, int), np.array([0.0]), {"envelope": {}}, {},
+    ... )
+    >>> prove(record, exact=True)
+  """
   if isinstance(record, GraphRecord):
     graph_records.verify(record, exact=exact)
   else:
@@ -214,7 +260,16 @@ def _found(folder: Path) -> str:
 
 
 def may_be_certificate(path: Path) -> bool:
-  """Not a network, not counts, and not what a killed process was writing."""
+  """Whether a file's name is not that of a network, of counts, or of what was being written.
+
+  Args:
+    path: an .npz file of a job's folder.
+
+  Example:
+    >>> names = "models/unet.npz", "scene-000/.isotropic-1.npz", "scene-000/isotropic.npz"
+    >>> [may_be_certificate(Path(name)) for name in names]
+    [False, False, True]
+  """
   counts = path.name.endswith((".partial.npz", ".counts.npz"))
   return path.parent.name != "models" and not counts and not path.name.startswith(".")
 

@@ -230,7 +230,7 @@ def test_neither_are_those_of_another_network_with_the_same_options(copy, capsys
 @pytest.mark.parametrize(
   ("text", "message"),
   [
-    ("{", "summary.json is in the way, and cannot be read as results of lrs-jax (Expecting"),
+    ("{", "summary.json is in the way, and cannot be read as results of lrs-jax (cannot"),
     ("[1]", "summary.json is in the way, and is not a result of lrs-jax certify"),
     ('{"job": 3}', "it names no `job`"),
     ("\0", "summary.json is in the way"),
