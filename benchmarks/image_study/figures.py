@@ -26,9 +26,10 @@ def drawn(points: list[Point]) -> list[Point]:
 
 def pareto(panels: dict[str, list[Point]]) -> Figure:
   """Mean IoU against average certifiable radius, one panel per comparison."""
+  columns = min(2, len(panels))
   rows = math.ceil(len(panels) / 2)
-  figure = Figure(figsize=(10.4, 0.8 + 4.4 * rows), layout="constrained")
-  grid = figure.subplots(rows, 2, squeeze=False, sharex=True, sharey=True)
+  figure = Figure(figsize=(2.4 + 4 * columns, 0.8 + 4.4 * rows), layout="constrained")
+  grid = figure.subplots(rows, columns, squeeze=False, sharex=True, sharey=True)
   axes = grid.ravel()[: len(panels)]
   for empty in grid.ravel()[len(panels) :]:
     empty.set_axis_off()
