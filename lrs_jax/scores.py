@@ -175,7 +175,9 @@ def _score_sums(
     def read(logits: jax.Array) -> jax.Array:
       scores = score(logits.astype(jnp.float32)).reshape(labels.size, -1)
       predicted = predict(logits)
-      of_label = jnp.where(predicted == NOBODY, 0, scores[jnp.arange(labels.size), labels])
+      of_label = jnp.where(
+        predicted == NOBODY, 0, scores[jnp.arange(labels.size, dtype=jnp.int32), labels]
+      )
       return to_255(of_label) + 256 * (predicted == labels).astype(jnp.int32)
 
     seen = stitched(sample_ids, *arrays, see=whole_frame(apply, read), draw=draw, perturb=perturb)

@@ -319,7 +319,8 @@ def flipped_products(
   words = draws.bits(key_minus, arrays.rows.shape)[:, None]
   survived = (~draws.below(words, arrays.minus[None, :])).sum(axis=1, dtype=jnp.int32)
   left = _by_level(kernel, arrays.rows, arrays.columns, survived, arrays.minus.size, sizes.nodes)
-  total = left[jnp.arange(sizes.nodes)[:, None], arrays.minus_index.T[arrays.cells]]
+  nodes = jnp.arange(sizes.nodes, dtype=jnp.int32)[:, None]
+  total = left[nodes, arrays.minus_index.T[arrays.cells]]
   if sizes.capacity == 0:
     return total, jnp.zeros((), bool)
   rows, columns, overflow = candidates(key_plus, arrays, sizes)
@@ -328,7 +329,7 @@ def flipped_products(
     words = draws.bits(key_thinning, rows.shape)[:, None]
     kept += (words < arrays.thinning[None, :]).sum(axis=1, dtype=jnp.int32)
   added = _by_level(kernel, rows, columns, kept, arrays.thinning.size + 1, sizes.nodes)
-  added = added[jnp.arange(sizes.nodes)[:, None], arrays.plus_index.T[arrays.cells]]
+  added = added[nodes, arrays.plus_index.T[arrays.cells]]
   return total + added, overflow
 
 

@@ -72,8 +72,9 @@ def test_refuses_levels_that_are_none(alpha):
 
 
 def test_refuses_other_nonsense():
-  with pytest.raises(ValueError, match="`m` must lie in"):
-    k_fwer(0.1, 3, 4)
+  for m in (4, 0, 1.5):
+    with pytest.raises(ValueError, match=r"`m` must be an integer in \[1, N\] = \[1, 3\]"):
+      k_fwer(0.1, 3, m)
   for weights in ([0.0, 0.0], [-1.0, 2.0], [np.inf, 1.0], [np.nan]):
     with pytest.raises(ValueError, match="`weights` must be"):
       weighted_bonferroni(0.1, weights)

@@ -196,7 +196,7 @@ def test_inputs_that_are_not_finite(wrong):
     (lambda p, x: {"out": linear(p, x)}, r"a dict of arrays of shapes \(4, 2\)"),
     (lambda p, x: linear(p, x).argmax(axis=-1), r"shape \(4,\) without .*after an argmax"),
     (lambda p, x: x[:, None], r"shape \(4, 1\) without such an axis.* one logit"),
-    (lambda p, x: x.sum(), r"an array of shape \(\) without such an axis"),
+    (lambda p, x: x.sum(), "with an axis of the K classes, but it returns a scalar"),
     (lambda p, x: linear(p, x)[:2], r"\(2, 2\), which are 2 outputs of 2 classes, but .* has 4"),
     (lambda p, x: linear(p, x).T.reshape(2, 2, 2, 1), r"move the axis .*moveaxis\(logits, 0, -1"),
   ],

@@ -184,7 +184,7 @@ def test_arguments_that_do_not_fit(change, message):
 
 def logarithms(params, x):
   """Two outputs: the first has nan logits where x[0] is negative, the second is always sure."""
-  sure = jnp.stack([jnp.zeros(()), jnp.ones(())])
+  sure = jnp.asarray([0.0, 1.0], x.dtype)
   return jnp.stack([jnp.log(jnp.stack([x[0], 2 * x[0]])), sure])
 
 
@@ -297,7 +297,7 @@ def test_the_loop_lowers_for_cpu_gpu_and_tpu():
 
 def test_the_loop_around_a_u_net_lowers_for_tpu():
   model = UNet(num_classes=3, width=2, depth=1)
-  x = jnp.zeros((6, 7, 3))
+  x = jnp.zeros((6, 7, 3), jnp.float32)
   variables = model.init(jax.random.key(0), x)
   gaussian = noise.gaussian([[0.5]], np.zeros(x.shape, int))
   arguments = (

@@ -355,7 +355,7 @@ def test_one_node_no_edges_and_no_attributes():
   plan, _ = toy_plan([[0.1]], [[0.5]], np.zeros((1, 3), np.float32), [[0]])
   model = gnn.make_model("gcn", 3, 2)
   edges = gnn.normalized_edges(sparse.csr_array((1, 1)))
-  variables = jax.jit(model.init)(jax.random.key(0), jnp.zeros((1, 3)), edges)
+  variables = jax.jit(model.init)(jax.random.key(0), jnp.zeros((1, 3), jnp.float32), edges)
   sums = sparse_flips.class_sums(
     jax.random.key(0),
     head_of(model),
