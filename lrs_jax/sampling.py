@@ -576,8 +576,9 @@ def in_windows(
     frames = jnp.pad(values.reshape(-1, *shape), ((0, 0), *beyond))
     owner = jnp.pad(groups.reshape(shape), beyond, constant_values=-1)
     mine = jax.lax.dynamic_slice(owner, start, size) == group
-    before = jax.lax.dynamic_slice(frames, (0, *start), (len(frames), *size))
-    frames = jax.lax.dynamic_update_slice(frames, jnp.where(mine, seen, before), (0, *start))
+    corner = (jnp.zeros((), jnp.int32), *start)
+    before = jax.lax.dynamic_slice(frames, corner, (len(frames), *size))
+    frames = jax.lax.dynamic_update_slice(frames, jnp.where(mine, seen, before), corner)
     return frames[:, : shape[0], : shape[1]].reshape(values.shape)
 
   return see

@@ -56,7 +56,7 @@ def ablation(found: list[Point], noise: str) -> str:
   rows: dict[str, str] = {}
   for chain in chains:
     known = [step for step in chain if step in here]
-    for before, step in zip([known[0], *known], known, strict=False):
+    for before, step in zip([*known[:1], *known], known, strict=False):
       ratios = " | ".join(_times(here[step], here[other]) for other in (known[0], before))
       rows.setdefault(step, f"| {step} | {here[step]:.3f} | {ratios} |")
   return f"### Ablation at std {noise}\n\n" + "\n".join([*lines, *rows.values()]) + "\n"

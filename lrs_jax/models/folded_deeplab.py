@@ -49,7 +49,8 @@ def window(size: tuple[int, int]) -> Callable[[Folded, jax.Array, jax.Array], ja
       before = margin + 1
       padded = jnp.pad(features, ((before, before + rows), (before, before + columns), (0, 0)))
       shape = rows + 2 * margin, columns + 2 * margin, channels
-      return jax.lax.dynamic_slice(padded, (first[0] + 1, first[1] + 1, 0), shape)
+      corner = (*(first + 1), jnp.zeros((), jnp.int32))
+      return jax.lax.dynamic_slice(padded, corner, shape)
 
     logits = _head(params, [cut(margin) for margin in (0, *_rates(params))], features)
     # Outside the image the logits are those of its nearest pixel, as `apply` interpolates.

@@ -146,7 +146,8 @@ def _receptive_field(
   )
   last = jnp.asarray((x.shape[0] - height, x.shape[1] - width), jnp.int32)
   first = jnp.clip(start - margin, 0, last)
-  return jax.lax.dynamic_slice(x, (*first, 0), (height, width, x.shape[2])), start - first
+  corner = (*first, jnp.zeros((), jnp.int32))
+  return jax.lax.dynamic_slice(x, corner, (height, width, x.shape[2])), start - first
 
 
 def _up(size: int, step: int) -> int:
@@ -162,7 +163,8 @@ def _cut(
   padded = jnp.pad(x, ((margin, beyond), (margin, beyond), (0, 0)))
   rows, columns = (_at(n, level) + 2 * margin for n in size)
   first = start >> level
-  return jax.lax.dynamic_slice(padded, (first[0], first[1], 0), (rows, columns, x.shape[-1]))
+  corner = (*first, jnp.zeros((), jnp.int32))
+  return jax.lax.dynamic_slice(padded, corner, (rows, columns, x.shape[-1]))
 
 
 def _inside(first: jax.Array, x: jax.Array, whole: jax.Array) -> jax.Array:
