@@ -345,12 +345,23 @@ _TELLING = 5
 """Different rows of votes that two independent sample sets do not share by chance."""
 
 
-def _warn_of_same_samples(selection_counts: np.ndarray, counts: np.ndarray) -> None:
-  """Rows that are not unanimous and differ among each other come from different votes."""
+def same_samples(selection_counts: np.ndarray, counts: np.ndarray) -> bool:
+  """Whether two sets of votes [N, K] are the very same, and not by chance (host).
+
+  Rows that are not unanimous and differ among each other come from different votes.
+
+  Example:
+    >>> same_samples(np.array([[9, 1]]), np.array([[9, 1]]))  # one such row may be chance
+    False
+  """
   if not np.array_equal(selection_counts, counts):
-    return
+    return False
   divided = counts[(counts > 0).sum(axis=1) > 1]
-  if len(np.unique(divided, axis=0)) >= _TELLING:
+  return len(np.unique(divided, axis=0)) >= _TELLING
+
+
+def _warn_of_same_samples(selection_counts: np.ndarray, counts: np.ndarray) -> None:
+  if same_samples(selection_counts, counts):
     warnings.warn(
       "`selection_counts` and `counts` are the same: draw them from two independent keys "
       "(`jax.random.split`), or the bounds do not hold.",

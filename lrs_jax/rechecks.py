@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from lrs_jax import collective, storage
-from lrs_jax.certificates import BaseCertificates
+from lrs_jax.certificates import BaseCertificates, same_samples
 from lrs_jax.collective import CollectiveCertificate
 from lrs_jax.noise import SmoothingDistribution
 from lrs_jax.sampling import MAX_SAMPLES
@@ -33,9 +33,6 @@ TRUSTED = (
   "the labels, where only correct predictions are counted",
 )
 """What a record says of itself that no re-check can show."""
-
-_TELLING = 5
-"""Different rows of votes that two independent sample sets do not share by chance."""
 
 
 def lowered(value: np.ndarray) -> np.ndarray:
@@ -162,10 +159,7 @@ def check_independence(selection: np.ndarray, estimation: np.ndarray) -> None:
 
   Unanimous rows may be equal by chance, and so may few others.
   """
-  if not np.array_equal(selection, estimation):
-    return
-  divided = estimation[(estimation > 0).sum(axis=1) > 1]
-  if len(np.unique(divided, axis=0)) >= _TELLING:
+  if same_samples(selection, estimation):
     raise ValueError(
       "labels were selected by the same samples that bound them: the votes of both are the same."
     )
