@@ -14,10 +14,11 @@ from typing import Any
 
 import numpy as np
 
-from lrs_jax import certificates, noise, storage
-from lrs_jax.corrections import bonferroni
-from lrs_jax.runs import versions
-from lrs_jax.scores import ScoreSums
+from lrs_jax import noise, storage
+from lrs_jax.confidence import certificates
+from lrs_jax.confidence.corrections import bonferroni
+from lrs_jax.jobs.runs import versions
+from lrs_jax.sampling.scores import ScoreSums
 
 ALPHA = 0.01
 METHODS = ("votes", "kl", "mixed", "bernstein", "dkw")

@@ -18,8 +18,9 @@ import jax.numpy as jnp
 import numpy as np
 from scipy import special
 
-from lrs_jax import draws, noise, storage
-from lrs_jax.runs import describe_devices, versions
+from lrs_jax import noise, storage
+from lrs_jax.jobs.runs import describe_devices, versions
+from lrs_jax.noise import draws
 
 SPLIT = 5.0  # tails beyond this many standard deviations are counted
 

@@ -12,8 +12,10 @@ import json
 from pathlib import Path
 from typing import Any
 
-from lrs_jax import graph_jobs, graph_runs, storage
-from lrs_jax.graph_jobs import GraphJob
+from lrs_jax import storage
+from lrs_jax.jobs import graph_runs
+from lrs_jax.tasks import graphs as graph_jobs
+from lrs_jax.tasks.graphs import GraphJob
 
 STUDY = {
   "citeseer-appnp": {"method": "milp"},

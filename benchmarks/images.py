@@ -18,9 +18,9 @@ from typing import Any
 from benchmarks.image_study import certifying, counting, networks, pilots
 from benchmarks.image_study.configurations import STUDIES, Sizes, Smoothing, smoothings
 from lrs_jax import storage
-from lrs_jax.data import camvid
-from lrs_jax.data.images import LabelledImages
-from lrs_jax.models import folded_unet
+from lrs_jax.tasks.data import camvid
+from lrs_jax.tasks.data.images import LabelledImages
+from lrs_jax.tasks.models import folded_unet
 
 EXTRA = ("certified-iou", "choice", "noises", "rates")
 """Pieces beside the ways of smoothing."""

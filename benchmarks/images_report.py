@@ -16,7 +16,7 @@ import numpy as np
 
 from benchmarks.image_study import figures, tables
 from benchmarks.image_study.points import RIVALS, Point, equal_cost, label, matched, points
-from lrs_jax import plots
+from lrs_jax.evaluation import plots
 
 
 def main(arguments: list[str] | None = None) -> None:

@@ -20,7 +20,9 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from lrs_jax import jobs, noise, records
+from lrs_jax import noise
+from lrs_jax.jobs import records
+from lrs_jax.tasks import images as jobs
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -15,10 +15,12 @@ import jax.numpy as jnp
 import numpy as np
 from scipy import sparse
 
-from lrs_jax import clusters, noise, sampling, sparse_flips
-from lrs_jax.data import citation
-from lrs_jax.graph_training import head_of
-from lrs_jax.models import gnn
+from lrs_jax import noise, sampling
+from lrs_jax.cells import clusters
+from lrs_jax.sampling import sparse_flips
+from lrs_jax.tasks.data import citation
+from lrs_jax.tasks.graph_training import head_of
+from lrs_jax.tasks.models import gnn
 
 
 def random_graph(nodes: int, attributes: int, seed: int = 0) -> citation.CitationGraph:

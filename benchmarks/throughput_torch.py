@@ -9,7 +9,7 @@ import torch
 from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from lrs_jax.models import folded_unet
+from lrs_jax.tasks.models import folded_unet
 
 
 class Block(nn.Sequential):
@@ -27,7 +27,7 @@ class Block(nn.Sequential):
 
 
 class UNet(nn.Module):
-  """`lrs_jax.models.unet.UNet`, for images [S, channels, H, W]."""
+  """`lrs_jax.tasks.models.unet.UNet`, for images [S, channels, H, W]."""
 
   def __init__(self, num_classes: int, width: int, depth: int, channels: int = 3):
     super().__init__()

@@ -19,10 +19,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from lrs_jax import locality, noise, partition, sampling
-from lrs_jax.models import folded_unet
-from lrs_jax.models.unet import UNet
-from lrs_jax.runs import describe_devices, versions
+from lrs_jax import noise, sampling
+from lrs_jax.cells import locality, partition
+from lrs_jax.jobs.runs import describe_devices, versions
+from lrs_jax.tasks.models import folded_unet
+from lrs_jax.tasks.models.unet import UNet
 
 
 class Subject(NamedTuple):

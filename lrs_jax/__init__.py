@@ -1,48 +1,32 @@
 """Localized randomized smoothing: collective robustness certificates, in JAX.
 
-From the input to the certificate: `partition` cuts the input into cells, `locality` gives every
-group of outputs its noise scale per cell, `noise` makes a smoothing distribution of them,
-`sampling` counts the model's votes on the device and `scores` sums its scores, `certificates` turns
-them into base certificates by the bounds in `confidence` and the `corrections` for their number,
-and `collective` combines them. `choosing` proposes the noise from training images, `planning` says
-beforehand how many samples a certificate takes, `guards` looks for what would spoil it, with the
-names in `errors`, `metrics` says what the result is worth, and `cards` what is proven and what is
-assumed. Networks, data, training, figures and whole jobs are imported by name: `lrs_jax.models`,
-`lrs_jax.data`, `lrs_jax.training`, `lrs_jax.plots`, `lrs_jax.runs`.
+From an input to a certificate, floor by floor; lower ones never import higher ones:
+
+`cells` says which coordinates share a noise level, `noise` makes a smoothing distribution of
+levels, `sampling` counts the model's votes on the device, `confidence` turns them into base
+certificates, `collective` combines these. `evaluation` says what a result is worth and proposes the
+noise, `baselines` holds what it is compared with. `tasks` are what whole jobs certify, `jobs` how
+they are run: `lrs-jax --help`. `errors` has the names of everything that would spoil a certificate.
 """
 
 from lrs_jax import (
-  cards,
-  certificates,
-  choosing,
+  baselines,
+  cells,
   collective,
   confidence,
-  corrections,
   errors,
-  guards,
-  locality,
-  metrics,
+  evaluation,
   noise,
-  partition,
-  planning,
   sampling,
-  scores,
 )
 
 __all__ = [
-  "cards",
-  "certificates",
-  "choosing",
+  "baselines",
+  "cells",
   "collective",
   "confidence",
-  "corrections",
   "errors",
-  "guards",
-  "locality",
-  "metrics",
+  "evaluation",
   "noise",
-  "partition",
-  "planning",
   "sampling",
-  "scores",
 ]

@@ -9,7 +9,9 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from lrs_jax import graph_cli, graph_jobs, jobs, processes
+from lrs_jax.jobs import graph_cli, processes
+from lrs_jax.tasks import graphs as graph_jobs
+from lrs_jax.tasks import images as jobs
 
 Run = Callable[[argparse.Namespace], int]
 
@@ -307,7 +309,7 @@ def _job(options: argparse.Namespace) -> jobs.ImageJob:
 
 
 def _certify(options: argparse.Namespace) -> int:
-  from lrs_jax import runs
+  from lrs_jax.jobs import runs
 
   job, interval, force = _job(options), options.checkpoint_interval, options.force
   if options.sample_range is None:
@@ -323,7 +325,7 @@ def _certify(options: argparse.Namespace) -> int:
 
 
 def _merge(options: argparse.Namespace) -> int:
-  from lrs_jax import merging
+  from lrs_jax.jobs import merging
 
   summary = merging.merge_images(
     options.paths, options.out, options.model, options.data_dir, force=options.force
@@ -333,7 +335,7 @@ def _merge(options: argparse.Namespace) -> int:
 
 
 def _show(summary: Mapping[str, Any], out: Path) -> None:
-  from lrs_jax import reports
+  from lrs_jax.jobs import reports
 
   if processes.is_first():
     print(reports.table(summary))
@@ -341,7 +343,7 @@ def _show(summary: Mapping[str, Any], out: Path) -> None:
 
 
 def _train(options: argparse.Namespace) -> int:
-  from lrs_jax import runs
+  from lrs_jax.jobs import runs
 
   job = _job(options)
   jobs.check(job)
@@ -353,7 +355,7 @@ def _train(options: argparse.Namespace) -> int:
 
 
 def _verify(options: argparse.Namespace) -> int:
-  from lrs_jax import folders
+  from lrs_jax.jobs import folders
 
   failures, trusted = 0, dict[str, None]()
   for path in folders.find(options.paths):
@@ -372,7 +374,7 @@ def _verify(options: argparse.Namespace) -> int:
 
 
 def _card(options: argparse.Namespace) -> int:
-  from lrs_jax import cards
+  from lrs_jax.jobs import cards
 
   card = cards.of_file(options.path)
   print(json.dumps(card, indent=2) if options.json else cards.markdown(card), end="")

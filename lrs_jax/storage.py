@@ -264,7 +264,7 @@ def from_plain(kind: Callable[..., Any], fields: Any) -> Any:
     ValueError: no mapping, a field that the tuple does not have, or a value of another type.
 
   Example:
-    >>> from lrs_jax.jobs import ImageJob
+    >>> from lrs_jax.tasks.images import ImageJob
     >>> from_plain(ImageJob, {"samples": "many"})
     Traceback (most recent call last):
     ...

@@ -2,10 +2,11 @@
 
 import numpy as np
 
-from lrs_jax import graph_records, noise, records
-from lrs_jax.graph_records import GraphRecord
-from lrs_jax.sampling import Votes
-from lrs_jax.sparse_flips import ClassSums
+from lrs_jax import noise
+from lrs_jax.jobs import graph_records, records
+from lrs_jax.jobs.graph_records import GraphRecord
+from lrs_jax.sampling.counting import Votes
+from lrs_jax.sampling.sparse_flips import ClassSums
 
 GROUPS = np.array([0, 0, 0, 1, 1, 1])
 TRUTH = np.array([0, 0, 1, 1, 2, 0])  # the fifth is void, two classes

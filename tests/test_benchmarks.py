@@ -3,8 +3,8 @@
 import json
 
 from benchmarks import methods, picture
-from lrs_jax import records
 from lrs_jax.cli import main
+from lrs_jax.jobs import records
 from tests.test_cli import SCENES
 from tests.test_records import make
 

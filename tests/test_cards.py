@@ -5,8 +5,10 @@ import json
 import numpy as np
 import pytest
 
-from lrs_jax import cards, certificates, collective, corrections, noise, records, storage
+from lrs_jax import collective, noise, storage
 from lrs_jax.cli import main
+from lrs_jax.confidence import certificates, corrections
+from lrs_jax.jobs import cards, records
 from tests.test_records import make
 
 FAMILIES = {

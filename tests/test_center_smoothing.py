@@ -13,6 +13,7 @@ from scipy import stats
 
 from lrs_jax import noise, sampling
 from lrs_jax.baselines import center_smoothing
+from lrs_jax.sampling import counting
 
 NUM_OUTPUTS = 4
 MASKS = np.array(list(itertools.product([0, 1], repeat=NUM_OUTPUTS)))
@@ -141,7 +142,7 @@ def test_distances_keep_no_predictions():
   def memory(num_samples):
     gaussian = noise.gaussian([[1.0]], cells=np.zeros(num_outputs, int))
     x, centers = jnp.zeros(num_outputs), jnp.zeros((1, num_outputs), jnp.int32)
-    _, sample_range, args, options = sampling.prepare(
+    _, sample_range, args, options = counting.prepare(
       jax.random.key(0), apply, None, x, gaussian, np.zeros(num_outputs, int), num_samples, 0, 8,
       jax.make_mesh((1,), ("samples",), devices=jax.devices()[:1]), "threefry2x32",
     )  # fmt: skip
@@ -156,7 +157,7 @@ def test_distances_keep_no_predictions():
 def test_lowers_for_every_platform():
   line = Line(0)
   mesh = jax.make_mesh((1,), ("samples",), devices=jax.devices()[:1])
-  _, sample_range, args, options = sampling.prepare(
+  _, sample_range, args, options = counting.prepare(
     jax.random.key(0), apply_line, line.params, X, GAUSSIAN, np.zeros(NUM_OUTPUTS, int), 10, 0, 4,
     mesh, "threefry2x32",
   )  # fmt: skip

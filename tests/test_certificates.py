@@ -8,12 +8,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import special, stats
 
-from lrs_jax import certificates, noise
-from lrs_jax.certificates import from_scores, from_votes
-from lrs_jax.confidence import clopper_pearson_lower, score_bounds_bernstein, score_bounds_kl
-from lrs_jax.corrections import k_fwer, weighted_bonferroni
-from lrs_jax.planning import reachable_eta, samples_needed
-from lrs_jax.scores import ScoreSums
+from lrs_jax import noise
+from lrs_jax.confidence import certificates
+from lrs_jax.confidence.bounds import clopper_pearson_lower, score_bounds_bernstein, score_bounds_kl
+from lrs_jax.confidence.certificates import from_scores, from_votes
+from lrs_jax.confidence.corrections import k_fwer, weighted_bonferroni
+from lrs_jax.confidence.planning import reachable_eta, samples_needed
+from lrs_jax.sampling.scores import ScoreSums
 
 GAUSSIAN = noise.gaussian([[0.5, 2.0], [1.0, np.inf]], [0, 1])
 FLIPS = noise.flips([[0.01, 0.1]], [[0.6, 0.1]], [0, 1])

@@ -7,8 +7,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lrs_jax import certified_iou, collective, metrics
-from lrs_jax.certificates import BaseCertificates
+from lrs_jax import collective
+from lrs_jax.collective import iou as certified_iou
+from lrs_jax.confidence.certificates import BaseCertificates
+from lrs_jax.evaluation import metrics
 
 NUM_CLASSES = 3  # 3 is void, or an abstention
 

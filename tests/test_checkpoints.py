@@ -7,8 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from lrs_jax import checkpoints, storage
-from lrs_jax.checkpoints import Counts
+from lrs_jax import storage
+from lrs_jax.jobs import checkpoints
+from lrs_jax.jobs.checkpoints import Counts
 
 VALUES = np.random.default_rng(0).integers(0, 9, (100, 3))
 SUMS = VALUES[:42].sum(axis=0)

@@ -6,8 +6,10 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from lrs_jax import certificates, choosing, collective, noise, sampling
-from lrs_jax.confidence import clopper_pearson_lower
+from lrs_jax import collective, noise, sampling
+from lrs_jax.confidence import certificates
+from lrs_jax.confidence.bounds import clopper_pearson_lower
+from lrs_jax.evaluation import choosing
 
 SHAPE, GRID, K = (6, 10), (3, 5), 2
 NUM_SAMPLES, ALPHA = 1000, 0.01

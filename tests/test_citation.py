@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from scipy import sparse
 
-from lrs_jax.data import citation
+from lrs_jax.tasks.data import citation
 
 
 def save(path, adjacency, attributes, labels, **more):

@@ -8,8 +8,10 @@ from importlib import metadata
 import numpy as np
 import pytest
 
-from lrs_jax import jobs, records, storage
+from lrs_jax import storage
 from lrs_jax.cli import main
+from lrs_jax.jobs import records
+from lrs_jax.tasks import images as jobs
 from tests.test_data import make_camvid, make_cityscapes, make_voc
 
 TOY = (

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from scipy import sparse
 
-from lrs_jax import clusters
+from lrs_jax.cells import clusters
 
 
 def two_cliques(size=5):

@@ -7,7 +7,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from lrs_jax.confidence import (
+from lrs_jax.confidence.bounds import (
   binomial_p_value,
   clopper_pearson_lower,
   score_bounds_bernstein,

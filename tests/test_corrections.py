@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lrs_jax.corrections import bonferroni, holm, k_fwer, weighted_bonferroni
+from lrs_jax.confidence.corrections import bonferroni, holm, k_fwer, weighted_bonferroni
 
 ALPHA = st.floats(1e-12, 0.5)
 

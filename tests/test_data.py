@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from lrs_jax.data import camvid, cityscapes, scenes, voc
+from lrs_jax.tasks.data import camvid, cityscapes, scenes, voc
 
 
 def test_scenes_are_labelled_images_of_the_size_asked():

@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 from jax import export
 
-from lrs_jax import noise, partition, sampling
-from lrs_jax.models import folded_deeplab
-from lrs_jax.models.deeplab import STRIDE, DeepLab
+from lrs_jax import noise, sampling
+from lrs_jax.cells import partition
+from lrs_jax.tasks.models import folded_deeplab
+from lrs_jax.tasks.models.deeplab import STRIDE, DeepLab
 
 
 @functools.cache

@@ -10,7 +10,7 @@ import pytest
 from scipy import special, stats
 
 from benchmarks import draws as benchmark
-from lrs_jax import draws
+from lrs_jax.noise import draws
 
 WORDS = np.array([0, 1, 2, 255, 2**16, 2**24 + 1, 2**31, 2**32 - 129, 2**32 - 1], np.uint32)
 

@@ -12,8 +12,10 @@ import numpy as np
 import pytest
 from tqdm import tqdm
 
-from lrs_jax import checkpoints, graph_jobs, records, runs, sampling, storage
+from lrs_jax import sampling, storage
 from lrs_jax.cli import main
+from lrs_jax.jobs import checkpoints, records, runs
+from lrs_jax.tasks import graphs as graph_jobs
 from tests.test_cli import TOY
 
 JOB = ("certify", "scenes", *TOY, "--samples", "5000", "--images", "1", "--budgets", "0,0.03")

@@ -5,9 +5,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from lrs_jax import locality, noise, partition
-from lrs_jax.models import folded_unet
-from lrs_jax.models.unet import UNet
+from lrs_jax import noise
+from lrs_jax.cells import locality, partition
+from lrs_jax.tasks.models import folded_unet
+from lrs_jax.tasks.models.unet import UNet
 
 
 def trained(size, depth):

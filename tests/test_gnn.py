@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from scipy import sparse
 
-from lrs_jax.graph_training import head_of
-from lrs_jax.models import gnn
+from lrs_jax.tasks.graph_training import head_of
+from lrs_jax.tasks.models import gnn
 
 
 def random_graph(nodes=12, seed=0):

@@ -10,19 +10,14 @@ import pytest
 from scipy import sparse
 from tqdm import tqdm
 
-from lrs_jax import (
-  checkpoints,
-  graph_cli,
-  graph_jobs,
-  graph_records,
-  graph_runs,
-  graph_training,
-  noise,
-  sparse_flips,
-)
+from lrs_jax import noise
 from lrs_jax.baselines import sparse_smoothing
 from lrs_jax.cli import main
-from lrs_jax.data import citation
+from lrs_jax.jobs import checkpoints, graph_cli, graph_records, graph_runs
+from lrs_jax.sampling import sparse_flips
+from lrs_jax.tasks import graph_training
+from lrs_jax.tasks import graphs as graph_jobs
+from lrs_jax.tasks.data import citation
 
 
 @pytest.fixture(scope="module")

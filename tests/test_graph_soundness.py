@@ -9,9 +9,13 @@ import numpy as np
 import pytest
 from scipy import sparse
 
-from lrs_jax import clusters, collective, graph_records, noise, renyi, sparse_flips
-from lrs_jax.graph_training import head_of
-from lrs_jax.models import gnn
+from lrs_jax import collective, noise
+from lrs_jax.cells import clusters
+from lrs_jax.jobs import graph_records
+from lrs_jax.noise import renyi
+from lrs_jax.sampling import sparse_flips
+from lrs_jax.tasks.graph_training import head_of
+from lrs_jax.tasks.models import gnn
 
 THOROUGH = bool(os.environ.get("LRS_JAX_THOROUGH"))
 OUTCOMES = np.array(list(product((0, 1), repeat=6)))  # noisy inputs of 3 nodes x 2 attributes

@@ -7,7 +7,9 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from lrs_jax import certificates, errors, guards, noise, sampling
+from lrs_jax import errors, noise, sampling
+from lrs_jax.confidence import certificates
+from lrs_jax.sampling import guards
 
 KEY = jax.random.key(7)
 GROUPS = np.array([0, 0, 1, 1])

@@ -9,19 +9,13 @@ from scipy import sparse
 
 from benchmarks import images
 from benchmarks.image_study.configurations import Sizes
-from lrs_jax import (
-  graph_jobs,
-  graph_runs,
-  graph_training,
-  keys,
-  noise,
-  runs,
-  sampling,
-  sparse_flips,
-  training,
-)
+from lrs_jax import keys, noise, sampling
 from lrs_jax.baselines import center_smoothing
-from lrs_jax.jobs import ImageJob
+from lrs_jax.jobs import graph_runs, runs
+from lrs_jax.sampling import sparse_flips
+from lrs_jax.tasks import graph_training, training
+from lrs_jax.tasks import graphs as graph_jobs
+from lrs_jax.tasks.images import ImageJob
 from tests.test_data import make_camvid
 
 RANDOM_BITS = jax.make_jaxpr(jax.random.bits)(jax.random.key(0)).jaxpr

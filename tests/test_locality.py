@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from lrs_jax import locality
+from lrs_jax.cells import locality
 
 
 def test_chebyshev_distance_equals_its_definition():

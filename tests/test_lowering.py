@@ -9,10 +9,13 @@ import pytest
 from jax import export
 from scipy import sparse
 
-from lrs_jax import draws, noise, partition, sampling, scores, sparse_flips
-from lrs_jax.graph_training import head_of
-from lrs_jax.models import folded_unet, gnn
-from lrs_jax.models.unet import UNet
+from lrs_jax import noise, sampling
+from lrs_jax.cells import partition
+from lrs_jax.noise import draws
+from lrs_jax.sampling import counting, scores, sparse_flips
+from lrs_jax.tasks.graph_training import head_of
+from lrs_jax.tasks.models import folded_unet, gnn
+from lrs_jax.tasks.models.unet import UNet
 
 KEY = jax.random.key(0)
 IMAGE = jax.ShapeDtypeStruct((10, 14, 3), jnp.float32)
@@ -38,7 +41,7 @@ def votes(key, params, x, **options):
 
 
 def score_sums(key, params, x):
-  _, sample_range, args, options = sampling.prepare(
+  _, sample_range, args, options = counting.prepare(
     key, folded_unet.apply, params, x, SMOOTHING, CELLS.ravel(), 9, 0, 2, MESH, "threefry2x32"
   )
   labels = jnp.zeros(CELLS.size, jnp.int32)

@@ -7,9 +7,9 @@ import shutil
 import numpy as np
 import pytest
 
-from lrs_jax import checkpoints, records
 from lrs_jax.cli import main
-from lrs_jax.models import folded_unet
+from lrs_jax.jobs import checkpoints, records
+from lrs_jax.tasks.models import folded_unet
 from tests.test_cli import TOY
 
 JOB = ("certify", "scenes", *TOY, "--images", "1", "--budgets", "0,0.03")

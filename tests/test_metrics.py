@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.metrics import accuracy_score, jaccard_score
 
-from lrs_jax import metrics
+from lrs_jax.evaluation import metrics
 
 K = 4
 pairs = st.lists(st.tuples(st.integers(0, K - 1), st.integers(0, K - 1)), min_size=1, max_size=50)

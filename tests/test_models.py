@@ -3,7 +3,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from lrs_jax.models.unet import UNet
+from lrs_jax.tasks.models.unet import UNet
 
 
 @pytest.mark.parametrize("size", [(8, 8), (9, 13), (1, 5)])

@@ -9,7 +9,8 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from lrs_jax import draws, noise
+from lrs_jax import noise
+from lrs_jax.noise import draws
 
 mp.mp.dps = 50
 

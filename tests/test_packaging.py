@@ -11,7 +11,7 @@ import pytest
 from scipy import sparse
 
 import lrs_jax
-from lrs_jax import clusters
+from lrs_jax.cells import clusters
 from tests.test_doctests import MODULES
 
 ROOT = Path(__file__).parent.parent

@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lrs_jax import partition
+from lrs_jax.cells import partition
 
 
 @given(

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from lrs_jax import certificates, collective, noise, sampling
+from lrs_jax import collective, noise, sampling
+from lrs_jax.confidence import certificates
 
 NUM_SAMPLES, ALPHA = 4000, 0.01
 RNG = np.random.default_rng(1)

@@ -5,8 +5,9 @@ import pytest
 from matplotlib import cbook
 
 from benchmarks import picture
-from lrs_jax import graph_plots, plots
 from lrs_jax.cli import main
+from lrs_jax.evaluation import plots
+from lrs_jax.jobs import graph_plots
 from tests.test_cli import SCENES
 
 

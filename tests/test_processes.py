@@ -11,8 +11,8 @@ import jax
 import numpy as np
 import pytest
 
-from lrs_jax import processes, records
 from lrs_jax.cli import main
+from lrs_jax.jobs import processes, records
 from tests import two_processes
 from tests.test_cli import TOY
 

@@ -1,8 +1,9 @@
 import numpy as np
 import pytest
 
-from lrs_jax import collective, noise, records, storage
-from lrs_jax.sampling import Votes
+from lrs_jax import collective, noise, storage
+from lrs_jax.jobs import records
+from lrs_jax.sampling.counting import Votes
 
 GROUPS = np.array([0, 0, 0, 1, 1, 1])
 TRUTH = np.array([0, 0, 1, 1, 2, 0])  # the fifth is void, two classes

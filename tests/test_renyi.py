@@ -4,7 +4,8 @@ import mpmath
 import numpy as np
 import pytest
 
-from lrs_jax import noise, renyi
+from lrs_jax import noise
+from lrs_jax.noise import renyi
 
 ORDERS = [0.3, 1.0, 1.5, 2.0, 7.0, 1000.0, np.inf]
 

@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from lrs_jax import noise, records, reports
-from lrs_jax.data.images import LabelledImages
-from lrs_jax.sampling import Votes
+from lrs_jax import noise
+from lrs_jax.jobs import records, reports
+from lrs_jax.sampling.counting import Votes
+from lrs_jax.tasks.data.images import LabelledImages
 
 TRUTH = np.array([0, 1, 1, 2])  # the last one is void, two classes
 RADII = np.array([0.0, 0.2, 0.36, 1.0])

@@ -8,9 +8,11 @@ import pytest
 from jax import export
 from scipy import stats
 
-from lrs_jax import certificates, noise, sampling
+from lrs_jax import noise, sampling
+from lrs_jax.confidence import certificates
 from lrs_jax.errors import LostVotesWarning, NaNLogitsError, NonFiniteInputError
-from lrs_jax.models.unet import UNet
+from lrs_jax.sampling import counting
+from lrs_jax.tasks.models.unet import UNet
 
 SCALE = np.array([[0.5, 2.0], [1.0, 0.25]])
 CELLS = np.array([0, 0, 1, 1])
@@ -143,16 +145,16 @@ def test_the_loop_is_traced_once_per_job():
     )  # fmt: skip
 
   job(PARAMS, X, SCALE, 10, 0)
-  before = sampling._vote_counts._cache_size()
+  before = counting._vote_counts._cache_size()
   job(PARAMS + 1, X + 1, SCALE * 2, 1000, 1)
-  assert sampling._vote_counts._cache_size() == before
+  assert counting._vote_counts._cache_size() == before
 
 
 def test_memory_does_not_grow_with_the_number_of_samples():
   """The compiled loop takes the number of samples as an argument, so its buffers cannot."""
   sizes = []
   for num_samples in (1_000, 20_000):
-    compiled = sampling._vote_counts.lower(
+    compiled = counting._vote_counts.lower(
       *lowered_arguments(num_samples), **static_options(chunk_size=16)
     ).compile()
     sizes.append(compiled.memory_analysis().temp_size_in_bytes)
@@ -289,7 +291,7 @@ def static_options(chunk_size):
 
 
 def test_the_loop_lowers_for_cpu_gpu_and_tpu():
-  exported = export.export(sampling._vote_counts, platforms=("cpu", "cuda", "tpu"))(
+  exported = export.export(counting._vote_counts, platforms=("cpu", "cuda", "tpu"))(
     *lowered_arguments(10), **static_options(chunk_size=4)
   )
   assert "f64" not in exported.mlir_module()
@@ -309,4 +311,4 @@ def test_the_loop_around_a_u_net_lowers_for_tpu():
     ),
   )  # fmt: skip
   options = {**static_options(chunk_size=2), "apply": model.apply, "num_classes": 3}
-  export.export(sampling._vote_counts, platforms=("cpu", "cuda", "tpu"))(*arguments, **options)
+  export.export(counting._vote_counts, platforms=("cpu", "cuda", "tpu"))(*arguments, **options)

@@ -5,7 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from lrs_jax import noise, sampling, scores
+from lrs_jax import noise, sampling
+from lrs_jax.sampling import counting, scores
 
 NOISE = noise.gaussian([[0.3, 1.0], [2.0, np.inf]], [0, 1, 0, 1])
 X = np.array([0.2, -0.4, 1.0, 0.1], np.float32)
@@ -141,7 +142,7 @@ def test_overflow_end_to_end():
 
 
 def test_lowers_for_all_platforms():
-  shape, sample_range, args, options = sampling.prepare(
+  shape, sample_range, args, options = counting.prepare(
     jax.random.key(0), apply, jnp.float32(0), X, NOISE, GROUPS, 10, 0, 4,
     jax.make_mesh((1,), ("samples",), devices=jax.devices()[:1]), "threefry2x32",
   )  # fmt: skip

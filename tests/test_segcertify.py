@@ -6,10 +6,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from lrs_jax import certificates, noise
+from lrs_jax import noise
 from lrs_jax.baselines import segcertify
-from lrs_jax.corrections import bonferroni_test, holm
-from lrs_jax.metrics import ABSTAIN
+from lrs_jax.confidence import certificates
+from lrs_jax.confidence.corrections import bonferroni_test, holm
+from lrs_jax.evaluation.metrics import ABSTAIN
 
 
 def votes(successes, trials=1000):

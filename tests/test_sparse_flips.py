@@ -11,9 +11,11 @@ import pytest
 from jax.sharding import Mesh
 from scipy import sparse, stats
 
-from lrs_jax import clusters, noise, sampling, sparse_flips
-from lrs_jax.graph_training import head_of
-from lrs_jax.models import gnn
+from lrs_jax import noise, sampling
+from lrs_jax.cells import clusters
+from lrs_jax.sampling import sparse_flips
+from lrs_jax.tasks.graph_training import head_of
+from lrs_jax.tasks.models import gnn
 
 EYE = np.eye(4, dtype=np.float32)  # the product with it is the noisy attributes themselves
 X = np.array([[1, 0, 0, 1], [0, 0, 1, 0]], np.float32)

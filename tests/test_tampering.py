@@ -6,17 +6,11 @@ import zipfile
 import numpy as np
 import pytest
 
-from lrs_jax import (
-  cards,
-  certificates,
-  collective,
-  graph_records,
-  noise,
-  records,
-  sparse_flips,
-  storage,
-)
+from lrs_jax import collective, noise, storage
 from lrs_jax.cli import main
+from lrs_jax.confidence import certificates
+from lrs_jax.jobs import cards, graph_records, records
+from lrs_jax.sampling import sparse_flips
 from tests.making import GROUPS, RADII, graph_record, image_record
 
 KINDS = {"image": (records, image_record), "graph": (graph_records, graph_record)}

@@ -3,8 +3,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from lrs_jax import noise, training
-from lrs_jax.models.unet import UNet
+from lrs_jax import noise
+from lrs_jax.tasks import training
+from lrs_jax.tasks.models.unet import UNet
 
 IMAGES = np.random.default_rng(0).uniform(size=(6, 8, 8, 3)).astype(np.float32)
 LABELS = (IMAGES[..., 0] > 0.5).astype(np.int32)

@@ -8,9 +8,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from jax import export
 
-from lrs_jax import locality, noise, partition, sampling
-from lrs_jax.models import folded_unet
-from lrs_jax.models.unet import UNet
+from lrs_jax import noise, sampling
+from lrs_jax.cells import locality, partition
+from lrs_jax.tasks.models import folded_unet
+from lrs_jax.tasks.models.unet import UNet
 
 SIZE, GRID, K = (13, 22), (2, 3), 3
 

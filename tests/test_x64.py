@@ -9,7 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from lrs_jax import noise, sampling, scores
+from lrs_jax import noise, sampling
+from lrs_jax.sampling import scores
 
 FILES = ("sampling", "windows", "score_sums", "noise", "guards", "sparse_flips")
 """Tests of what runs on the device. Lowered code is looked at without the flag, under which numbers

@@ -8,8 +8,9 @@ import jax.numpy as jnp
 import numpy as np
 from scipy import sparse
 
-from lrs_jax import noise, sampling, scores, sparse_flips
+from lrs_jax import noise, sampling
 from lrs_jax.cli import main
+from lrs_jax.sampling import scores, sparse_flips
 
 
 def linear(params, x):

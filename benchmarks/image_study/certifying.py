@@ -15,20 +15,15 @@ from benchmarks.image_study.configurations import (
   plain,
   smoothings,
 )
-from lrs_jax import (
-  certificates,
-  certified_iou,
-  collective,
-  corrections,
-  metrics,
-  records,
-  reports,
-  storage,
-)
+from lrs_jax import collective, storage
 from lrs_jax.baselines import center_smoothing, segcertify
-from lrs_jax.data.images import LabelledImages
-from lrs_jax.jobs import ImageJob
-from lrs_jax.runs import Smoothed, describe_devices, job_radii, versions
+from lrs_jax.collective import iou as certified_iou
+from lrs_jax.confidence import certificates, corrections
+from lrs_jax.evaluation import metrics
+from lrs_jax.jobs import records, reports
+from lrs_jax.jobs.runs import Smoothed, describe_devices, job_radii, versions
+from lrs_jax.tasks.data.images import LabelledImages
+from lrs_jax.tasks.images import ImageJob
 
 THRESHOLDS = (0.75, 0.9, 0.95)
 """SegCertify's tau, where it is fixed."""

@@ -4,7 +4,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from lrs_jax import locality, noise, partition
+from lrs_jax import noise
+from lrs_jax.cells import locality, partition
 
 
 class Sizes(NamedTuple):

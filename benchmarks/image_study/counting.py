@@ -10,10 +10,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from benchmarks.image_study.configurations import Sizes, Smoothing, distribution, groups, marks
-from lrs_jax import keys, partition, sampling, storage
+from lrs_jax import keys, sampling, storage
 from lrs_jax.baselines import center_smoothing
-from lrs_jax.data import camvid
-from lrs_jax.models import folded_unet
+from lrs_jax.cells import partition
+from lrs_jax.tasks.data import camvid
+from lrs_jax.tasks.models import folded_unet
 
 CANDIDATES = 30
 """Sampled masks among which center smoothing chooses."""

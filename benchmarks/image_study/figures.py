@@ -6,7 +6,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from benchmarks.image_study.points import ACCURACY, ISOTROPIC, MIOU, Match, Point, over
-from lrs_jax import plots
+from lrs_jax.evaluation import plots
 
 MARKERS = "osD^vP*X<>hd"
 

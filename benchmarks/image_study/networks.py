@@ -19,10 +19,12 @@ from benchmarks.image_study.configurations import (
   distribution,
   plain,
 )
-from lrs_jax import keys, noise, partition, storage, training
-from lrs_jax.data.images import LabelledImages
-from lrs_jax.models import folded_unet
-from lrs_jax.models.unet import UNet
+from lrs_jax import keys, noise, storage
+from lrs_jax.cells import partition
+from lrs_jax.tasks import training
+from lrs_jax.tasks.data.images import LabelledImages
+from lrs_jax.tasks.models import folded_unet
+from lrs_jax.tasks.models.unet import UNet
 
 EARLY = (0.1, 0.15, 0.2, 0.3)
 """Levels of the network whose loss counts everywhere, also where the noise is strong."""

@@ -21,11 +21,13 @@ from benchmarks.image_study.configurations import (
   smoothings,
 )
 from benchmarks.image_study.counting import windows
-from lrs_jax import choosing, keys, records, sampling
-from lrs_jax.data import camvid
-from lrs_jax.data.images import LabelledImages
-from lrs_jax.models import folded_unet
-from lrs_jax.runs import describe_devices, versions
+from lrs_jax import keys, sampling
+from lrs_jax.evaluation import choosing
+from lrs_jax.jobs import records
+from lrs_jax.jobs.runs import describe_devices, versions
+from lrs_jax.tasks.data import camvid
+from lrs_jax.tasks.data.images import LabelledImages
+from lrs_jax.tasks.models import folded_unet
 
 CHOICES = {
   False: ([PAPER], (0.15, 0.2, 0.25, 0.3), (0.6, 1.0, 1.5, 2.0), (0.25, 0.5, 1.0)),

@@ -37,10 +37,17 @@ from jax.sharding import Mesh
 from jax.typing import ArrayLike
 from scipy import special
 
-from lrs_jax.confidence import binomial_p_value, clopper_pearson_lower
-from lrs_jax.eta import round_up
-from lrs_jax.noise import SmoothingDistribution
-from lrs_jax.sampling import Apply, predict, prepare, stitched, sum_over_samples, whole_frame
+from lrs_jax.confidence.bounds import binomial_p_value, clopper_pearson_lower
+from lrs_jax.noise.eta import round_up
+from lrs_jax.noise.families import SmoothingDistribution
+from lrs_jax.sampling.counting import (
+  Apply,
+  predict,
+  prepare,
+  stitched,
+  sum_over_samples,
+  whole_frame,
+)
 
 Ranks = Callable[[np.ndarray, int, float], np.ndarray]
 """(probabilities [B], S, alpha) -> int64 [B]: `ranks_by_dkw` or `ranks_by_binomial`."""

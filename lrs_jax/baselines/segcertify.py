@@ -19,11 +19,11 @@ import numpy as np
 from jax.typing import ArrayLike
 from scipy import special
 
-from lrs_jax.certificates import number_of_samples
-from lrs_jax.confidence import binomial_p_value
-from lrs_jax.corrections import holm
-from lrs_jax.eta import round_down, round_up
-from lrs_jax.metrics import ABSTAIN
+from lrs_jax.confidence.bounds import binomial_p_value
+from lrs_jax.confidence.certificates import number_of_samples
+from lrs_jax.confidence.corrections import holm
+from lrs_jax.evaluation.metrics import ABSTAIN
+from lrs_jax.noise.eta import round_down, round_up
 
 Reject = Callable[[ArrayLike, float], np.ndarray]
 """(p-values [N], alpha) -> bool [N]: `corrections.holm` or `corrections.bonferroni_test`."""

@@ -5,9 +5,10 @@ import itertools
 import numpy as np
 import pytest
 
-from lrs_jax import certificates, collective, corrections, noise
+from lrs_jax import collective, noise
 from lrs_jax.collective.certificate import seal
 from lrs_jax.collective.methods import METHODS
+from lrs_jax.confidence import certificates, corrections
 from tests.collective.enumeration import optimum, random_problem
 
 WEIGHTS, GROUPS, ETA = [[4.0, 1.0], [1.0, 4.0]], [0, 0, 1, 1], [1.0, 9.0, 1.0, 9.0]

@@ -5,9 +5,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from lrs_jax import noise, sampling
-from lrs_jax.certificates import from_scores, from_votes
-from lrs_jax.corrections import bonferroni, k_fwer, weighted_bonferroni
-from lrs_jax.scores import ScoreSums
+from lrs_jax.confidence.certificates import from_scores, from_votes
+from lrs_jax.confidence.corrections import bonferroni, k_fwer, weighted_bonferroni
+from lrs_jax.sampling.scores import ScoreSums
 
 ANY = noise.flips([[0.1]], [[0.1]], [0])  # coverage does not depend on the noise
 

@@ -17,7 +17,7 @@ import pytest
 from scipy import stats
 
 from lrs_jax import collective, noise, sampling
-from lrs_jax.certificates import BaseCertificates, from_votes
+from lrs_jax.confidence.certificates import BaseCertificates, from_votes
 
 matplotlib.use("Agg")
 from matplotlib import pyplot as plt

@@ -5,8 +5,8 @@ import os
 import numpy as np
 import pytest
 
-from lrs_jax.certificates import METHODS as METHODS_BY_DEFAULT
-from lrs_jax.confidence import clopper_pearson_lower
+from lrs_jax.confidence.bounds import clopper_pearson_lower
+from lrs_jax.confidence.certificates import METHODS as METHODS_BY_DEFAULT
 from tests.soundness import judge, ours
 
 REPETITIONS = 600 if os.environ.get("LRS_JAX_THOROUGH") else 120

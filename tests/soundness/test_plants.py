@@ -10,8 +10,8 @@ import pytest
 from scipy import stats
 
 from lrs_jax import errors, noise, sampling
-from lrs_jax.certificates import from_votes
-from lrs_jax.confidence import clopper_pearson_lower
+from lrs_jax.confidence.bounds import clopper_pearson_lower
+from lrs_jax.confidence.certificates import from_votes
 from tests.soundness import judge, ours
 
 PROBABILITIES = np.stack([np.linspace(0.5, 0.99, 60), 1 - np.linspace(0.5, 0.99, 60)], axis=1)

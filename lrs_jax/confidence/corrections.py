@@ -1,0 +1,180 @@
+"""Joint guarantees: one error probability alpha divided among N outputs (host)."""
+
+from typing import NamedTuple
+
+import numpy as np
+from jax.typing import ArrayLike
+
+
+class Levels(NamedTuple):
+  """How a joint guarantee is divided among N bounds.
+
+  With probability 1 - alpha, at most `forfeit` of the bounds fail: a collective certificate holds
+  with so many of them given up, `collective.certify(..., forfeit=levels.forfeit)`.
+  """
+
+  alpha: np.ndarray  # float64 [N], the level of every bound
+  forfeit: int  # so many bounds may fail; what each is worth is subtracted from what is certified
+
+
+def bonferroni(alpha: float, num_outputs: int) -> Levels:
+  r"""Every bound holds with probability :math:`1 - \alpha`, under any dependence (host).
+
+  :math:`\alpha_n = \alpha / N`.
+
+  Args:
+    alpha: joint error probability, in (0, 1).
+    num_outputs: N.
+
+  Returns:
+    `Levels` with nothing forfeited.
+
+  Raises:
+    ValueError: alpha outside (0, 1).
+
+  Example:
+    >>> bonferroni(0.01, 2)
+    Levels(alpha=array([0.005, 0.005]), forfeit=0)
+  """
+  return k_fwer(alpha, num_outputs, 1)
+
+
+def weighted_bonferroni(alpha: float, weights: ArrayLike) -> Levels:
+  r"""Bonferroni with more of the error probability for some outputs than for others (host).
+
+  :math:`\alpha_n = \alpha w_n / \sum_i w_i`. Weight 0 gives an output up: it abstains.
+
+  Args:
+    alpha: joint error probability, in (0, 1).
+    weights: w [N] >= 0, not all 0, fixed before the samples that are bounded: from the selection
+      samples.
+
+  Returns:
+    `Levels` with nothing forfeited.
+
+  Raises:
+    ValueError: alpha outside (0, 1), or weights that are negative, infinite or all 0.
+
+  Example:
+    >>> weighted_bonferroni(0.01, [3, 1, 0]).alpha
+    array([0.0075, 0.0025, 0.    ])
+  """
+  weights = np.asarray(weights, np.float64)
+  if weights.size and not ((weights >= 0).all() and 0 < weights.sum() < np.inf):
+    raise ValueError(
+      "`weights` must be at least 0, finite and not all 0, "
+      f"but they range from {weights.min()} to {weights.max()}."
+    )
+  shares = weights / weights.sum() if weights.size else weights
+  return Levels(_checked_joint(alpha) * shares * (1 - 1e-15 * (16 + weights.size)), 0)
+
+
+def k_fwer(alpha: float, num_outputs: int, m: int) -> Levels:
+  r"""Fewer than m bounds fail with probability :math:`1 - \alpha`, under any dependence (host).
+
+  :math:`\alpha_n = \alpha m / N`: the expected number of failures is at most :math:`\alpha m`, so m
+  or more have probability at most :math:`\alpha` by Markov's inequality. Any m - 1 outputs may be
+  among the failures, so m - 1 must be subtracted from a certified count, as `collective.certify`
+  does if it is given `forfeit`. Without that, the count claims too much.
+
+  Args:
+    alpha: joint error probability, in (0, 1).
+    num_outputs: N.
+    m: in [1, N], fixed before the samples that are bounded; 1 is Bonferroni.
+
+  Returns:
+    `Levels` with m - 1 forfeited.
+
+  Raises:
+    ValueError: alpha outside (0, 1), or m no integer in [1, N].
+
+  Example:
+    >>> k_fwer(0.01, 4, 2)
+    Levels(alpha=array([0.005, 0.005, 0.005, 0.005]), forfeit=1)
+
+    Base certificates keep the number, and pass it on to the collective one:
+
+    >>> from lrs_jax import collective, noise
+
+    >>> from lrs_jax.confidence import certificates
+    >>> selection, votes = [[990, 10]] * 4, [[980, 20]] * 4  # of two keys
+    >>> base = certificates.from_votes(
+    ...   noise.gaussian([[0.5]], cells=[0]), [0] * 4, selection, votes, alpha=k_fwer(0.01, 4, 2)
+    ... )
+    >>> collective.certify(
+    ...   base.weights, base.groups, base.eta, [0.1], forfeit=base.forfeit
+    ... ).certified
+    array([3])
+
+  References:
+    Lehmann & Romano 2005 (arXiv math/0507420), theorem 2.1.
+  """
+  if not isinstance(m, int | np.integer) or not 1 <= m <= max(num_outputs, 1):
+    raise ValueError(f"`m` must be an integer in [1, N] = [1, {num_outputs}], but it is {m!r}.")
+  level = np.nextafter(_checked_joint(alpha) * m / max(num_outputs, 1) * (1 - 2.0**-52), 0.0)
+  return Levels(np.full(num_outputs, level), m - 1)
+
+
+def holm(p_values: ArrayLike, alpha: float) -> np.ndarray:
+  r"""Holm's step-down test of N *fixed* hypotheses (host).
+
+  With the p-values in increasing order, hypothesis i (from 1) is rejected if
+  :math:`p_{(j)} \le \alpha / (N - j + 1)` for all :math:`j \le i`: with probability
+  :math:`1 - \alpha` no true hypothesis is rejected, under any dependence.
+
+  The levels are no levels for confidence bounds: which output is tested at which depends on the
+  samples. For the collective certificate, which needs N bounds that hold together, use Bonferroni.
+
+  Args:
+    p_values: [N], of hypotheses fixed before sampling, say that the label's probability is at most
+      what the naive certificate needs at one budget.
+    alpha: joint error probability, in (0, 1).
+
+  Returns:
+    bool [N], whether a hypothesis is rejected.
+
+  Raises:
+    ValueError: alpha outside (0, 1).
+
+  Example:
+    >>> holm([0.02, 0.005, 0.4], 0.05)
+    array([ True,  True, False])
+
+  References:
+    Holm 1979, Scandinavian Journal of Statistics 6(2); Fischer et al. 2021 (arXiv 2107.00228) for
+    segmentation.
+  """
+  p_values = np.asarray(p_values, np.float64)
+  order = np.argsort(p_values, kind="stable")
+  levels = _checked_joint(alpha) / np.arange(p_values.size, 0, -1) * (1 - 2.0**-52)
+  passed = np.logical_and.accumulate(p_values[order] <= levels)
+  rejected = np.zeros(p_values.shape, bool)
+  rejected[order] = passed
+  return rejected
+
+
+def bonferroni_test(p_values: ArrayLike, alpha: float) -> np.ndarray:
+  r"""Bonferroni's test of N fixed hypotheses: those with :math:`p_n \le \alpha / N` (host).
+
+  Args:
+    p_values: [N], of hypotheses fixed before sampling.
+    alpha: joint error probability, in (0, 1).
+
+  Returns:
+    bool [N], whether a hypothesis is rejected; `holm` rejects these and perhaps more.
+
+  Raises:
+    ValueError: alpha outside (0, 1).
+
+  Example:
+    >>> bonferroni_test([0.02, 0.005, 0.4], 0.05)
+    array([False,  True, False])
+  """
+  p_values = np.asarray(p_values, np.float64)
+  return p_values <= bonferroni(alpha, p_values.size).alpha
+
+
+def _checked_joint(alpha: float) -> float:
+  if not 0 < alpha < 1:
+    raise ValueError(f"`alpha` must lie in (0, 1), but it is {alpha}.")
+  return alpha

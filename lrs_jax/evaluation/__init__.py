@@ -1,0 +1,1 @@
+"""What a smoothed model is worth, and which noise to take (host)."""

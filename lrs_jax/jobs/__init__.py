@@ -1,0 +1,1 @@
+"""How a task is run, whatever it is: counts that resume, records, cards, reports (host)."""

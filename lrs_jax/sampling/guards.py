@@ -1,0 +1,335 @@
+"""What to ask of a model and of keys once, before a long run: what only they can show (host).
+
+A randomized smoothing certificate takes for granted that the base model is a function of one input:
+the same logits for it every time, whatever else is in the batch. `check_model` asks a few noisy
+inputs. What arrays cannot show, the certificate's card states as an assumption (`jobs.cards`).
+"""
+
+import math
+import re
+import warnings
+from collections.abc import Iterator
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.typing import ArrayLike
+
+from lrs_jax import noise, sampling
+from lrs_jax.errors import (
+  BatchDependenceError,
+  InputScaleWarning,
+  MissingClassesError,
+  NaNLogitsError,
+  NotDeterministicError,
+  NotLogitsError,
+  SameKeyError,
+  TiedLogitsWarning,
+  TrainingModeError,
+  TrainingModeWarning,
+)
+from lrs_jax.noise.families import SmoothingDistribution, as_input
+from lrs_jax.sampling import counting
+
+NUM_INPUTS = 4
+"""Noisy inputs that `check_model` looks at."""
+
+TOLERANCE = 1e-2
+"""Part of the greatest logit by which two evaluations of one input may differ by rounding alone."""
+
+MAX_TIED = 1e-3
+"""Part of the outputs whose two greatest logits may be equal."""
+
+
+def check_model(
+  key: jax.Array,
+  apply: sampling.Apply,
+  params: Any,
+  x: ArrayLike,
+  noise: SmoothingDistribution,
+  groups: ArrayLike,
+  *,
+  num_classes: int,
+) -> None:
+  r"""Looks for what would make the certificates of a model wrong, or not what was meant.
+
+  Draws noisy copies :math:`z_1, \dots, z_4` of x for as many groups and demands
+  :math:`|f(z_i) - f'(z_i)| \le 10^{-2} \max |f|` of every logit, where f' is the model compiled
+  again, or evaluated for all :math:`z_i` at once; so many that rounding passes and dropout does
+  not. A dozen evaluations in all: nothing beside a run, and no proof.
+
+  Args:
+    key: typed key; not one that samples.
+    apply: pure function (params, x) -> logits [..., K] of one input.
+    params: pytree of arrays, passed to `apply`.
+    x: one input, of a floating-point type.
+    noise: smoothing distribution, on the scale of `x`.
+    groups: int [N], the group of every output.
+    num_classes: K.
+
+  Raises:
+    IntegerInputError: x has integer entries.
+    NonFiniteInputError: x has entries that are nan or infinite.
+    TrainingModeError: the model cannot be evaluated, since dropout is on and has no random numbers,
+      or since batch statistics are updated.
+    NotLogitsError: the model returns something else than one array of logits, one row per output.
+    MissingClassesError: the logits' last axis is not `num_classes`.
+    NotDeterministicError: two evaluations of one input differ.
+    BatchDependenceError: the logits of an input depend on the batch that it is evaluated in.
+    NaNLogitsError: some logits are not numbers.
+    ValueError: as `sampling.vote_counts`.
+
+  Warns:
+    TrainingModeWarning: the model draws random numbers (dropout), or its batch statistics do not
+      reach its logits.
+    InputScaleWarning: the noise is far larger or smaller than the input's range, or flips are asked
+      of an input that is not binary.
+    TiedLogitsWarning: the two greatest logits are equal for more than 0.1 % of the outputs.
+
+  Example:
+    >>> from lrs_jax import noise
+    >>> gaussian = noise.gaussian([[0.1]], cells=[0, 0])
+    >>> x, groups = np.asarray([0.0, 1.0], np.float32), [0, 0]
+    >>> apply = lambda params, x: jnp.stack([x, params - x], axis=-1)
+    >>> check_model(jax.random.key(7), apply, 0.5, x, gaussian, groups, num_classes=2)
+    >>> check_model(jax.random.key(7), apply, np.nan, x, gaussian, groups, num_classes=2)
+    Traceback (most recent call last):
+    ...
+    lrs_jax.errors.NaNLogitsError: `apply` returns logits that are not numbers: 8 of 16 are nan...
+  """
+  x = as_input(x)
+  if jnp.issubdtype(x.dtype, jnp.floating):  # else `prepare` refuses it
+    _check_logits(apply, params, x, np.asarray(groups), num_classes)
+  counting.prepare(
+    key, apply, params, x, noise, groups, 0, 0, None, None, str(jax.random.key_impl(key))
+  )
+  _check_scale(np.asarray(x), noise)
+  _check_training_mode(apply, params, x)
+  inputs = _noisy_inputs(key, noise, x)
+  model = jax.jit(lambda params, z: apply(params, z))
+  logits = [model(params, z) for z in inputs]
+  alone = np.stack([np.asarray(part, np.float64) for part in logits])
+  if np.isnan(alone).any():
+    raise NaNLogitsError(
+      f"`apply` returns logits that are not numbers: {np.isnan(alone).sum()} of {alone.size} are "
+      "nan. A division by zero, a logarithm of noisy (negative) inputs, or broken parameters?"
+    )
+  again = [function(params, inputs[0]) for function in (model, jax.jit(lambda p, z: apply(p, z)))]
+  difference = max(_difference(alone[0], other) for other in again)
+  if difference > TOLERANCE:
+    raise NotDeterministicError(
+      "`apply` must return the same logits whenever it is given the same input, but two "
+      f"evaluations differ by {difference:.2g} of the greatest logit. Dropout that is still on, or "
+      "random numbers that are not made from `params`?"
+    )
+  together = jax.jit(jax.vmap(lambda params, z: apply(params, z), in_axes=(None, 0)))
+  difference = _difference(alone, together(params, jnp.stack(inputs)))
+  if difference > TOLERANCE:
+    raise BatchDependenceError(
+      "`apply` must map one input to its logits, whatever else is evaluated with it, but in a "
+      f"batch of {len(inputs)} they differ by {difference:.2g} of the greatest logit from those of "
+      "the input alone. Batch statistics in training mode? Use the running averages."
+    )
+  _check_ties(alone, logits[0].dtype)
+
+
+def check_keys(selection_key: jax.Array, estimation_key: jax.Array) -> None:
+  """Makes sure that the labels and their bounds come from two keys.
+
+  Whether two sets of counts came from one key can hardly be seen of the counts: it is the keys that
+  can be compared. Disjoint ranges of samples of one key (`first_sample`) are independent as well.
+
+  Args:
+    selection_key: typed key.
+    estimation_key: typed key.
+
+  Raises:
+    SameKeyError: they are equal.
+
+  Example:
+    >>> check_keys(*jax.random.split(jax.random.key(0)))
+    >>> check_keys(jax.random.key(0), jax.random.key(0))
+    Traceback (most recent call last):
+    ...
+    lrs_jax.errors.SameKeyError: selection and estimation need two independent keys, but ...
+  """
+  one, other = jax.random.key_data(selection_key), jax.random.key_data(estimation_key)
+  if np.array_equal(one, other):
+    raise SameKeyError(
+      "selection and estimation need two independent keys, but both are "
+      f"{np.asarray(one).tolist()}: make two by `jax.random.split(key)`."
+    )
+
+
+def _check_logits(
+  apply: sampling.Apply, params: Any, x: jax.Array, groups: np.ndarray, num_classes: int
+) -> None:
+  """Whether the model can be evaluated at all, and returns one row of logits for every output."""
+  try:
+    logits = jax.eval_shape(apply, params, jax.ShapeDtypeStruct(x.shape, x.dtype))
+  except Exception as error:
+    import flax.errors  # heavy, and not everyone's
+
+    if isinstance(error, flax.errors.ModifyScopeVariableError):
+      raise TrainingModeError(
+        "`apply` updates variables, such as batch statistics: evaluate it with running averages "
+        "(train=False, use_running_average=True, or `model.eval()`)."
+      ) from error
+    if isinstance(error, flax.errors.InvalidRngError) or _RANDOM.search(str(error)):
+      raise TrainingModeError(
+        "`apply` asks for random numbers that it is not given: turn dropout off "
+        "(deterministic=True, train=False, or `model.eval()`)."
+      ) from error
+    raise
+  counting.check_logits(logits)
+  outputs = math.prod(logits.shape[:-1])
+  if logits.shape[-1] != num_classes and math.prod(logits.shape) == groups.size:
+    raise NotLogitsError(
+      f"`apply` must return logits [..., K] with K = {num_classes} classes last, but it returns an "
+      f"array of shape {logits.shape} without such an axis: are these labels, after an argmax, or "
+      "one logit for two classes?"
+    )
+  if logits.shape[-1] != num_classes and num_classes in logits.shape:
+    raise MissingClassesError(
+      f"`num_classes` is {num_classes}, but `apply` returns logits of shape {logits.shape}, whose "
+      f"last axis has {logits.shape[-1]}: move the axis of the classes to the end "
+      f"(`jnp.moveaxis(logits, {logits.shape.index(num_classes)}, -1)`)."
+    )
+  counting.check_classes(num_classes, logits.shape)
+  if outputs != groups.size:
+    raise NotLogitsError(
+      f"`apply` returns logits of shape {logits.shape}, which are {outputs} outputs of "
+      f"{num_classes} classes, but `groups` has {groups.size}: either `groups` is not for this "
+      "input, or the logits are not at the resolution of its outputs."
+    )
+
+
+_RANDOM = re.compile(r"dropout|`?deterministic|inference mode", re.IGNORECASE)
+"""What other errors for want of random numbers say, as of Flax NNX and Equinox."""
+
+
+def _noisy_inputs(key: jax.Array, distribution: SmoothingDistribution, x: jax.Array) -> list:
+  num_groups = distribution.weights.shape[1]
+  groups = np.linspace(0, num_groups - 1, NUM_INPUTS).astype(int)
+  return [
+    noise.sample(jax.random.fold_in(key, i), distribution, x, int(group))
+    for i, group in enumerate(groups)
+  ]
+
+
+def _difference(logits: np.ndarray, other: ArrayLike) -> float:
+  """Greatest difference over the greatest logit; infinite logits must be the same ones."""
+  other = np.asarray(other, np.float64)
+  finite = np.isfinite(logits)
+  if not np.array_equal(logits[~finite], other[~finite]) or not np.isfinite(other[finite]).all():
+    return np.inf
+  scale = np.abs(logits[finite]).max(initial=0.0)
+  return float(np.abs(logits[finite] - other[finite]).max(initial=0.0) / (scale or 1.0))
+
+
+def _check_scale(x: np.ndarray, distribution: SmoothingDistribution) -> None:
+  if distribution.family == "flips":
+    if not np.isin(x, (0, 1)).all():
+      _warn(
+        InputScaleWarning,
+        f"flips see of an input only whether it is 0, but `x` ranges from {x.min():g} to "
+        f"{x.max():g}: the model is shown 0 and 1 alone.",
+      )
+    return
+  if distribution.family == "ablation" or not x.size:
+    return
+  spread = float(np.ptp(np.asarray(x, np.float64)))
+  visible = np.asarray(distribution.scale)[np.isfinite(distribution.scale)]
+  if spread == 0 or not visible.size:
+    return
+  if visible.max() < spread / 100 or visible.min() > spread * 10:
+    _warn(
+      InputScaleWarning,
+      f"`noise` has scales from {visible.min():g} to {visible.max():g}, but `x` ranges from "
+      f"{x.min():g} to {x.max():g}: both must be in the same units (8-bit images are / 255).",
+    )
+
+
+def _check_ties(logits: np.ndarray, dtype: Any) -> None:
+  if logits.shape[-1] < 2 or not logits.size:
+    return
+  greatest = np.partition(logits, -2, axis=-1)[..., -2:]
+  tied = float(np.mean(greatest[..., 0] == greatest[..., 1]))
+  if tied > MAX_TIED:
+    _warn(
+      TiedLogitsWarning,
+      f"the two greatest logits are equal for {tied:.1%} of the outputs, and the lower class wins: "
+      f"{dtype} logits may have too few bits; return them as float32.",
+    )
+
+
+def _check_training_mode(apply: sampling.Apply, params: Any, x: jax.Array) -> None:
+  """Reads the model's program: what it draws, and which of its parameters reach its logits."""
+  jaxpr = jax.make_jaxpr(apply)(params, x).jaxpr
+  drawn = sorted(
+    {name for name in _primitives(jaxpr) if re.match(r"random_bits|threefry|rng_", name)}
+  )
+  if drawn:
+    _warn(
+      TrainingModeWarning,
+      f"`apply` draws random numbers ({', '.join(drawn)}): if that is dropout, turn it off "
+      "(deterministic=True, train=False, or `model.eval()`).",
+    )
+  leaves = jax.tree_util.tree_leaves_with_path(params)
+  needed = _needed(jaxpr, [True] * len(jaxpr.outvars))
+  unused = [
+    jax.tree_util.keystr(path)
+    for (path, _), used in zip(leaves, needed, strict=False)
+    if not used and _STATISTICS.search(jax.tree_util.keystr(path))
+  ]
+  if unused:
+    _warn(
+      TrainingModeWarning,
+      f"{len(unused)} batch statistics among `params` do not reach the logits, such as "
+      f"{unused[0]}: the normalization uses those of its input; evaluate it with running averages "
+      "(train=False, or `model.eval()`).",
+    )
+
+
+_STATISTICS = re.compile(r"batch_?stat|running_|\b(mean|var)\b", re.IGNORECASE)
+"""Paths of running averages in Flax Linen (`batch_stats`), Flax NNX (`mean`, `var`) and others."""
+
+
+def _primitives(jaxpr: Any) -> Iterator[str]:
+  for equation in jaxpr.eqns:
+    yield equation.primitive.name
+    for inner in _inner(equation):
+      yield from _primitives(inner)
+
+
+def _inner(equation: Any) -> list[Any]:
+  found = []
+  for value in equation.params.values():
+    for part in value if isinstance(value, tuple | list) else (value,):
+      part = getattr(part, "jaxpr", part)
+      if hasattr(part, "eqns"):
+        found.append(part)
+  return found
+
+
+def _needed(jaxpr: Any, outputs: list[bool]) -> list[bool]:
+  """Which inputs of a program its outputs come from; loops and branches count as a whole."""
+  needed = {id(v) for v, wanted in zip(jaxpr.outvars, outputs, strict=True) if wanted}
+  for equation in reversed(jaxpr.eqns):
+    wanted = [id(v) in needed for v in equation.outvars]
+    if not any(wanted):
+      continue
+    inner, used = _inner(equation), [True] * len(equation.invars)
+    if equation.primitive.name in _CALLS and len(inner) == 1:
+      used = _needed(inner[0], wanted)
+    needed |= {id(v) for v, use in zip(equation.invars, used, strict=True) if use}
+  return [id(v) in needed for v in jaxpr.invars]
+
+
+_CALLS = {"jit", "pjit", "closed_call", "core_call", "remat", "checkpoint", "custom_jvp_call"}
+"""Primitives that are nothing but a call of the program they hold."""
+
+
+def _warn(category: type[Warning], message: str) -> None:
+  warnings.warn(message, category, stacklevel=4)

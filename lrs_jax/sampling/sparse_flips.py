@@ -1,0 +1,543 @@
+r"""Exact flips of sparse binary attributes, and votes and scores under them (device).
+
+Dense sampling draws one word for each of the N x D entries and multiplies the result with the first
+kernel. Here the work is that of the *ones* alone. A candidate for an addition is reached from the
+previous one by a geometric gap, so about theta_plus N D words make an exact Bernoulli draw of every
+zero; every one draws its own word. Only the product of the noisy attributes with the first kernel,
+[N, G, H], is ever made: by gather and segment-sum of the kernel's rows.
+
+All groups of a sample share its words. A one that group g deletes with probability 0.6 is also
+deleted wherever the probability is larger, and a candidate that is kept at a small theta_plus is
+kept at all larger ones. So each one goes into the bucket of its node and of the strictest level it
+survives, and the products of all groups are cumulative sums over the buckets: the cost of the first
+layer does not depend on the number of groups.
+
+Probabilities: a deletion has exactly the probability threshold / 2^32 that `noise.flips` states.
+Gaps are read off tables of 64-bit probabilities (see `gaps`), each of them wrong by at most 2^-65.
+A gap chooses among some hundred entries, so that over the 78,000 additions of a sample of Citeseer
+at theta_plus = 0.01 the total variation distance to independent flips is below 2e-12, and over
+10,000 samples below 2e-8: by so much the probability rises that a certificate is wrong, where alpha
+is 0.01. No position is drawn twice: nothing is merged.
+"""
+
+import math
+from collections.abc import Callable
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh
+from scipy import sparse
+
+from lrs_jax.noise import draws
+from lrs_jax.noise.families import SmoothingDistribution
+from lrs_jax.sampling.counting import NOBODY, check_range, predict, sum_over_samples
+from lrs_jax.sampling.scores import to_255
+
+Head = Callable[[Any, jax.Array], jax.Array]
+"""(params, product [N, G, H]) -> logits [N, G, K]: a model after its first kernel."""
+
+MAX_PIECE = 2**15
+"""Samples whose sums of squared scores, at most 255^2 each, fit into int32."""
+
+MAX_BLOCK = 2**23
+"""Entries that one stream of gaps covers at most."""
+
+
+class Tail(NamedTuple):
+  """P(X >= j) of an integer X, for j = 0, 1, ..., in units of 2^-64: two words each."""
+
+  high: jax.Array  # uint32 [J]
+  low: jax.Array  # uint32 [J]
+
+
+class GapScale(NamedTuple):
+  """A geometric gap is 1 + m Q + R: Q whole strides of m entries without a flip, then R more."""
+
+  stride: jax.Array  # int32 [], m, about sqrt(1 / h) with h = -ln(1 - theta)
+  strides: jax.Array  # float32 [], 1 / (m h), to guess Q
+  entries: jax.Array  # float32 [], 1 / h, to guess R
+  within: jax.Array  # float32 [], P(flip within a stride) = 1 - (1 - theta)^m
+  tail_strides: Tail  # of Q
+  tail_entries: Tail  # of R
+
+
+class FlipArrays(NamedTuple):
+  """What the device needs to flip one graph's attributes; see `plan_flips`."""
+
+  rows: jax.Array  # int32 [M], node of every one
+  columns: jax.Array  # int32 [M], attribute of every one
+  occupied: jax.Array  # uint32 [N, ceil(D / 32)], the ones as bits
+  cells: jax.Array  # int32 [N]
+  minus: jax.Array  # uint32 [L-], distinct thresholds of deletion, ascending
+  minus_index: jax.Array  # int32 [G, C]
+  thinning: jax.Array  # uint32 [L+ - 1], thresholds of keeping a candidate, descending
+  plus_index: jax.Array  # int32 [G, C], 0 keeps every candidate
+  scale: GapScale  # of the largest theta_plus
+
+
+class FlipSizes(NamedTuple):
+  """Static sizes of the streams of candidates."""
+
+  nodes: int
+  attributes: int
+  blocks: int
+  block_nodes: int
+  capacity: int  # candidates per block
+
+
+class FlipPlan(NamedTuple):
+  """A graph's attributes and the flips they undergo, ready to be sampled."""
+
+  arrays: FlipArrays
+  sizes: FlipSizes
+
+
+class ClassSums(NamedTuple):
+  """Sums over samples for every class, exact integers (host)."""
+
+  votes: np.ndarray  # int64 [N, K], samples that predict the class
+  scores: np.ndarray  # int64 [N, K], sum of its scores in units of 1/255
+  squares: np.ndarray  # int64 [N, K], sum of their squares
+  num_samples: np.ndarray  # int64 [], S; a row of `votes` sums to it, less the votes that were lost
+
+
+def plan_flips(
+  attributes: sparse.csr_array, noise: SmoothingDistribution, *, deviations: float = 8.0
+) -> FlipPlan:
+  r"""Prepares the flips of `noise.flips` for a graph's attributes (host).
+
+  A block of P entries gets room for :math:`m + d \sqrt m + d^2` candidates, m the expected number
+  and d = `deviations`. At d = 8 the chance that a stream ends before its block does is below 1e-13;
+  if it does, it is detected and an error.
+
+  Args:
+    attributes: [N, D], 0 or 1.
+    noise: made by `noise.flips` with cells [N, 1] (the cluster of every node).
+    deviations: d.
+
+  Returns:
+    A `FlipPlan`.
+
+  Raises:
+    ValueError: attributes that are not binary, or another kind of noise.
+
+  Example:
+    >>> from lrs_jax import noise
+    >>> flips = noise.flips([[0.1]], [[0.5]], np.zeros((2, 1), int))
+    >>> plan_flips(sparse.csr_array(np.eye(2, 5)), flips).sizes.attributes
+    5
+  """
+  attributes = sparse.csr_array(attributes, copy=True)
+  attributes.sum_duplicates()
+  attributes.eliminate_zeros()
+  if (attributes.data != 1).any():
+    value = attributes.data[attributes.data != 1][0]
+    raise ValueError(f"`attributes` must be 0 or 1, but one of them is {value}.")
+  num_nodes, num_attributes = attributes.shape
+  if noise.family != "flips":
+    raise ValueError(f"`noise` must be made by noise.flips, but its family is {noise.family!r}.")
+  if noise.cells.shape != (num_nodes, 1):
+    raise ValueError(
+      f"`noise.cells` must have shape [N, 1] = ({num_nodes}, 1), one cell for each node, "
+      f"but its shape is {noise.cells.shape}."
+    )
+  if num_attributes > MAX_BLOCK:
+    raise ValueError(
+      f"`attributes` has {num_attributes} columns; at most {MAX_BLOCK} are possible."
+    )
+
+  rows, columns = attributes.tocoo().coords
+  occupied = np.zeros((num_nodes, -(-num_attributes // 32)), np.uint32)
+  np.bitwise_or.at(
+    occupied, (rows, columns // 32), np.uint32(1) << (columns % 32).astype(np.uint32)
+  )
+
+  plus, minus = (np.asarray(threshold) for threshold in noise.levels)
+  minus_levels, minus_index = np.unique(minus, return_inverse=True)
+  plus_levels, plus_index = np.unique(plus, return_inverse=True)
+  largest = float(plus_levels[-1])
+  kept = np.ceil(plus_levels[-2::-1] / max(largest, 1.0) * 2.0**32)
+  theta = largest / 2.0**32
+  block_nodes = min(num_nodes, MAX_BLOCK // max(num_attributes, 1))
+  capacity = _capacity(block_nodes * num_attributes, theta, deviations)
+  # int32 positions: no gap is longer than 23 mean gaps and a stride, or than a block
+  while (
+    block_nodes > 1 and capacity * min(block_nodes * num_attributes, 25 / max(theta, 1e-9)) > 2**30
+  ):
+    block_nodes = -(-block_nodes // 2)
+    capacity = _capacity(block_nodes * num_attributes, theta, deviations)
+  arrays = FlipArrays(
+    jnp.asarray(rows, jnp.int32),
+    jnp.asarray(columns, jnp.int32),
+    jnp.asarray(occupied),
+    jnp.asarray(noise.cells[:, 0]),
+    jnp.asarray(minus_levels),
+    jnp.asarray(minus_index.reshape(minus.shape), jnp.int32),
+    jnp.asarray(np.minimum(kept, draws.ALWAYS - 1).astype(np.uint32)),
+    jnp.asarray(plus_levels.size - 1 - plus_index.reshape(plus.shape), jnp.int32),
+    gap_scale(theta or 0.5),  # at 0 there are no gaps
+  )
+  blocks = -(-num_nodes // block_nodes)
+  return FlipPlan(arrays, FlipSizes(num_nodes, num_attributes, blocks, block_nodes, capacity))
+
+
+def _capacity(entries: int, theta: float, deviations: float) -> int:
+  expected = entries * theta
+  room = math.ceil(expected + deviations * math.sqrt(expected) + deviations**2)
+  return min(room, entries) if theta > 0 else 0
+
+
+def gap_scale(theta: float) -> GapScale:
+  """Constants and tables of the gaps between flips (host).
+
+  Args:
+    theta: the flip probability, a multiple of 2^-32 in (0, 1).
+
+  Example:
+    >>> scale = gap_scale(0.5)  # strides of one entry, so that a gap is 1 + Q
+    >>> [hex(word) for word in scale.tail_strides.high[:3].tolist()]  # 1, 1/2, 1/4
+    ['0xffffffff', '0x80000000', '0x40000000']
+  """
+  hazard = -np.log1p(-theta)
+  stride = max(1, round(hazard**-0.5))
+  one, survive = 1 << 128, (1 << 128) - (int(theta * 2**32) << 96)
+  entries = _powers(survive, stride + 1)
+  within = one - entries[-1]
+  strides = _powers(entries[-1], math.ceil(65 * math.log(2) / (stride * hazard)) + 2)
+  return GapScale(
+    jnp.asarray(stride, jnp.int32),
+    jnp.asarray(1 / (stride * hazard), jnp.float32),
+    jnp.asarray(1 / hazard, jnp.float32),
+    jnp.asarray(-np.expm1(-stride * hazard), jnp.float32),
+    _tail(strides),
+    _tail([((power - entries[-1]) << 128) // within for power in entries]),
+  )
+
+
+def _powers(base: int, count: int) -> list[int]:
+  """base^0, base^1, ... in units of 2^-128, each rounded down."""
+  powers = [1 << 128]
+  for _ in range(count - 1):
+    powers.append(powers[-1] * base >> 128)
+  return powers
+
+
+def _tail(probabilities: list[int]) -> Tail:
+  """Probabilities in units of 2^-128 to the nearest multiple of 2^-64; the last one must be 0."""
+  words = [min((p + (1 << 63)) >> 64, 2**64 - 1) for p in probabilities]
+  return Tail(
+    jnp.asarray(np.array([word >> 32 for word in words], np.uint32)),
+    jnp.asarray(np.array([word & 0xFFFFFFFF for word in words], np.uint32)),
+  )
+
+
+def gaps(words: jax.Array, scale: GapScale, largest: int) -> jax.Array:
+  r"""Geometric gaps, :math:`P(\mathrm{gap} = k) = \theta (1 - \theta)^{k-1}` (device).
+
+  By the lack of memory, gap - 1 = m Q + R with independent Q and R, and
+  :math:`P(Q \ge j) = (1 - \theta)^{m j}`,
+  :math:`P(R \ge r) = ((1 - \theta)^r - (1 - \theta)^m) / (1 - (1 - \theta)^m)`. A number of 64
+  random bits is below as many of these, each rounded to 2^-64, as Q and R are large: float32
+  logarithms guess how many, to within one, and two comparisons with the table tell.
+
+  Args:
+    words: uniform uint32 [4, ...].
+    scale: of the flip probability.
+    largest: a gap that leaves the block from anywhere.
+
+  Returns:
+    int32, in [1, largest].
+  """
+  high, low, high_rest, low_rest = words
+  strides = _read(scale.tail_strides, high, low, draws.minus_log(high, low) * scale.strides)
+  part = ((~high_rest).astype(jnp.float32) + 0.5) * 2.0**-32
+  rest = -jnp.log1p(-part * scale.within) * scale.entries
+  rest = _read(scale.tail_entries, high_rest, low_rest, rest)
+  strides = jnp.minimum(strides, largest // scale.stride + 1)  # enough to leave, no overflow
+  return jnp.minimum(1 + scale.stride * strides + rest, largest)
+
+
+def _read(tail: Tail, high: jax.Array, low: jax.Array, guess: jax.Array) -> jax.Array:
+  """How many of P(X >= 1), P(X >= 2), ... exceed a 64-bit number; int32, from a guess of it."""
+  guess = jnp.clip(guess, 0, tail.high.size - 2).astype(jnp.int32)
+
+  def exceeds(j: jax.Array) -> jax.Array:
+    bound = tail.high[j]
+    return ((high < bound) | ((high == bound) & (low < tail.low[j]))).astype(jnp.int32)
+
+  return jnp.maximum(guess - 1 + exceeds(guess) + exceeds(guess + 1), 0)
+
+
+def candidates(
+  key: jax.Array, arrays: FlipArrays, sizes: FlipSizes
+) -> tuple[jax.Array, jax.Array, jax.Array]:
+  """Entries that flip at the largest theta_plus, if they are zeros: one geometric stream a block.
+
+  Args:
+    key: typed key.
+    arrays: of the plan.
+    sizes: of the plan; static.
+
+  Returns:
+    rows and columns, int32 [blocks * capacity]; rows of candidates that are no zeros are N.
+    Whether a stream ended before its block did, bool [].
+  """
+  entries = sizes.block_nodes * sizes.attributes
+  words = draws.bits(key, (4, sizes.blocks, sizes.capacity))
+  # a gap of entries + 1 passes the block's end from anywhere
+  position = jnp.cumsum(gaps(words, arrays.scale, entries + 1), axis=1) - 1
+  inside = position < entries
+  block = jax.lax.broadcasted_iota(jnp.int32, position.shape, 0)
+  rows = block * sizes.block_nodes + position // sizes.attributes
+  columns = jnp.where(inside, position % sizes.attributes, 0)
+  inside &= rows < sizes.nodes
+  word = arrays.occupied[jnp.minimum(rows, sizes.nodes - 1), columns // 32]
+  one = (word >> (columns % 32).astype(jnp.uint32)) & 1
+  rows = jnp.where(inside & (one == 0), rows, sizes.nodes)
+  ended_early = (position[:, -1:] < entries - 1).any() & (sizes.capacity < entries)
+  return rows.reshape(-1), columns.reshape(-1), ended_early
+
+
+def flipped_products(
+  key: jax.Array, arrays: FlipArrays, sizes: FlipSizes, kernel: jax.Array
+) -> tuple[jax.Array, jax.Array]:
+  """Noisy attributes times a kernel, as every group sees them, for one sample (device).
+
+  Args:
+    key: typed key.
+    arrays: of the plan.
+    sizes: of the plan; static.
+    kernel: float32 [D, H].
+
+  Returns:
+    float32 [N, G, H], and whether the draw overflowed its capacity, bool [].
+  """
+  key_minus, key_plus, key_thinning = jax.random.split(key, 3)
+  words = draws.bits(key_minus, arrays.rows.shape)[:, None]
+  survived = (~draws.below(words, arrays.minus[None, :])).sum(axis=1, dtype=jnp.int32)
+  left = _by_level(kernel, arrays.rows, arrays.columns, survived, arrays.minus.size, sizes.nodes)
+  nodes = jnp.arange(sizes.nodes, dtype=jnp.int32)[:, None]
+  total = left[nodes, arrays.minus_index.T[arrays.cells]]
+  if sizes.capacity == 0:
+    return total, jnp.zeros((), bool)
+  rows, columns, overflow = candidates(key_plus, arrays, sizes)
+  kept = jnp.ones(rows.shape, jnp.int32)
+  if arrays.thinning.size:
+    words = draws.bits(key_thinning, rows.shape)[:, None]
+    kept += (words < arrays.thinning[None, :]).sum(axis=1, dtype=jnp.int32)
+  added = _by_level(kernel, rows, columns, kept, arrays.thinning.size + 1, sizes.nodes)
+  added = added[nodes, arrays.plus_index.T[arrays.cells]]
+  return total + added, overflow
+
+
+def _by_level(
+  kernel: jax.Array,
+  rows: jax.Array,
+  columns: jax.Array,
+  passed: jax.Array,
+  num_levels: int,
+  num_nodes: int,
+) -> jax.Array:
+  """Sums of kernel rows [N, L, H]; an entry counts at the levels 0, ..., passed - 1."""
+  trash = num_nodes * num_levels
+  segments = jnp.where((passed > 0) & (rows < num_nodes), rows * num_levels + passed - 1, trash)
+  buckets = gather_sum(kernel, columns, segments, trash).reshape(num_nodes, num_levels, -1)
+  return jax.lax.cumsum(buckets, axis=1, reverse=True)
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(3,))
+def gather_sum(
+  kernel: jax.Array, columns: jax.Array, segments: jax.Array, num_segments: int
+) -> jax.Array:
+  r"""Segment-sum of gathered rows, :math:`y_s = \sum_{i: s_i = s} k_{c_i}` (device).
+
+  Args:
+    kernel: float32 [D, H]; differentiable.
+    columns: int32 [M], in [0, D).
+    segments: int32 [M], in [0, num_segments]; the last value discards.
+    num_segments: static.
+
+  Returns:
+    float32 [num_segments, H].
+
+  Example:
+    >>> gather_sum(jnp.eye(3), jnp.array([2, 2, 0]), jnp.array([0, 1, 2]), 2)
+    Array([[0., 0., 1.],
+           [0., 0., 1.]], dtype=float32)
+  """
+
+  if columns.size == 0:
+    return jnp.zeros((num_segments, kernel.shape[1]), kernel.dtype)
+
+  def loop(kernel: jax.Array, columns: jax.Array, segments: jax.Array) -> jax.Array:
+    # a CPU adds row after row where it lies, ten times faster than XLA's gather and scatter
+    def add(i: jax.Array, sums: jax.Array) -> jax.Array:
+      return sums.at[segments[i]].add(kernel[columns[i]], mode="promise_in_bounds")
+
+    zeros = jnp.zeros((num_segments + 1, kernel.shape[1]), kernel.dtype)
+    return jax.lax.fori_loop(0, columns.size, add, zeros)[:num_segments]
+
+  def scatter(kernel: jax.Array, columns: jax.Array, segments: jax.Array) -> jax.Array:
+    return jax.ops.segment_sum(kernel[columns], segments, num_segments=num_segments)
+
+  return jax.lax.platform_dependent(kernel, columns, segments, cpu=loop, default=scatter)
+
+
+def _gather_sum_forward(
+  kernel: jax.Array, columns: jax.Array, segments: jax.Array, num_segments: int
+) -> tuple[jax.Array, tuple]:
+  return gather_sum(kernel, columns, segments, num_segments), (columns, segments, kernel.shape[0])
+
+
+def _gather_sum_backward(num_segments: int, saved: tuple, grad: jax.Array) -> tuple:
+  columns, segments, num_columns = saved
+  padded = jnp.concatenate([grad, jnp.zeros((1, grad.shape[1]), grad.dtype)])  # what was discarded
+  return gather_sum(padded, segments, columns, int(num_columns)), None, None
+
+
+gather_sum.defvjp(_gather_sum_forward, _gather_sum_backward)
+
+
+def stitched_logits(
+  key: jax.Array,
+  head: Head,
+  params: Any,
+  kernel: jax.Array,
+  arrays: FlipArrays,
+  groups: jax.Array,
+  *,
+  sizes: FlipSizes,
+) -> tuple[jax.Array, jax.Array]:
+  """Logits of every output under its own group's noise, for one sample (device).
+
+  Returns:
+    float32 [N, K], and whether the draw overflowed, bool [].
+  """
+  product, overflow = flipped_products(key, arrays, sizes, kernel)
+  logits = head(params, product)
+  return jnp.take_along_axis(logits, groups[:, None, None], axis=1)[:, 0], overflow
+
+
+def class_sums(
+  key: jax.Array,
+  head: Head,
+  params: Any,
+  kernel: jax.Array,
+  plan: FlipPlan,
+  groups: np.ndarray,
+  num_samples: int,
+  *,
+  first_sample: int = 0,
+  chunk_size: int | None = None,
+  mesh: Mesh | None = None,
+) -> ClassSums:
+  r"""Votes for and scores of every class, summed over samples of every node's own group's noise.
+
+  The score of class k is its softmax probability, rounded down to a multiple of 1/255: the sums
+  do not depend on the order of samples, on chunks or on devices. Selection and estimation are two
+  calls with two independent keys; only the sums of the selected label are read from the second.
+
+  Args:
+    key: typed key; sample i draws from `fold_in(key, i)`.
+    head: the model after its first kernel, (params, product [N, G, H]) -> logits [N, G, K].
+    params: pytree of arrays, passed to `head`.
+    kernel: float32 [D, H], the first kernel.
+    plan: the attributes and their flips.
+    groups: int [N], the group of every node.
+    num_samples: S >= 0.
+    first_sample: number of the first of the S samples, so that a job can be done in pieces whose
+      sums add up.
+    chunk_size: samples that a device evaluates at once; by default 1 on a CPU, 8 elsewhere.
+    mesh: one-dimensional device mesh to spread the samples over; all devices if None.
+
+  Returns:
+    `ClassSums`, on the host; every row of `votes` sums to S, less the votes that were lost because
+    the logits were not finite.
+
+  Raises:
+    ValueError: shapes or sizes that do not fit together.
+    OverflowError: more additions than there was room for; plan with more `deviations`.
+
+  Example:
+    >>> from lrs_jax import noise
+    >>> flips = noise.flips([[0.0]], [[0.0]], np.zeros((2, 1), int))  # none at all
+    >>> plan = plan_flips(sparse.csr_array(np.eye(2)), flips)
+    >>> head = lambda params, product: product  # logits are the attributes
+    >>> class_sums(jax.random.key(0), head, None, jnp.eye(2), plan, [0, 0], 10).votes
+    array([[10,  0],
+           [ 0, 10]])
+  """
+  groups = np.asarray(groups)
+  num_groups = plan.arrays.minus_index.shape[0]
+  if groups.shape != (plan.sizes.nodes,):
+    raise ValueError(
+      f"`groups` must have shape [N] = ({plan.sizes.nodes},), but its shape is {groups.shape}."
+    )
+  if groups.min() < 0 or groups.max() >= num_groups:
+    raise ValueError(
+      f"`groups` must lie in [0, G) with G = {num_groups} groups in `plan`, "
+      f"but they range from {groups.min()} to {groups.max()}."
+    )
+  if kernel.shape[0] != plan.sizes.attributes:
+    raise ValueError(
+      f"`kernel` must have one row for each of the {plan.sizes.attributes} attributes, "
+      f"but its shape is {kernel.shape}."
+    )
+  if mesh is None:
+    mesh = jax.make_mesh((jax.device_count(),), ("samples",))
+  if chunk_size is None:
+    chunk_size = 1 if jax.default_backend() == "cpu" else 8
+  check_range(first_sample, num_samples, chunk_size * mesh.size)
+  args = key, params, kernel, plan.arrays, jnp.asarray(groups, jnp.int32)
+  static = {"head": head, "sizes": plan.sizes, "chunk_size": chunk_size, "mesh": mesh}
+  pieces, end = [], first_sample + num_samples
+  for first in range(first_sample, max(end, first_sample + 1), MAX_PIECE):
+    sample_range = jnp.asarray((first, min(first + MAX_PIECE, end)), jnp.int32)
+    *sums, overflows = _class_sums(sample_range, args, **static)
+    if int(overflows):
+      raise OverflowError(
+        f"{int(overflows)} samples drew more additions than the {plan.sizes.capacity} that "
+        "`plan_flips` made room for; plan with larger `deviations`."
+      )
+    pieces.append([np.asarray(part, np.int64) for part in sums])
+  votes, scores, squares = (np.sum(parts, axis=0) for parts in zip(*pieces, strict=True))
+  return ClassSums(votes, scores, squares, np.asarray(num_samples, np.int64))
+
+
+@partial(jax.jit, static_argnames=("head", "sizes", "chunk_size", "mesh"))
+def _class_sums(
+  sample_range: jax.Array,
+  args: tuple,
+  *,
+  head: Head,
+  sizes: FlipSizes,
+  chunk_size: int,
+  mesh: Mesh,
+) -> tuple[jax.Array, ...]:
+  def one(sample: jax.Array, valid: jax.Array, args: tuple) -> tuple[jax.Array, ...]:
+    key, params, kernel, arrays, groups = args
+    logits, overflow = stitched_logits(
+      jax.random.fold_in(key, sample), head, params, kernel, arrays, groups, sizes=sizes
+    )
+    num_classes = logits.shape[-1]
+    predicted = predict(logits)
+    votes = jax.nn.one_hot(predicted, num_classes, dtype=jnp.int32)
+    score = jnp.where(predicted[:, None] == NOBODY, 0, to_255(jax.nn.softmax(logits)))
+    return tuple(
+      jnp.where(valid, part, 0) for part in (votes, score, score**2, overflow.astype(jnp.int32))
+    )
+
+  def add(total: tuple, sample_ids: jax.Array, valid: jax.Array, args: tuple) -> tuple:
+    if chunk_size == 1:  # no batch axis, which would turn the CPU's loop into a scatter
+      new = one(sample_ids[0], valid[0], args)
+    else:
+      batch = jax.vmap(one, in_axes=(0, 0, None))(sample_ids, valid, args)
+      new = jax.tree.map(lambda part: part.sum(axis=0, dtype=jnp.int32), batch)
+    return jax.tree.map(jnp.add, total, new)
+
+  shapes = jax.eval_shape(one, sample_range[0], sample_range[0] > 0, args)
+  init = jax.tree.map(lambda shape: jnp.zeros(shape.shape, jnp.int32), shapes)
+  return sum_over_samples(add, init, sample_range, args, chunk_size=chunk_size, mesh=mesh)

@@ -1,0 +1,82 @@
+"""Cityscapes, fine annotations, in the official layout of leftImg8bit and gtFine (host)."""
+
+import os
+from pathlib import Path
+
+import numpy as np
+
+from lrs_jax.tasks.data.images import LabelledImages, read_split
+
+CLASSES = (
+  *("road", "sidewalk", "building", "wall", "fence", "pole", "traffic light", "traffic sign"),
+  *("vegetation", "terrain", "sky", "person", "rider", "car", "truck", "bus", "train"),
+  *("motorcycle", "bicycle"),
+)
+IDS = (7, 8, 11, 12, 13, 17, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 31, 32, 33)
+"""Which of the 34 ids in `*_gtFine_labelIds.png` the classes have; the others are void."""
+VOID = 255
+
+
+def load(
+  data_dir: str | os.PathLike,
+  split: str,
+  size: tuple[int, int] | None = None,
+  count: int | None = None,
+) -> LabelledImages:
+  """Loads one split of Cityscapes: the 19 classes that are evaluated, label 255 is void.
+
+  The images are `leftImg8bit/SPLIT/CITY/*_leftImg8bit.png`. The label maps in
+  `gtFine/SPLIT/CITY` are `*_gtFine_labelTrainIds.png` if the split has such, or else the official
+  `*_gtFine_labelIds.png`, whose 34 ids are renumbered.
+
+  Args:
+    data_dir: folder that holds `cityscapes/leftImg8bit` and `cityscapes/gtFine`, or these two.
+    split: "train", "val" or "test", whose published label maps are all void.
+    size: (H, W) to resize to: nothing is cropped, and the aspect (1 : 2) is kept if it has it. The
+      files' own 1024 x 2048 if None.
+    count: number of images, spread evenly over the split in the order of cities and names; all if
+      None.
+
+  Returns:
+    `LabelledImages`; a name is that of the file up to "_leftImg8bit".
+
+  Raises:
+    ValueError: an unknown split, a folder or label map that is missing, sizes that differ, or
+      labels that are neither a class nor void.
+
+  References:
+    Cordts et al. 2016 (arXiv 1604.01685); the ids and their classes are those of the evaluation.
+  """
+  splits = ("train", "val", "test")
+  if split not in splits:
+    raise ValueError(f"`split` must be one of {', '.join(splits)}, but it is {split!r}.")
+  root = Path(data_dir)
+  root = root / "cityscapes" if (root / "cityscapes").is_dir() else root
+  image_dir, label_dir = root / "leftImg8bit" / split, root / "gtFine" / split
+  for folder in (image_dir, label_dir):
+    if not folder.is_dir():
+      raise ValueError(
+        f"no folder {folder}: Cityscapes needs leftImg8bit/{split} and gtFine/{split} under the "
+        "data folder (--data-dir or LRS_JAX_DATA), or in cityscapes there."
+      )
+  ending = "_leftImg8bit.png"
+  paths = sorted(image_dir.glob(f"*/*{ending}"))
+  if not paths:
+    raise ValueError(f"no files CITY/*{ending} in {image_dir}.")
+  renumbered = any(label_dir.glob("*/*_gtFine_labelTrainIds.png"))
+  kind = "labelTrainIds" if renumbered else "labelIds"
+  files = {
+    name: (path, label_dir / path.parent.name / f"{name}_gtFine_{kind}.png")
+    for path in paths
+    for name in [path.name.removesuffix(ending)]
+  }
+  relabel = None if renumbered else _class_of_id()
+  return read_split(files, CLASSES, void=VOID, size=size, count=count, relabel=relabel)
+
+
+def _class_of_id() -> np.ndarray:
+  """Class or void of each of the 34 ids, int [256]; any other value stays as it is, and wrong."""
+  classes = np.arange(256)
+  classes[:34] = VOID
+  classes[list(IDS)] = np.arange(len(IDS))
+  return classes

@@ -1,0 +1,186 @@
+"""Training a graph network under the flips that will be certified: Optax, with early stopping."""
+
+from functools import cache, partial
+from typing import Any, NamedTuple, cast
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from tqdm import tqdm
+
+from lrs_jax import keys
+from lrs_jax.sampling.sparse_flips import FlipArrays, FlipPlan, FlipSizes, stitched_logits
+from lrs_jax.tasks.data.citation import Split
+from lrs_jax.tasks.models.gnn import Edges
+
+
+class GraphHistory(NamedTuple):
+  """What early stopping saw, one entry per evaluation."""
+
+  steps: np.ndarray  # int [E]
+  validation_loss: np.ndarray  # float [E]
+  validation_accuracy: np.ndarray  # float [E]
+  best: int  # the evaluation whose parameters were kept
+
+
+def train(
+  key: jax.Array,
+  model: nn.Module,
+  edges: Edges,
+  plan: FlipPlan,
+  groups: np.ndarray,
+  labels: np.ndarray,
+  split: Split,
+  *,
+  num_classes: int,
+  max_steps: int = 1500,
+  patience: int = 300,
+  evaluate_every: int = 20,
+  learning_rate: float = 0.01,
+  l2: float = 5e-3,
+) -> tuple[Any, GraphHistory]:
+  r"""Minimizes the cross-entropy of every training node under its own group's noise.
+
+  One step draws one noisy sample of the attributes, as every group sees it:
+  :math:`\frac{1}{|T|} \sum_{n \in T} -\log h_{y_n}(f_n(z^{g(n)})) + \frac{l_2}{2} \|W_1\|^2`, with
+  Adam. The parameters of the lowest validation loss, on 8 noisy samples that stay the same, are
+  kept; training stops `patience` steps after them.
+
+  Args:
+    key: typed key.
+    model: network of `lrs_jax.tasks.models.gnn`.
+    edges: of the graph.
+    plan: attributes and flips; no flips at all trains the plain network.
+    groups: int [N].
+    labels: int [N].
+    split: nodes for training and validation.
+    num_classes: K.
+    max_steps: at most so many steps.
+    patience: steps without improvement before it stops.
+    evaluate_every: steps between evaluations, compiled as one program.
+    learning_rate: of Adam.
+    l2: weight of the penalty on the first kernel.
+
+  Returns:
+    The model's variables and a `GraphHistory`.
+
+  Raises:
+    ValueError: a class without a training node, or no validation node.
+  """
+  missing = np.flatnonzero(np.bincount(labels[split.train], minlength=num_classes) == 0)
+  if missing.size:
+    raise ValueError(f"`split.train` has no node of class {missing[0]}: it can not be learned.")
+  if split.validation.size == 0:
+    raise ValueError("`split.validation` is empty: early stopping needs labelled nodes.")
+  key_init, key_steps, key_validation = (
+    keys.tagged(key, purpose) for purpose in ("variables", "steps", "validation")
+  )
+  shape = jax.ShapeDtypeStruct((plan.sizes.nodes, plan.sizes.attributes), jnp.float32)
+  variables = jax.jit(model.lazy_init)({"params": key_init}, shape, edges)
+  state = optax.adam(learning_rate).init(variables)
+  rates = jnp.asarray(learning_rate, jnp.float32), jnp.asarray(l2, jnp.float32)
+  data = edges, plan.arrays, jnp.asarray(groups, jnp.int32), jnp.asarray(labels, jnp.int32)
+  options = {"model": model, "sizes": plan.sizes}
+  train_nodes, validation_nodes = jnp.asarray(split.train), jnp.asarray(split.validation)
+  best, kept, history = (np.inf, 0, 0), variables, []
+  progress = tqdm(range(evaluate_every, max_steps + 1, evaluate_every), "training", leave=False)
+  for done in progress:
+    first = jnp.asarray(done - evaluate_every, jnp.int32)
+    variables, state = _steps(
+      key_steps, first, variables, state, data, train_nodes, rates,
+      num_steps=evaluate_every, **options,
+    )  # fmt: skip
+    loss, accuracy = map(
+      float, _validate(key_validation, variables, data, validation_nodes, **options)
+    )
+    history.append((done, loss, accuracy))
+    progress.set_postfix(loss=f"{loss:.3f}", accuracy=f"{accuracy:.3f}", refresh=False)
+    if loss < best[0]:
+      best, kept = (loss, done, len(history) - 1), variables
+    if done - best[1] >= patience:
+      break
+  progress.close()
+  steps, losses, accuracies = np.asarray(history).T
+  return kept, GraphHistory(steps.astype(np.int64), losses, accuracies, best[2])
+
+
+@cache
+def head_of(model: nn.Module) -> Any:
+  """The model after its first kernel, as `sparse_flips` wants it: ((variables, edges), product).
+
+  The same function for equal models, so that what is compiled for one serves the other.
+  """
+
+  def head(params: Any, product: jax.Array) -> jax.Array:
+    variables, edges = params
+    return cast(jax.Array, model.apply(variables, product, edges, method="head"))
+
+  return head
+
+
+@partial(jax.jit, static_argnames=("num_steps", "model", "sizes"))
+def _steps(
+  key: jax.Array,
+  first: jax.Array,
+  variables: Any,
+  state: Any,
+  data: tuple[Edges, FlipArrays, jax.Array, jax.Array],
+  nodes: jax.Array,
+  rates: tuple[jax.Array, jax.Array],
+  *,
+  num_steps: int,
+  model: nn.Module,
+  sizes: FlipSizes,
+) -> tuple[Any, Any]:
+  edges, arrays, groups, labels = data
+  learning_rate, l2 = rates
+  optimizer = optax.adam(learning_rate)
+
+  def loss(variables: Any, key: jax.Array) -> jax.Array:
+    key_flips, key_dropout = jax.random.split(key)
+
+    def head(params: Any, product: jax.Array) -> jax.Array:
+      rngs = {"dropout": key_dropout}
+      logits = model.apply(params, product, edges, train=True, rngs=rngs, method="head")
+      return cast(jax.Array, logits)
+
+    kernel = variables["params"]["first_kernel"]
+    logits, _ = stitched_logits(key_flips, head, variables, kernel, arrays, groups, sizes=sizes)
+    entropy = optax.softmax_cross_entropy_with_integer_labels(logits[nodes], labels[nodes])
+    return entropy.mean() + l2 / 2 * (kernel**2).sum()
+
+  def step(i: jax.Array, carry: tuple[Any, Any]) -> tuple[Any, Any]:
+    variables, state = carry
+    grad = jax.grad(loss)(variables, jax.random.fold_in(key, first + i))
+    with jax.numpy_dtype_promotion("standard"):  # Optax raises a float to an integer step count
+      updates, state = optimizer.update(grad, state, variables)
+    return optax.apply_updates(variables, updates), state
+
+  return jax.lax.fori_loop(0, num_steps, step, (variables, state))
+
+
+@partial(jax.jit, static_argnames=("model", "sizes"))
+def _validate(
+  key: jax.Array,
+  variables: Any,
+  data: tuple[Edges, FlipArrays, jax.Array, jax.Array],
+  nodes: jax.Array,
+  *,
+  model: nn.Module,
+  sizes: FlipSizes,
+) -> tuple[jax.Array, jax.Array]:
+  edges, arrays, groups, labels = data
+  kernel = variables["params"]["first_kernel"]
+
+  def probabilities(key: jax.Array) -> jax.Array:
+    params = variables, edges
+    logits, _ = stitched_logits(key, head_of(model), params, kernel, arrays, groups, sizes=sizes)
+    return jax.nn.softmax(logits[nodes])
+
+  mean = jax.lax.map(probabilities, jax.random.split(key, 8)).mean(axis=0)
+  wanted = labels[nodes]
+  chosen = jnp.take_along_axis(mean, wanted[:, None], axis=1)[:, 0]
+  right = jax.lax.argmax(mean, 1, jnp.int32) == wanted
+  return -jnp.log(jnp.maximum(chosen, 1e-20)).mean(), right.astype(jnp.float32).mean()

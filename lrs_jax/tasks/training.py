@@ -1,0 +1,317 @@
+"""Training under the noise that will be certified, with Optax."""
+
+import time
+from collections.abc import Callable, Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jax.scipy.ndimage import map_coordinates
+from jax.typing import ArrayLike
+from tqdm import tqdm
+
+from lrs_jax import keys, storage
+from lrs_jax.noise.families import SmoothingDistribution, level_at
+
+Augment = Callable[[jax.Array, jax.Array, jax.Array], tuple[jax.Array, jax.Array]]
+"""(key, image [H, W, channels], labels [H, W]) -> both again, changed at random alike (device)."""
+
+Expose = Callable[[jax.Array, jax.Array], tuple[jax.Array, jax.Array]]
+"""(key, image [H, W, channels]) -> noisy views [V, H, W, channels] of it, and bool [V, H, W]: the
+pixels whose loss counts in each view (device)."""
+
+
+class TrainingState(NamedTuple):
+  """What a step of training changes."""
+
+  variables: Any  # {"params": ..., "batch_stats": ...}, what `model.apply` takes
+  optimizer: Any
+  step: jax.Array  # int32
+
+
+class Checkpoint(NamedTuple):
+  """Where training is kept, so that it goes on after a stop."""
+
+  path: Path
+  manifest: Mapping[str, Any]  # JSON values that tell this training from all others
+  interval: float = 30.0  # seconds of work that a kill may cost
+
+
+def keep(key: jax.Array, image: jax.Array, labels: jax.Array) -> tuple[jax.Array, jax.Array]:
+  """No augmentation: what a digit or a letter means changes when it is mirrored."""
+  return image, labels
+
+
+def mirror(key: jax.Array, image: jax.Array, labels: jax.Array) -> tuple[jax.Array, jax.Array]:
+  """Flips every other image left to right."""
+  flip = jax.random.bernoulli(key)
+  return jnp.where(flip, image[:, ::-1], image), jnp.where(flip, labels[:, ::-1], labels)
+
+
+def rescale(key: jax.Array, image: jax.Array, labels: jax.Array) -> tuple[jax.Array, jax.Array]:
+  """Magnifies by 1/2 to 2, log-uniformly, about a random point; beyond the image all is void."""
+  key_scale, key_center = jax.random.split(key)
+  factor = 2 ** jax.random.uniform(key_scale, minval=-1.0, maxval=1.0)
+  size = jnp.asarray(labels.shape, jnp.float32)
+  center = jax.random.uniform(key_center, (2,)) * (size - 1)
+  rows, columns = (
+    center[i] + (jnp.arange(n, dtype=jnp.float32) - center[i]) / factor
+    for i, n in enumerate(labels.shape)
+  )
+  at = tuple(jnp.meshgrid(rows, columns, indexing="ij"))
+  bilinear = partial(map_coordinates, coordinates=at, order=1, mode="nearest")
+  nearest = tuple(jnp.rint(a).astype(jnp.int32) for a in at)
+  inside = [(a >= 0) & (a < n) for a, n in zip(nearest, labels.shape, strict=True)]
+  return (
+    jax.vmap(bilinear, in_axes=-1, out_axes=-1)(image),
+    jnp.where(inside[0] & inside[1], labels.at[nearest].get(mode="clip"), -1),
+  )
+
+
+def mirror_and_rescale(
+  key: jax.Array, image: jax.Array, labels: jax.Array
+) -> tuple[jax.Array, jax.Array]:
+  """`mirror`, then `rescale`."""
+  key_mirror, key_rescale = jax.random.split(key)
+  return rescale(key_rescale, *mirror(key_mirror, image, labels))
+
+
+def random_crop(size: tuple[int, int], augment: Augment = keep) -> Augment:
+  """Cuts `size` = (h, w) pixels out of every image at a random place, after `augment`.
+
+  A convolutional network for large images learns from many small pieces of them at the cost of
+  small images; `expose` then makes noise for images of that size.
+  """
+
+  def crop(key: jax.Array, image: jax.Array, labels: jax.Array) -> tuple[jax.Array, jax.Array]:
+    key_first, key_before = jax.random.split(key)
+    image, labels = augment(key_before, image, labels)
+    last = jnp.asarray(labels.shape, jnp.int32) - jnp.asarray(size, jnp.int32)
+    first = jax.random.randint(key_first, (2,), 0, last + 1)
+    return (
+      jax.lax.dynamic_slice(image, (first[0], first[1], 0), (*size, image.shape[2])),
+      jax.lax.dynamic_slice(labels, (first[0], first[1]), size),
+    )
+
+  return crop
+
+
+def random_group(noise: SmoothingDistribution) -> Expose:
+  """One view, under the noise of a group drawn at random, whose loss counts everywhere.
+
+  A distribution of one group makes this training under isotropic noise; one that stacks the groups
+  of several distributions trains for all of them.
+
+  References:
+    Schuchardt et al. 2023 (arXiv 2210.16140), section 7: training with the noise of one group.
+  """
+  levels, cells = jax.tree.map(jnp.asarray, noise.levels), jnp.asarray(noise.cells)
+  num_groups = noise.weights.shape[1]
+
+  def expose(key: jax.Array, image: jax.Array) -> tuple[jax.Array, jax.Array]:
+    key_group, key_noise = jax.random.split(key)
+    level = level_at(levels, cells, jax.random.randint(key_group, (), 0, num_groups))
+    noisy = noise.perturb(image, noise.draw(key_noise, image, cells), level)
+    return noisy[None], jnp.ones((1, *image.shape[:2]), bool)
+
+  return expose
+
+
+def own_pixels(noise: SmoothingDistribution, groups: ArrayLike) -> Expose:
+  """One view, under the noise of a group drawn at random, whose loss counts where the group lies.
+
+  What the network says elsewhere, where that noise is strong, is never asked for: it need not learn
+  to say it. Distributions of the same groups may be stacked, one after the other.
+
+  Args:
+    noise: smoothing distribution of G groups, or of a multiple of it.
+    groups: int [H, W], the group of every pixel, in [0, G).
+  """
+  levels, cells = jax.tree.map(jnp.asarray, noise.levels), jnp.asarray(noise.cells)
+  num_rows, num_groups = noise.weights.shape[1], int(np.max(groups)) + 1
+  groups = jnp.asarray(groups, jnp.int32)
+
+  def expose(key: jax.Array, image: jax.Array) -> tuple[jax.Array, jax.Array]:
+    key_row, key_noise = jax.random.split(key)
+    row = jax.random.randint(key_row, (), 0, num_rows)
+    noisy = noise.perturb(image, noise.draw(key_noise, image, cells), level_at(levels, cells, row))
+    return noisy[None], (groups == row % num_groups)[None]
+
+  return expose
+
+
+def stitched(noise: SmoothingDistribution, groups: ArrayLike) -> Expose:
+  """A view per group under one shared draw, whose loss counts at that group's own pixels.
+
+  The loss is that of the prediction as it will be certified, at G times the cost of a step.
+
+  Args:
+    noise: smoothing distribution of G groups.
+    groups: int [H, W], the group of every pixel.
+
+  References:
+    Schuchardt et al. 2023 (arXiv 2210.16140), section 7: training on the assembled prediction.
+  """
+  levels, cells = jax.tree.map(jnp.asarray, noise.levels), jnp.asarray(noise.cells)
+  groups = jnp.asarray(groups, jnp.int32)
+  every_group = jnp.arange(noise.weights.shape[1], dtype=jnp.int32)
+
+  def expose(key: jax.Array, image: jax.Array) -> tuple[jax.Array, jax.Array]:
+    standard = noise.draw(key, image, cells)
+    views = jax.vmap(lambda g: noise.perturb(image, standard, level_at(levels, cells, g)))
+    return views(every_group), groups[None] == every_group[:, None, None]
+
+  return expose
+
+
+def train(
+  key: jax.Array,
+  model: nn.Module,
+  images: ArrayLike,
+  labels: ArrayLike,
+  expose: Expose,
+  *,
+  num_steps: int,
+  batch_size: int = 16,
+  learning_rate: float = 3e-3,
+  augment: Augment = keep,
+  variables: Any = None,
+  checkpoint: Checkpoint | None = None,
+) -> tuple[Any, np.ndarray]:
+  r"""Trains a segmentation network on noisy views of images.
+
+  Minimises the mean of :math:`-\log \mathrm{softmax}(f(z))_{n, y_n}` over the labelled pixels n of
+  the views z of a batch, by AdamW with a warm-up and a cosine schedule. BatchNorm sees batches of
+  noisy images, as it will at inference.
+
+  Args:
+    key: typed key.
+    model: Flax module with BatchNorm, `model(x, train)` -> logits [batch, H, W, K].
+    images: float32 [M, H, W, channels].
+    labels: int [M, H, W]; labels outside [0, K) are void and do not count.
+    expose: makes the noisy views of an image: `random_group(noise)`, `own_pixels(noise, groups)` or
+      `stitched(noise, groups)`.
+    num_steps: gradient steps.
+    batch_size: images a step, drawn with repetition.
+    learning_rate: the schedule's peak.
+    augment: pure function of one image.
+    variables: of a trained network to start from; random ones if None.
+    checkpoint: keeps the state on disk; the same call goes on from there after a stop.
+
+  Returns:
+    The variables for `model.apply`, and the loss of every step, float32 [num_steps].
+
+  Raises:
+    ValueError: the checkpoint is damaged, or of another training.
+  """
+  key_init, key_steps = keys.tagged(key, "variables"), keys.tagged(key, "steps")
+  images, labels = jnp.asarray(images, jnp.float32), jnp.asarray(labels, jnp.int32)
+  optimizer = optax.adamw(
+    optax.warmup_cosine_decay_schedule(
+      learning_rate / 100, learning_rate, max(1, num_steps // 20), max(2, num_steps)
+    ),
+    weight_decay=1e-4,
+  )
+  if variables is None:
+    variables = jax.jit(model.init)(key_init, images[0])
+  variables = jax.tree.map(jnp.array, variables)  # a copy: every step gives its state away
+  state = TrainingState(variables, optimizer.init(variables["params"]), jnp.asarray(0, jnp.int32))
+  losses: list[jax.Array | np.ndarray] = []
+  if checkpoint is not None and checkpoint.path.exists():
+    state, losses = _resume(checkpoint, state)
+  step = jax.jit(partial(_step, model, optimizer, augment, expose, batch_size), donate_argnums=0)
+  kept = time.monotonic()
+  # One call a step: XLA on a CPU runs the convolutions of a gradient ten times slower in a loop.
+  with tqdm(
+    total=num_steps, initial=len(losses), desc="training", unit="step", mininterval=1.0
+  ) as progress:
+    try:
+      for i in range(len(losses), num_steps):
+        state, loss = step(state, key_steps, (images, labels))
+        losses.append(loss)
+        if i % 20 == 19 or i == num_steps - 1:
+          progress.set_postfix(loss=f"{loss:.3f}", refresh=False)
+          progress.update(i + 1 - progress.n)
+          if checkpoint is not None and time.monotonic() - kept > checkpoint.interval:
+            _keep(checkpoint, state, losses)
+            kept = time.monotonic()
+    finally:
+      if checkpoint is not None:
+        _keep(checkpoint, state, losses)
+  return state.variables, np.asarray(losses, np.float32)
+
+
+def _keep(checkpoint: Checkpoint, state: TrainingState, losses: list) -> None:
+  if any(leaf.is_deleted() for leaf in jax.tree.leaves(state)):
+    return  # stopped within a step, which owns the state: what was kept before stays
+  done = int(state.step)
+  arrays = {f"state/{i}": np.asarray(leaf) for i, leaf in enumerate(jax.tree.leaves(state))}
+  arrays["losses"] = np.asarray(losses[:done], np.float32)
+  arrays["manifest"] = storage.json_array(checkpoint.manifest)
+  storage.save_arrays(checkpoint.path, arrays)
+
+
+def _resume(checkpoint: Checkpoint, state: TrainingState) -> tuple[TrainingState, list]:
+  arrays = storage.load_arrays(checkpoint.path)
+  leaves, structure = jax.tree.flatten(state)
+  try:
+    if str(arrays["manifest"]) != str(storage.json_array(checkpoint.manifest)):
+      raise ValueError(
+        f"{checkpoint.path} holds another training, {arrays['manifest']}, not "
+        f"{dict(checkpoint.manifest)}: delete it to start again, or choose another file."
+      )
+    stored = [arrays[f"state/{i}"] for i in range(len(leaves))]
+    losses = list(arrays["losses"])
+  except KeyError as error:
+    raise ValueError(
+      f"{checkpoint.path} is no training checkpoint, its array {error} is missing: "
+      "delete it to start again."
+    ) from None
+  if [(a.shape, a.dtype) for a in stored] != [(a.shape, a.dtype) for a in leaves]:
+    raise ValueError(f"{checkpoint.path} holds a network of other shapes: delete it.")
+  return jax.tree.unflatten(structure, [jnp.asarray(leaf) for leaf in stored]), losses
+
+
+def _step(
+  model: nn.Module,
+  optimizer: optax.GradientTransformation,
+  augment: Augment,
+  expose: Expose,
+  batch_size: int,
+  state: TrainingState,
+  key: jax.Array,
+  data: tuple[jax.Array, jax.Array],
+) -> tuple[TrainingState, jax.Array]:
+  images, labels = data
+
+  def example(key: jax.Array) -> tuple[jax.Array, jax.Array]:
+    key_image, key_augment, key_noise = jax.random.split(key, 3)
+    i = jax.random.randint(key_image, (), 0, images.shape[0])
+    x, y = augment(key_augment, images[i], labels[i])
+    views, counts = expose(key_noise, x)
+    return views, jnp.where(counts, y, -1)
+
+  def loss_and_statistics(params: Any, variables: Any, x: jax.Array, y: jax.Array) -> Any:
+    logits, updates = model.apply(
+      {**variables, "params": params}, x, train=True, mutable=["batch_stats"]
+    )
+    known = (y >= 0) & (y < logits.shape[-1])
+    loss = optax.softmax_cross_entropy_with_integer_labels(logits, jnp.where(known, y, 0))
+    count = jnp.maximum(known.sum(dtype=loss.dtype), 1)
+    return jnp.sum(loss, where=known) / count, updates
+
+  each = jax.random.split(jax.random.fold_in(key, state.step), batch_size)
+  x, y = (a.reshape(-1, *a.shape[2:]) for a in jax.vmap(example)(each))
+  (loss, updates), gradient = jax.value_and_grad(loss_and_statistics, has_aux=True)(
+    state.variables["params"], state.variables, x, y
+  )
+  params = state.variables["params"]
+  with jax.numpy_dtype_promotion("standard"):  # Optax raises a float to an integer step count
+    direction, memory = optimizer.update(gradient, state.optimizer, params)
+  variables = {**updates, "params": optax.apply_updates(params, direction)}
+  return TrainingState(variables, memory, state.step + 1), loss
