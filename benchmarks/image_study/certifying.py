@@ -15,12 +15,12 @@ from benchmarks.image_study.configurations import (
   plain,
   smoothings,
 )
-from lrs_jax import collective, storage
+from lrs_jax import collective, noise, storage
 from lrs_jax.baselines import center_smoothing, segcertify
 from lrs_jax.collective import iou as certified_iou
 from lrs_jax.confidence import certificates, corrections
 from lrs_jax.evaluation import metrics
-from lrs_jax.jobs import records, reports
+from lrs_jax.jobs import reports
 from lrs_jax.jobs.runs import Smoothed, describe_devices, job_radii, versions
 from lrs_jax.tasks.data.images import LabelledImages
 from lrs_jax.tasks.images import ImageJob
@@ -135,7 +135,7 @@ def _certify(
   The method is asked at every so manieth radius; at one between them there is what it says of the
   next larger one. The exact certificate has what the envelope says, where that is more.
   """
-  budgets = records.budgets_from_radii(radii, 2)
+  budgets = noise.budgets_from_radii(radii, 2)
   collectively = functools.partial(
     collective.certify, base.weights, base.groups, base.eta, targets=targets, forfeit=base.forfeit
   )
@@ -243,7 +243,7 @@ def certify_iou(
 ) -> dict[str, Any]:
   """Certified mean IoU, every class for itself and jointly: means over images."""
   radii = np.linspace(0, common_radii(sizes)[-1] / 2, num_radii)
-  budgets = records.budgets_from_radii(radii, 2)
+  budgets = noise.budgets_from_radii(radii, 2)
   found = {}
   for name, folder in folders.items():
     smoothing = smoothings(sizes)[name]

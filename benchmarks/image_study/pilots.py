@@ -21,9 +21,8 @@ from benchmarks.image_study.configurations import (
   smoothings,
 )
 from benchmarks.image_study.counting import windows
-from lrs_jax import keys, sampling
+from lrs_jax import keys, noise, sampling
 from lrs_jax.evaluation import choosing
-from lrs_jax.jobs import records
 from lrs_jax.jobs.runs import describe_devices, versions
 from lrs_jax.tasks.data import camvid
 from lrs_jax.tasks.data.images import LabelledImages
@@ -78,7 +77,7 @@ def _pilot(
     params,
     data.images,
     data.labels,
-    records.budgets_from_radii(radii, 2),
+    noise.budgets_from_radii(radii, 2),
     num_classes=len(data.classes),
     num_samples=sizes.marks[-1],
     alpha=sizes.alpha,

@@ -81,7 +81,7 @@ def make_record(
       smoothing, _signed(groups), selection_counts, counts, alpha=alpha, num_samples=num_samples
     ),
   )
-  budgets, truth = budgets_from_radii(radii, smoothing.p), _signed(truth)
+  budgets, truth = noise.budgets_from_radii(radii, smoothing.p), _signed(truth)
   sets = {"all": None, "correct": base.labels == truth}
   certified = {
     f"{name}/{method}": collective.certify(
@@ -107,17 +107,6 @@ def make_record(
     certified,
     meta,
   )
-
-
-def budgets_from_radii(radii: np.ndarray, p: int) -> np.ndarray:
-  r"""Budgets :math:`\varepsilon^p`, rounded up, or the counts themselves for p = 0 (host).
-
-  Example:
-    >>> bool(budgets_from_radii(np.array([0.1]), 2)[0] >= 0.1**2)
-    True
-  """
-  radii = np.asarray(radii, np.float64)
-  return radii if p <= 1 else np.where(radii > 0, np.nextafter(radii**p, np.inf), 0.0)
 
 
 def predictions(record: Record) -> np.ndarray:
@@ -223,7 +212,7 @@ def verify(record: Record, *, exact: bool = False) -> None:
     num_samples=record.num_samples,
   )
   rechecks.check_base(distribution, record.base, base, "the counts, the noise and alpha")
-  budgets = budgets_from_radii(record.radii, distribution.p)
+  budgets = noise.budgets_from_radii(record.radii, distribution.p)
   rechecks.check_raised("budgets", record.budgets, budgets, "the radii")
   for name, certificate in record.certified.items():
     rechecks.check_certificate(name, certificate)

@@ -4,6 +4,7 @@
 from bounds on probabilities and scores, `renyi` further base certificates of flips (host).
 """
 
+from lrs_jax.noise.budgets import budgets_from_radii
 from lrs_jax.noise.families import (
   SmoothingDistribution,
   ablation,
@@ -20,6 +21,7 @@ __all__ = [
   "SmoothingDistribution",
   "ablation",
   "as_input",
+  "budgets_from_radii",
   "flips",
   "gaussian",
   "laplace",

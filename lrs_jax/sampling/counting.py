@@ -43,6 +43,15 @@ class Votes(NamedTuple):
   num_samples: Any  # int [], S
 
 
+class ClassSums(NamedTuple):
+  """What S samples said of every class, exact integers; those of disjoint samples add up."""
+
+  votes: Any  # int [N, K], samples that predict the class
+  scores: Any  # int [N, K], sum of its scores in units of 1/255; None if only votes were counted
+  squares: Any  # int [N, K], sum of their squares; likewise
+  num_samples: Any  # int [], S; a row of `votes` sums to it, less the votes that were lost
+
+
 NOBODY = -1
 """What an output votes for in a sample whose logits are not finite: no class."""
 

@@ -33,7 +33,13 @@ from scipy import sparse
 
 from lrs_jax.noise import draws
 from lrs_jax.noise.families import SmoothingDistribution
-from lrs_jax.sampling.counting import NOBODY, check_range, predict, sum_over_samples
+from lrs_jax.sampling.counting import (
+  NOBODY,
+  ClassSums,
+  check_range,
+  predict,
+  sum_over_samples,
+)
 from lrs_jax.sampling.scores import to_255
 
 Head = Callable[[Any, jax.Array], jax.Array]
@@ -93,15 +99,6 @@ class FlipPlan(NamedTuple):
 
   arrays: FlipArrays
   sizes: FlipSizes
-
-
-class ClassSums(NamedTuple):
-  """Sums over samples for every class, exact integers (host)."""
-
-  votes: np.ndarray  # int64 [N, K], samples that predict the class
-  scores: np.ndarray  # int64 [N, K], sum of its scores in units of 1/255
-  squares: np.ndarray  # int64 [N, K], sum of their squares
-  num_samples: np.ndarray  # int64 [], S; a row of `votes` sums to it, less the votes that were lost
 
 
 def plan_flips(

@@ -1,0 +1,180 @@
+"""Options of a task's configuration: name, type, default and help in one place.
+
+A configuration is a named tuple whose fields are annotated with an `Option`. The command line, the
+checks and the messages follow from that.
+"""
+
+import typing
+from collections.abc import Callable, Iterator, Mapping
+from typing import Annotated, Any, NamedTuple
+
+import numpy as np
+
+
+class Option(NamedTuple):
+  """What a field of a configuration is, beside its type and its default."""
+
+  help: str
+  group: str = "certificate"
+  metavar: str | None = None
+  choices: tuple[str, ...] = ()
+  separator: str = ","  # between the parts of a tuple
+  rule: str = ""  # such as "must be at least 1"
+  allowed: Callable[[Any], bool] | None = None  # what the rule says, of a value or of every part
+
+
+def positive(value: float) -> bool:
+  """Whether a number is greater than 0 and finite."""
+  return 0 < value < np.inf
+
+
+def at_least(least: float) -> Callable[[float], bool]:
+  """Whether a number is at least `least`, and finite."""
+  return lambda value: least <= value < np.inf
+
+
+_ONE = {"rule": "must be at least 1", "allowed": at_least(1)}
+
+DataDir = Annotated[
+  str | None,
+  Option("folder of the data; else LRS_JAX_DATA in the environment", "data", "DIR"),
+]
+Seed = Annotated[int, Option("of data, training and sampling", "network and training")]
+Steps = Annotated[int, Option("gradient steps", "network and training", **_ONE)]
+BatchSize = Annotated[int, Option("inputs per step", "network and training", **_ONE)]
+LearningRate = Annotated[
+  float,
+  Option("peak of the schedule", "network and training", rule="must be positive", allowed=positive),
+]
+Alpha = Annotated[
+  float,
+  Option(
+    "probability that anything certified of an input is wrong, all outputs and budgets together",
+    rule="must lie strictly between 0 and 1",
+    allowed=lambda value: 0 < value < 1,
+  ),
+]
+KFwer = Annotated[
+  float,
+  Option(
+    "part of an input's outputs that may be false and is given up in every count, for bounds at "
+    "a higher level; 0 gives up none",
+    metavar="FRACTION",
+    rule="must lie in [0, 1)",
+    allowed=lambda value: 0 <= value < 1,
+  ),
+]
+Samples = Annotated[int, Option("votes per output that bound its class", **_ONE)]
+SelectionSamples = Annotated[int, Option("further votes per output that choose its class", **_ONE)]
+STATISTICS = ("votes", "kl", "mixed", "bernstein")
+Scores = Annotated[
+  tuple[str, ...],
+  Option(
+    "statistics that every output may choose from: votes, kl, mixed, bernstein",
+    metavar="NAME,...",
+    choices=STATISTICS,
+  ),
+]
+Orders = Annotated[
+  tuple[float, ...],
+  Option(
+    "Rényi orders whose base certificates are combined too; each budget takes the best",
+    metavar="ORDER,...",
+    rule="must be greater than 0 and finite",
+    allowed=positive,
+  ),
+]
+Radii = Annotated[
+  tuple[float, ...] | None,
+  Option(
+    "radii of the perturbation of the whole input, instead of an average radius; by default 41 "
+    "from 0 to where nothing can be certified",
+    metavar="E,E,...",
+    rule="must be finite and at least 0",
+    allowed=at_least(0),
+  ),
+]
+Method = Annotated[
+  str,
+  Option(
+    "how base certificates are combined; naive, lp (the paper's) and envelope are always "
+    "reported, milp (exact up to --gap, seconds per budget) only if asked for",
+    choices=("naive", "lp", "envelope", "milp"),
+  ),
+]
+Bins = Annotated[
+  int | None, Option("thresholds per group in lp; by default all", metavar="BINS", **_ONE)
+]
+Gap = Annotated[
+  float,
+  Option(
+    "milp: part of the outputs by which the bound may exceed the best attack found",
+    rule="must lie in [0, 1)",
+    allowed=lambda value: 0 <= value < 1,
+  ),
+]
+TimeLimit = Annotated[
+  float | None,
+  Option(
+    "seconds per budget; by default none",
+    metavar="SECONDS",
+    rule="must be positive",
+    allowed=positive,
+  ),
+]
+Precision = Annotated[
+  str,
+  Option(
+    "of products and convolutions on accelerators, recorded in the result",
+    choices=("float32", "tensorfloat32", "bfloat16"),
+  ),
+]
+
+
+def of(config: Any) -> Mapping[str, tuple[Any, Option]]:
+  """Every field of a configuration that is an option: name -> (type, `Option`)."""
+  hints = typing.get_type_hints(type(config), include_extras=True)
+  annotated = {name: hint for name, hint in hints.items() if hasattr(hint, "__metadata__")}
+  return {name: (hint.__origin__, hint.__metadata__[0]) for name, hint in annotated.items()}
+
+
+def flag(field: str) -> str:
+  """The command line's name of a field.
+
+  Example:
+    >>> flag("std_min")
+    '--std-min'
+  """
+  return "--" + field.replace("_", "-")
+
+
+def shown(value: Any, separator: str = ",") -> str:
+  """A value as one would type it.
+
+  Example:
+    >>> shown((64, 96), "x"), shown(0.5), shown(None)
+    ('64x96', '0.5', 'not given')
+  """
+  if isinstance(value, list | tuple):
+    return separator.join(shown(part) for part in value)
+  if value is None:
+    return "not given"
+  return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def check(config: Any) -> None:
+  """Raises a ValueError that names the first option whose value breaks its rule."""
+  for name, (_, option) in of(config).items():
+    for value in _parts(getattr(config, name)):
+      if option.choices and value not in option.choices:
+        raise ValueError(
+          f"{flag(name)} must be one of {', '.join(option.choices)}, but it is {value!r}."
+        )
+      if option.allowed is not None and not option.allowed(value):
+        many = ", but one of them is" if isinstance(getattr(config, name), tuple) else ", but it is"
+        raise ValueError(f"{flag(name)} {option.rule}{many} {value}.")
+
+
+def _parts(value: Any) -> Iterator[Any]:
+  if value is not None:
+    yield from value if isinstance(value, tuple) else (value,)
