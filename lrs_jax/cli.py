@@ -1,30 +1,31 @@
-"""The `lrs-jax` command."""
+"""The `lrs-jax` command: its options are the fields of the tasks' configurations (host)."""
 
 import argparse
 import json
 import signal
 import sys
+import types
+import typing
 from collections.abc import Callable, Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from lrs_jax.jobs import graph_cli, processes
-from lrs_jax.tasks import graphs as graph_jobs
-from lrs_jax.tasks import images as jobs
-
-Run = Callable[[argparse.Namespace], int]
+from lrs_jax.jobs import processes
+from lrs_jax.tasks import TASKS, options
+from lrs_jax.tasks.options import Option
+from lrs_jax.tasks.task import Config, Task
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
   """Runs the command line; returns the exit status: 0, 1 on bad input, 130 on Ctrl-C."""
-  options = _parser().parse_args(arguments)
+  given = _parser().parse_args(arguments)
   before = signal.getsignal(signal.SIGTERM)
   try:
-    if getattr(options, "coordinator", None) is not None:
-      processes.start(options.coordinator, options.num_processes, options.process_id)
+    if getattr(given, "coordinator", None) is not None:
+      processes.start(given.coordinator, given.num_processes, given.process_id)
     signal.signal(signal.SIGTERM, _stop)  # after JAX's runtime has set its own
-    return options.run(options)
+    return given.run(given)
   except (ValueError, OSError) as error:
     print(f"lrs-jax: error: {error}", file=sys.stderr)
     return 1
@@ -49,9 +50,8 @@ class _Help(argparse.HelpFormatter):
     help, default = super()._get_help_string(action), action.default
     if help is None or default is None or default is False or default is argparse.SUPPRESS:
       return help
-    if isinstance(default, tuple):
-      default = ",".join(f"{part:g}" if isinstance(part, float) else str(part) for part in default)
-    return f"{help} (default: {str(default).replace('%', '%%')})"
+    separator = "x" if "x" in str(action.metavar or "")[1:] else ","
+    return f"{help} (default: {options.shown(default, separator).replace('%', '%%')})"
 
 
 def _version() -> str:
@@ -75,31 +75,16 @@ def _parser() -> argparse.ArgumentParser:
 
   certify = add_command("certify", "train or load a network, sample, certify, draw")
   train = add_command("train", "only train the network that `certify` would use")
-  for command, run, run_graph in (
-    (certify, _certify, graph_cli.certify),
-    (train, _train, graph_cli.train),
-  ):
+  for command, run in ((certify, _certify), (train, _train)):
     data = command.add_subparsers(dest="data", required=True, metavar="DATA")
-    for name, text in (
-      ("scenes", "handwritten digits on textured canvases: embedded, no download"),
-      ("camvid", "street scenes; --data-dir holds camvid/{train,val,test}{,annot}"),
-      ("voc", "Pascal VOC 2012; --data-dir holds VOCdevkit/VOC2012; certifies validation images"),
-      (
-        "cityscapes",
-        "street scenes; --data-dir holds leftImg8bit and gtFine; certifies validation images",
-      ),
-    ):
-      images = data.add_parser(name, help=text, description=_sentence(text), formatter_class=_Help)
-      _add_image_options(images, jobs.DEFAULTS[name], run)
-      if command is certify:
-        _add_run_options(images)
-    for name, default in graph_jobs.DEFAULTS.items():
-      text = f"citation graph; --data-dir holds {name}.npz, or --graph FILE"
-      graph = data.add_parser(name, help=text, description=_sentence(text), formatter_class=_Help)
-      graph_cli.add_options(graph, default)
-      if command is certify:
-        _add_force(graph)
-      graph.set_defaults(run=run_graph)
+    for task in TASKS.values():
+      for name, default in task.data.items():
+        text = task.about[name]
+        job = data.add_parser(name, help=text, description=_sentence(text), formatter_class=_Help)
+        _add_options(job, task, default)
+        if command is certify:
+          _add_run_options(job)
+        job.set_defaults(run=run, task=task.name)
   merge = add_command(
     "merge", "add up samples that several machines counted with certify --sample-range, and certify"
   )
@@ -138,143 +123,64 @@ def _add_force(parser: argparse.ArgumentParser) -> None:
   )
 
 
-def _add_image_options(parser: argparse.ArgumentParser, default: jobs.ImageJob, run: Run) -> None:
+def _add_options(parser: argparse.ArgumentParser, task: Task, default: Config) -> None:
+  """Adds where things are, and an option for every field of a configuration that is one."""
   add = parser.add_argument_group("where things are").add_argument
-  add("--data-dir", metavar="DIR", help="folder of the data; else LRS_JAX_DATA in the environment")
   add("--out", type=Path, default=Path("lrs-out") / default.data, help="folder for the results")
   add(
     "--model",
     type=Path,
     metavar="PATH",
-    help="file of the network, trained there if absent; by default OUT/models, named by what "
-    "decides it",
+    help="file of one network for all smoothings, trained there if absent; by default OUT/models, "
+    "named by what decides it",
   )
-  add = parser.add_argument_group("images").add_argument
-  add(
-    "--size",
-    type=_pair,
-    default="{}x{}".format(*default.size),
-    metavar="HxW",
-    help="pixels, images are resized",
-  )
-  add("--images", type=int, default=default.images, help="test images to certify")
-  add = parser.add_argument_group(
-    "noise", "Standard deviations are on the input's own scale, which is [0, 1]."
-  ).add_argument
-  add(
-    "--grid",
-    type=_pair,
-    default="{}x{}".format(*default.grid),
-    metavar="RxQ",
-    help="cells, rows by columns",
-  )
-  add("--std-min", type=float, default=default.std_min, help="noise in a group's own cell")
-  add("--std-max", type=float, default=default.std_max, help="noise in the farthest cell")
-  add(
-    "--interpolation",
-    choices=("std", "variance"),
-    default=default.interpolation,
-    help="what grows linearly with the Chebyshev distance between cells",
-  )
-  add(
-    "--reach",
-    choices=("grid", "border"),
-    default=default.reach,
-    help="where std-max is reached: at the largest distance in the grid, or at every group's "
-    "farthest cell",
-  )
-  add(
-    "--hide-beyond",
-    type=float,
-    default=default.hide_beyond,
-    metavar="CELLS",
-    help="hide cells farther away than this from the group (strictly local); by default none",
-  )
-  add(
-    "--isotropic-std",
-    type=float,
-    default=default.isotropic_std,
-    metavar="STD",
-    help="noise of the isotropic baseline; by default --std-min",
-  )
-  add = parser.add_argument_group("network and training").add_argument
-  add(
-    "--network",
-    choices=tuple(jobs.NETWORKS),
-    default=default.network,
-    help="U-Net, or DeepLabv3's atrous convolutions at 1/8 of the resolution",
-  )
-  add(
-    "--width",
-    type=int,
-    default=default.width,
-    help="channels of unet at full resolution, of deeplab at a half of it",
-  )
-  add(
-    "--depth",
-    type=int,
-    default=default.depth,
-    help="poolings of unet, residual blocks per stage of deeplab",
-  )
-  add(
-    "--train-split",
-    default=default.train_split,
-    help="what to train on; for voc also trainaug, with SegmentationClassAug",
-  )
-  add("--steps", type=int, default=default.steps, help="gradient steps")
-  add("--batch-size", type=int, default=default.batch_size, help="images per step")
-  add("--learning-rate", type=float, default=default.learning_rate, help="peak of the schedule")
-  add("--seed", type=int, default=default.seed, help="of training and of sampling")
-  add = parser.add_argument_group("certificate").add_argument
-  add(
-    "--alpha",
-    type=float,
-    default=default.alpha,
-    help="probability that anything certified for an image is wrong, all pixels and budgets "
-    "together",
-  )
-  add("--samples", type=int, default=default.samples, help="votes per pixel that bound its class")
-  add(
-    "--selection-samples",
-    type=int,
-    default=default.selection_samples,
-    help="further votes per pixel that choose its class",
-  )
-  add(
-    "--budgets",
-    type=_numbers,
-    default=default.budgets,
-    metavar="E,E,...",
-    help="l2 radii of the perturbation of the whole image, instead of an average radius; by "
-    "default 41 from 0 to where nothing can be certified",
-  )
-  add(
-    "--method",
-    choices=("naive", "lp", "envelope", "milp"),
-    default=default.method,
-    help="how base certificates are combined; naive, lp (the paper's) and envelope are always "
-    "reported, milp (exact up to --gap, seconds per budget) only if asked for",
-  )
-  add("--bins", type=int, default=default.bins, help="thresholds per group in lp; by default all")
-  add(
-    "--gap",
-    type=float,
-    default=default.gap,
-    help="milp: part of the pixels by which the bound may exceed the best attack found",
-  )
-  add(
-    "--time-limit",
-    type=float,
-    default=default.time_limit,
-    help="seconds per budget; by default none",
-  )
-  add(
-    "--precision",
-    choices=("float32", "tensorfloat32", "bfloat16"),
-    default=default.precision,
-    help="of products and convolutions on accelerators, recorded in the result",
-  )
-  parser.set_defaults(run=run, data=default.data)
+  groups: dict[str, Any] = {}
+  for name, (kind, option) in options.of(default).items():
+    group = groups.get(option.group) or parser.add_argument_group(option.group)
+    groups[option.group] = group
+    group.add_argument(options.flag(name), **_argument(kind, option, getattr(default, name)))
+
+
+def _argument(kind: Any, option: Option, default: Any) -> dict[str, Any]:
+  """The keywords of `add_argument` for a field of this type."""
+  found: dict[str, Any] = {"help": option.help.replace("%", "%%"), "default": default}
+  if kind is bool:
+    return {**found, "action": "store_true"}
+  if isinstance(kind, types.UnionType):
+    (kind,) = (part for part in typing.get_args(kind) if part is not types.NoneType)
+  if typing.get_origin(kind) is tuple:
+    return {**found, "type": _parser_of_tuple(kind, option), "metavar": option.metavar}
+  if option.choices:
+    return {**found, "choices": option.choices}
+  return {**found, "type": kind, "metavar": option.metavar}
+
+
+def _parser_of_tuple(kind: Any, option: Option) -> Callable[[str], tuple]:
+  """Reads "64x96", "0,0.5,1" or "votes,kl"; of a pair, one value stands for both if they rise."""
+  parts = typing.get_args(kind)
+  any_number, of = parts[-1] is Ellipsis, parts[0]
+
+  def parse(text: str) -> tuple:
+    words = text.lower().split(option.separator) if option.separator == "x" else text.split(",")
+    try:
+      values = tuple(of(word) for word in words if word)
+    except ValueError:
+      values = ()
+    if option.single and len(values) == 1:
+      values = values * len(parts)
+    fits = values and (any_number or len(values) == len(parts))
+    if not fits or not set(values) <= set(option.choices or values):
+      what = {int: "whole numbers", float: "numbers"}.get(
+        of, f"some of {', '.join(option.choices)}"
+      )
+      many = "" if any_number else f"{len(parts)} "
+      raise argparse.ArgumentTypeError(
+        f"expected {many}{what} with {option.separator!r} between them, as in {option.metavar}, "
+        f"not {text!r}"
+      )
+    return values
+
+  return parse
 
 
 def _add_run_options(parser: argparse.ArgumentParser) -> None:
@@ -297,40 +203,43 @@ def _add_run_options(parser: argparse.ArgumentParser) -> None:
   add(
     "--coordinator",
     metavar="HOST:PORT",
-    help="deal the images out to several processes that share --out: where process 0 listens, or "
+    help="deal the work out to several processes that share --out: where process 0 listens, or "
     "auto under Slurm, Open MPI, Kubernetes and on TPU pods",
   )
   add("--num-processes", type=int, metavar="P", help="with --coordinator HOST:PORT")
   add("--process-id", type=int, metavar="I", help="of this process, from 0")
 
 
-def _job(options: argparse.Namespace) -> jobs.ImageJob:
-  return jobs.ImageJob(**{name: getattr(options, name) for name in jobs.ImageJob._fields})
+def _job(given: argparse.Namespace) -> tuple[Task, Config]:
+  task = TASKS[given.task]
+  default = task.data[given.data]
+  return task, default._replace(**{name: getattr(given, name) for name in options.of(default)})
 
 
-def _certify(options: argparse.Namespace) -> int:
-  from lrs_jax.jobs import runs
+def _certify(given: argparse.Namespace) -> int:
+  from lrs_jax.jobs import running
 
-  job, interval, force = _job(options), options.checkpoint_interval, options.force
-  if options.sample_range is None:
-    summary = runs.certify_images(job, options.out, options.model, interval=interval, force=force)
-    _show(summary, options.out)
+  task, config = _job(given)
+  interval, force = given.checkpoint_interval, given.force
+  if given.sample_range is None:
+    summary = running.certify(task, config, given.out, given.model, interval=interval, force=force)
+    _show(summary, given.out)
     return 0
-  first, end = options.sample_range
-  paths = runs.count_images(
-    job, options.out, options.model, first=first, end=end, interval=interval, force=force
+  first, end = given.sample_range
+  paths = running.count(
+    task, config, given.out, given.model, first=first, end=end, interval=interval, force=force
   )
-  print(f"counted samples {first} to {end - 1}: {len(paths)} files *.counts.npz in {options.out}")
+  print(f"counted samples {first} to {end - 1}: {len(paths)} files *.counts.npz in {given.out}")
   return 0
 
 
-def _merge(options: argparse.Namespace) -> int:
+def _merge(given: argparse.Namespace) -> int:
   from lrs_jax.jobs import merging
 
-  summary = merging.merge_images(
-    options.paths, options.out, options.model, options.data_dir, force=options.force
+  summary = merging.merge(
+    TASKS, given.paths, given.out, given.model, given.data_dir, force=given.force
   )
-  _show(summary, options.out)
+  _show(summary, given.out)
   return 0
 
 
@@ -339,28 +248,29 @@ def _show(summary: Mapping[str, Any], out: Path) -> None:
 
   if processes.is_first():
     print(reports.table(summary))
-    print(f"\nresults in {out}: summary.json, curves.png, noise.png, and a folder per image")
+    print(f"\nresults in {out}: summary.json, figures, and a folder per input with certificates")
 
 
-def _train(options: argparse.Namespace) -> int:
-  from lrs_jax.jobs import runs
+def _train(given: argparse.Namespace) -> int:
+  from lrs_jax.jobs import networks, running
 
-  job = _job(options)
-  jobs.check(job)
-  seconds, _, digest = runs.obtain_model(job, options.out, options.model)
-  path = options.model or jobs.model_path(job, options.out)
-  done = f"trained in {seconds:.0f} s" if seconds else "was trained before"
-  print(f"{path}: {done}; SHA-256 of its arrays {digest}")
+  task, config = _job(given)
+  running.check(task, config)
+  for name, path, data in running.network_files(task, config, given.out, given.model):
+    found = networks.obtain(task, config, data, name, path)
+    done = f"trained in {found.seconds:.0f} s" if found.seconds else "was trained before"
+    label = f" ({name})" if name else ""
+    print(f"{path}{label}: {done}; SHA-256 of its arrays {found.digest}")
   return 0
 
 
-def _verify(options: argparse.Namespace) -> int:
+def _verify(given: argparse.Namespace) -> int:
   from lrs_jax.jobs import folders
 
   failures, trusted = 0, dict[str, None]()
-  for path in folders.find(options.paths):
+  for path in folders.find(given.paths):
     try:
-      finding = folders.check(path, exact=options.exact)
+      finding = folders.check(path, exact=given.exact)
     except Exception as error:  # whatever this file does, the others are checked as well
       failures += 1
       told = str(error) if isinstance(error, ValueError | OSError) else repr(error)
@@ -373,11 +283,11 @@ def _verify(options: argparse.Namespace) -> int:
   return 1 if failures else 0
 
 
-def _card(options: argparse.Namespace) -> int:
+def _card(given: argparse.Namespace) -> int:
   from lrs_jax.jobs import cards
 
-  card = cards.of_file(options.path)
-  print(json.dumps(card, indent=2) if options.json else cards.markdown(card), end="")
+  card = cards.of_file(given.path)
+  print(json.dumps(card, indent=2) if given.json else cards.markdown(card), end="")
   return 0
 
 
@@ -386,22 +296,6 @@ def _sample_range(text: str) -> tuple[int, int]:
   if not (first.isdigit() and end.isdigit()):
     raise argparse.ArgumentTypeError(f"expected two numbers such as 0:5000, not {text!r}")
   return int(first), int(end)
-
-
-def _pair(text: str) -> tuple[int, int]:
-  first, _, second = text.lower().partition("x")
-  if not (first.isdigit() and second.isdigit()):
-    raise argparse.ArgumentTypeError(f"expected two numbers such as 64x96, not {text!r}")
-  return int(first), int(second)
-
-
-def _numbers(text: str) -> tuple[float, ...]:
-  try:
-    return tuple(float(part) for part in text.split(","))
-  except ValueError:
-    raise argparse.ArgumentTypeError(
-      f"expected numbers with commas between them, such as 0,0.25,0.5, not {text!r}"
-    ) from None
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
 """Joint guarantees: one error probability alpha divided among N outputs (host)."""
 
+import math
 from typing import NamedTuple
 
 import numpy as np
@@ -113,6 +114,25 @@ def k_fwer(alpha: float, num_outputs: int, m: int) -> Levels:
     raise ValueError(f"`m` must be an integer in [1, N] = [1, {num_outputs}], but it is {m!r}.")
   level = np.nextafter(_checked_joint(alpha) * m / max(num_outputs, 1) * (1 - 2.0**-52), 0.0)
   return Levels(np.full(num_outputs, level), m - 1)
+
+
+def levels(alpha: float, num_outputs: int, fraction: float = 0.0) -> Levels:
+  r"""The level of every bound: `bonferroni`, or `k_fwer` if a fraction of the bounds may fail.
+
+  Args:
+    alpha: joint error probability, in (0, 1).
+    num_outputs: N.
+    fraction: in [0, 1): so many of the N bounds, rounded down, may fail and are given up.
+
+  Example:
+    >>> levels(0.01, 4, 0.25)
+    Levels(alpha=array([0.005, 0.005, 0.005, 0.005]), forfeit=1)
+  """
+  if not fraction:
+    return bonferroni(alpha, num_outputs)
+  return k_fwer(
+    alpha, num_outputs, min(1 + math.floor(fraction * num_outputs), max(num_outputs, 1))
+  )
 
 
 def holm(p_values: ArrayLike, alpha: float) -> np.ndarray:

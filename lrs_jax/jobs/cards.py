@@ -11,13 +11,12 @@ from typing import Any
 
 import numpy as np
 
-from lrs_jax import noise, storage
+from lrs_jax import storage, tasks
 from lrs_jax.collective import CollectiveCertificate
 from lrs_jax.confidence.certificates import BaseCertificates
-from lrs_jax.jobs import formats, graph_records, rechecks, records
-from lrs_jax.jobs.graph_records import GraphRecord
+from lrs_jax.jobs import rechecks, records
 from lrs_jax.jobs.records import Record
-from lrs_jax.noise.families import SmoothingDistribution
+from lrs_jax.noise import SmoothingDistribution
 
 ASSUMPTIONS = (
   "What is certified is the smoothed model: the majority vote (or the class of mean score above "
@@ -98,118 +97,45 @@ def of_certificate(
   )
 
 
-def of_record(record: Record | GraphRecord, context: Mapping[str, Any]) -> dict[str, Any]:
-  """The card of a certified image or graph.
+def of_record(record: Record, context: Mapping[str, Any]) -> dict[str, Any]:
+  """The card of a certified case.
 
   Args:
-    record: from `records.load` or `graph_records.load`.
+    record: from `records.load`.
     context: what should be on record beside `record.meta`.
 
   Returns:
     The card, of all the record's certificates.
-
-  Example:
-    >>> from lrs_jax.sampling.counting import Votes
-    >>> votes = Votes(np.array([[990, 10], [700, 300]]), 1000)
-    >>> gaussian = noise.gaussian([[0.5]], cells=[0])
-    >>> record = records.make_record(  # two keys in earnest
-    ...   gaussian, np.zeros(2, int), votes, votes, 0.01, np.zeros(2, int), np.array([0.0, 0.5]),
-    ...   {"envelope": {}}, {"model": "sha256:..."},
-    ... )
-    >>> card = of_record(record, {"device": "1 x cpu"})
-    >>> card["certified"]["budgets"], card["certified"]["rows"][0]["certified"]
-    (['epsilon = 0', 'epsilon = 0.5'], [2, 1])
   """
-  if isinstance(record, GraphRecord):
-    distribution = noise.flips(record.theta_plus, record.theta_minus, record.cells)
-    samples = int(record.selection.num_samples), int(record.estimate.num_samples)
-  else:
-    distribution = records.smoothing(record)
-    samples = record.num_selection, record.num_samples
   return _card(
-    distribution,
+    record.noise,
     record.base,
     record.certified,
     record.alpha,
-    samples,
+    (int(record.selection.num_samples), int(record.estimation.num_samples)),
     {**record.meta, **context},
     _COMMAND,
     trusted(record),
   )
 
 
-def trusted(record: Record | GraphRecord) -> tuple[str, ...]:
-  """What a record says of itself that no re-check can show.
-
-  Args:
-    record: of an image or of a graph.
-
-  Returns:
-    Sentences that go on after "that no re-check can show".
-
-  Example:
-    >>> from lrs_jax.sampling.counting import Votes
-    >>> votes = Votes(np.array([[990, 10], [700, 300]]), 1000)  # two keys in earnest
-    >>> record = records.make_record(
-    ...   noise.gaussian([[0.5]], cells=[0]), np.zeros(2, int), votes, votes, 0.01,
-    ...   np.zeros(2, int), np.array([0.0]), {"envelope": {}}, {},
-    ... )
-    >>> trusted(record)[1]
-    'the labels, where only correct predictions are counted'
-  """
-  graph = graph_records.TRUSTED if isinstance(record, GraphRecord) else ()
-  return (*rechecks.TRUSTED, *graph)
+def trusted(record: Record) -> tuple[str, ...]:
+  """What a record says of itself that no re-check can show, in words."""
+  if record.task in tasks.TASKS:
+    return rechecks.TRUSTED
+  return (*rechecks.TRUSTED, f"that the noise is that of the configuration: {_UNKNOWN}")
 
 
-def read(path: Path) -> Record | GraphRecord:
-  """Reads the record of an image or of a graph; `prove` tells whether it can be believed.
-
-  Args:
-    path: an .npz file that `lrs-jax certify` wrote.
-
-  Returns:
-    The record.
-
-  Raises:
-    ValueError: a file that is neither.
-
-  Example:
-    >>> read(Path("nowhere.npz"))
-    Traceback (most recent call last):
-    ...
-    ValueError: cannot read nowhere.npz: ...
-  """
-  arrays = formats.load(path)
-  kind = graph_records if str(arrays["kind"]) == "graph" else records
-  try:
-    return kind.from_arrays(arrays)
-  except ValueError as error:
-    raise ValueError(formats.of_file(path, error)) from None
+_UNKNOWN = "the task is not one of those that come with lrs-jax"
 
 
-def prove(record: Record | GraphRecord, *, exact: bool = False) -> None:
-  """Re-checks a record: `records.verify` or `graph_records.verify`.
-
-  Args:
-    record: of an image or of a graph.
-    exact: the witnesses in rational arithmetic.
+def prove(record: Record, *, exact: bool = False) -> None:
+  """Re-checks a record with what is known of its task: `records.verify`.
 
   Raises:
     ValueError: naming what does not follow from what.
-
-  Example:
-    >>> from lrs_jax.sampling.counting import Votes
-    >>> votes = Votes(np.array([[990, 10], [700, 300]]), 1000)  # two keys in earnest
-    >>> record = records.make_record(
-    ...   noise.gaussian([[0.5]], cells=[0]), np.zeros(2, int), votes, votes, 0.01,
-    ...   np.zeros(2, int), np.array([0.0]), {"envelope": {}}, {},
-    ... )
-    >>> prove(record, exact=True)
   """
-  if isinstance(record, GraphRecord):
-    graph_records.verify(record, exact=exact)
-  else:
-    records.verify(record, exact=exact)
+  records.verify(record, task=tasks.TASKS.get(record.task), exact=exact)
 
 
 _COMMAND = (
@@ -239,7 +165,7 @@ def of_file(path: Path) -> dict[str, Any]:
   """
   if path.is_dir():
     raise ValueError(f"{path} is a folder, and a card is of one file: {_found(path)}.")
-  record = read(path)
+  record = records.load(path)
   prove(record)
   summary = path.absolute().parent.parent / "summary.json"
   try:
@@ -432,10 +358,9 @@ def _shown(certificate: CollectiveCertificate) -> list[tuple[float, ...]]:
 
 
 def _budget(distribution: SmoothingDistribution, budget: tuple[float, ...]) -> str:
-  if len(budget) == 2:
-    return f"{budget[0]:g} added, {budget[1]:g} deleted"
   if distribution.p == 0:
-    return f"{budget[0]:g} entries"
+    kinds = distribution.family.kinds
+    return ", ".join(f"{number:g} {kind}" for number, kind in zip(budget, kinds, strict=True))
   return f"epsilon = {_down(budget[0] ** (1 / distribution.p))}"
 
 
@@ -469,16 +394,9 @@ def _claim(
 
 
 def _perturbations(distribution: SmoothingDistribution, certificate: CollectiveCertificate) -> str:
-  text = {
-    2: "Every delta added to the input with ||delta||_2 <= epsilon, over all cells together.",
-    1: "Every delta added to the input with ||delta||_1 <= epsilon, over all cells together.",
-    0: "Every change of at most the stated number of entries, to any values; an entry is what is "
-    "hidden together.",
-  }[distribution.p]
-  if distribution.family == "flips":
-    text = "At most the stated numbers of additions (0 to 1) and deletions (1 to 0) of entries."
+  text = distribution.family.perturbations
   if certificate.caps is not None:
-    text += " In no cell more than its cap (for flips: the zeros and ones it has)."
+    text += " In no cell more than its cap, which is how much there is to change."
   return f"{text} One perturbation for all outputs, chosen knowing model, noise and samples."
 
 
@@ -493,22 +411,15 @@ def _confidence(alpha: float, base: BaseCertificates) -> str:
 
 
 def _levels(distribution: SmoothingDistribution) -> dict[str, Any]:
-  names = {
-    "gaussian": ("standard deviation",),
-    "uniform": ("half-width",),
-    "laplace": ("scale",),
-    "ablation": ("probability hidden",),
-    "flips": ("P(0 becomes 1)", "P(1 becomes 0)"),
-  }[distribution.family]
-  scales = distribution.scale if isinstance(distribution.scale, tuple) else (distribution.scale,)
-  found: dict[str, Any] = {"family": distribution.family}
-  for name, scale in zip(names, scales, strict=True):
-    visible = scale[np.isfinite(scale)]
+  family = distribution.family
+  found: dict[str, Any] = {"family": family.name}
+  for name, level in zip(family.titles, distribution.parameters, strict=True):
+    visible = level[np.isfinite(level)]
     if visible.size:
       ends = visible.min(), visible.max()
-      found[name] = " to ".join(f"{level:g}" for level in dict.fromkeys(ends))
-    if visible.size < scale.size:
-      found["hidden cells"] = int(scale.size - visible.size)
+      found[name] = " to ".join(f"{number:g}" for number in dict.fromkeys(ends))
+    if visible.size < level.size:
+      found["hidden cells"] = int(level.size - visible.size)
   return found
 
 

@@ -8,16 +8,12 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import numpy as np
-
-from lrs_jax import storage
-from lrs_jax.jobs import cards
-from lrs_jax.jobs.graph_records import GraphRecord
+from lrs_jax import storage, tasks
+from lrs_jax.jobs import cards, records, reports
 from lrs_jax.jobs.records import Record
-from lrs_jax.tasks.data.images import LabelledImages
 
-CERTIFICATE, ISOTROPIC = "certificate.npz", "isotropic.npz"
-"""Files of an input's two smoothings; the card is of the first."""
+CERTIFICATE = "certificate.npz"
+"""File of the smoothing whose card there is."""
 
 
 class Finding(NamedTuple):
@@ -66,13 +62,13 @@ def check(path: Path, *, exact: bool = False) -> Finding:
   """
   if path.name in _CHECKS:
     return Finding(_CHECKS[path.name](path))
-  record = cards.read(path)
+  record = records.load(path)
   cards.prove(record, exact=exact)
   return Finding(f"proven, {', '.join(record.certified)}", cards.trusted(record))
 
 
 def _check_card(path: Path) -> str:
-  card, record = storage.load_json(path), cards.read(path.parent / CERTIFICATE)
+  card, record = storage.load_json(path), records.load(path.parent / CERTIFICATE)
   if not isinstance(card, Mapping) or not isinstance(card.get("context"), Mapping):
     raise ValueError("it is no card, with names and values and a `context` of such.")
   told = {name: value for name, value in card["context"].items() if name in ("device", "file")}
@@ -97,8 +93,7 @@ def _check_summary(path: Path) -> str:
   summary = storage.load_json(path)
   if not isinstance(summary, Mapping) or not isinstance(summary.get("job"), Mapping):
     raise ValueError("it is no summary of a job: it has no `job` with names and values.")
-  check = _check_graphs if "graph" in summary else _check_images
-  number, checked = check(path.parent, summary)
+  number, checked = _check_reports(path.parent, summary)
   others = ", ".join(str(name) for name in summary if name not in checked)
   return f"agrees with its {number} certificates" + (f", except for {others}" if others else "")
 
@@ -110,66 +105,39 @@ _CHECKS: Mapping[str, Callable[[Path], str]] = {
 }
 
 
-def _check_images(folder: Path, summary: Mapping[str, Any]) -> tuple[int, tuple[str, ...]]:
-  from lrs_jax.jobs import reports
-
-  names = summary.get("images")
+def _check_reports(folder: Path, summary: Mapping[str, Any]) -> tuple[int, tuple[str, ...]]:
+  names, said = summary.get("inputs"), summary.get("smoothings")
   if not isinstance(names, list) or not names or not all(map(_is_name, names)):
-    raise ValueError("`images` must be names of folders beside it.")
-  for part, file in (("localized", CERTIFICATE), ("isotropic", ISOTROPIC)):
-    done = [_read(folder / name / file, Record) for name in names]
+    raise ValueError("`inputs` must be names of folders beside it.")
+  if len(set(names)) != len(names):
+    raise ValueError("`inputs` must be different, or one would count twice.")
+  if not isinstance(said, Mapping) or not said or not all(map(_is_name, said)):
+    raise ValueError("`smoothings` must be names of files, with what is reported of each.")
+  task = tasks.TASKS.get(str(summary.get("task")))
+  if task is None:
+    raise ValueError(f"there is no task {storage.shortened(summary.get('task'))}.")
+  config = storage.from_plain(type(next(iter(task.data.values()))), summary["job"])
+  models = summary.get("model")
+  for smoothing in said:
+    done = [records.load(folder / name / f"{smoothing}.npz") for name in names]
     for name, record in zip(names, done, strict=True):
-      _check_common(summary, record, ("job", "model", "versions", "ranges"), f"{name}/{file}")
-      _compare("radii", summary.get("radii"), record.radii.tolist())
-      if record.counts.shape != done[0].counts.shape:
-        raise ValueError(f"{name}/{file} has other outputs or classes than the first.")
-    labels = np.stack([record.truth for record in done])
-    classes = tuple(map(str, range(done[0].counts.shape[1])))
-    data = LabelledImages(np.zeros((len(names), 0)), labels, tuple(names), classes)
-    average = summary["job"].get("budgets") is None
-    again = reports.report(data, done, average=average)
-    _compare(part, summary.get(part), storage.plain(again))
-  checked = "job", "model", "versions", "images", "ranges", "localized", "isotropic", "radii"
-  return 2 * len(names), checked
+      _check_common(summary, record, f"{name}/{smoothing}.npz")
+      if not isinstance(models, Mapping) or models.get(smoothing) != record.meta.get("model"):
+        raise ValueError(f"its `model` is not that of {name}/{smoothing}.npz.")
+      if record.selection.votes.shape[1] != done[0].selection.votes.shape[1]:
+        raise ValueError(f"{name}/{smoothing}.npz has other classes than the first.")
+    again = storage.plain(reports.report(task, config, done))
+    _compare(f"smoothings.{smoothing}", said[smoothing], again)
+  checked = "task", "job", "model", "versions", "inputs", "ranges", "smoothings"
+  return len(said) * len(names), checked
 
 
-def _check_graphs(folder: Path, summary: Mapping[str, Any]) -> tuple[int, tuple[str, ...]]:
-  from lrs_jax.jobs import graph_runs
-  from lrs_jax.tasks.graphs import GraphJob
-
-  graph, job = summary["graph"], storage.from_plain(GraphJob, summary["job"])
-  if not isinstance(graph, Mapping) or not _is_name(graph.get("name")):
-    raise ValueError("`graph` must have the name of a folder beside it.")
-  for part, file in (("localized", CERTIFICATE), ("isotropic", ISOTROPIC)):
-    record = _read(folder / graph["name"] / file, GraphRecord)
-    _check_common(summary, record, ("job", "versions"), file)
-    sizes = {
-      "nodes": record.groups.size,
-      "attributes": record.num_attributes,
-      "classes": record.estimate.votes.shape[1],
-      "test_nodes": int(record.test.sum()),
-    }
-    if record.theta_plus.shape != (1, 1):
-      sizes["clusters"] = np.bincount(record.groups, minlength=len(record.theta_plus)).tolist()
-    _compare("graph", {name: graph.get(name) for name in sizes}, sizes)
-    again = storage.plain(graph_runs.report(job, record))
-    _compare(part, summary.get(part), again, ("network", "seconds"))
-  return 2, ("job", "versions", "graph", "localized", "isotropic")
-
-
-def _check_common(
-  summary: Mapping[str, Any], record: Record | GraphRecord, names: Sequence[str], file: str
-) -> None:
-  for name in names:
+def _check_common(summary: Mapping[str, Any], record: Record, file: str) -> None:
+  if record.task != summary.get("task"):
+    raise ValueError(f"its `task` is not that of {file}.")
+  for name in ("job", "versions", "ranges"):
     if summary.get(name) != record.meta.get(name):
       raise ValueError(f"its `{name}` is not that of {file}.")
-
-
-def _read(path: Path, kind: type) -> Any:
-  record = cards.read(path)
-  if not isinstance(record, kind):
-    raise ValueError(f"{path} is the certificate of something else.")
-  return record
 
 
 def _is_name(name: Any) -> bool:

@@ -13,66 +13,45 @@ import numpy as np
 
 from lrs_jax import storage
 
-FORMAT = 2
+FORMAT = 3
 """The version of what is below."""
 
-_COMMON = {
+_SUMS = {"votes": "i N K", "scores": "?i N K", "squares": "?i N K", "num_samples": "i"}
+
+RECORD: Mapping[str, str] = {
   "format": "i",
-  "kind": "U",
+  "task": "U",
+  "smoothing": "U",
   "digest": "?U",
-  "alpha": "f",
   "meta": "U",
+  "noise/family": "U",
+  "noise/parameters": "f F G C",
+  "noise/cells": "i ...",
+  "groups": "i N",
+  **{
+    f"{part}/{name}": axes for part in ("selection", "estimation") for name, axes in _SUMS.items()
+  },
+  "bounds/alpha": "f",
+  "bounds/k_fwer": "f",
+  "bounds/statistics": "U M",
+  "truth": "i N",
+  "counted": "b N",
+  "adversary/budgets": "f B A",
+  "adversary/radii": "?f B",
+  "adversary/caps": "?f A C",
+  "adversary/integral": "b",
   "base/weights": "f A G C",
-  "base/groups": "i N",
   "base/eta": "f N",
   "base/labels": "i N",
   "base/q_lower": "f N",
+  "base/forfeit": "i",
+  "base/variance_upper": "?f N",
+  "base/method": "?U N",
 }
-
-TABLES: Mapping[str, Mapping[str, str]] = {
-  "image": {
-    **_COMMON,
-    "family": "U",
-    "scales": "f F G C",
-    "cells": "i ...",
-    "selection_counts": "i N K",
-    "counts": "i N K",
-    "num_selection": "i",
-    "num_samples": "i",
-    "truth": "i N",
-    "radii": "f B",
-    "budgets": "f B",
-  },
-  "graph": {
-    **_COMMON,
-    "theta_plus": "f G C",
-    "theta_minus": "f G C",
-    "cells": "i N 1",
-    "groups": "i N",
-    "num_ones": "i N",
-    "num_attributes": "i",
-    **{
-      f"{part}/{name}": axes
-      for part in ("selection", "estimate")
-      for name, axes in (
-        ("votes", "i N K"),
-        ("scores", "i N K"),
-        ("squares", "i N K"),
-        ("num_samples", "i"),
-      )
-    },
-    "methods": "U M",
-    "truth": "i N",
-    "test": "b N",
-    "base/forfeit": "i",
-    "base/variance_upper": "f N",
-    "base/method": "U N",
-  },
-}
-"""Every kind of record."""
+"""Arrays of a record, beside those of its parts."""
 
 PAIR = {"weights": "f A G C", "eta": "f N"}
-"""Arrays `pairs/ORDER/...` of a graph: its base certificates of another Rényi order."""
+"""Arrays `pairs/ORDER/...`: base certificates of another Rényi order."""
 
 CERTIFICATE = {
   "method": "U",
@@ -107,18 +86,14 @@ def save(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
   storage.save_arrays(path, {**arrays, "digest": np.asarray(storage.digest(arrays))})
 
 
-def load(path: Path, kind: str | None = None) -> dict[str, np.ndarray]:
+def load(path: Path) -> dict[str, np.ndarray]:
   """Reads the arrays of a record, if they are such.
 
-  Args:
-    path: the file.
-    kind: "image" or "graph"; either if None.
-
   Returns:
-    Arrays by name, as the table of their kind says, without the digest.
+    Arrays by name, as `RECORD` says, without the digest.
 
   Raises:
-    ValueError: a missing or damaged file, one that is no record of that kind, or of another format.
+    ValueError: a missing or damaged file, one that is no record, or one of another format.
   """
   arrays = storage.load_arrays(path)
   if "format" not in arrays:
@@ -129,7 +104,7 @@ def load(path: Path, kind: str | None = None) -> dict[str, np.ndarray]:
       )
     raise ValueError(f"{path} is not a certificate of lrs-jax: array 'format' is missing.")
   number = arrays["format"]
-  if number.ndim or number.dtype.kind != "i" or number != FORMAT:
+  if number.ndim or number.dtype.kind != "i" or int(number) != FORMAT:
     shown = number if number.ndim == 0 else f"an array of shape {number.shape}"
     raise ValueError(f"{path} is of format {shown}, but this version reads {FORMAT}.")
   if "digest" not in arrays:
@@ -137,12 +112,6 @@ def load(path: Path, kind: str | None = None) -> dict[str, np.ndarray]:
   stored = str(arrays.pop("digest"))
   if stored != storage.digest(arrays):
     raise ValueError(f"{path} was changed after it was written: its digest does not fit.")
-  found = str(arrays.get("kind"))
-  if found not in TABLES or kind not in (None, found):
-    raise ValueError(
-      f"{path} is not the certificate of {_article(kind or ' or '.join(TABLES))}: its `kind` is "
-      f"{found[:60]!r}."
-    )
   try:
     check(arrays)
   except ValueError as error:
@@ -150,23 +119,19 @@ def load(path: Path, kind: str | None = None) -> dict[str, np.ndarray]:
   return arrays
 
 
-def of_file(path: Path, error: ValueError) -> str:
-  """An error's message, if need be with the file that it is about."""
-  return str(error) if str(path) in str(error) else f"{path} is no whole certificate: {error}"
-
-
 def check(arrays: Mapping[str, np.ndarray]) -> None:
-  """Raises a ValueError that names an array which its table does not have, or has otherwise."""
-  table = TABLES[str(arrays["kind"])]
+  """Raises a ValueError that names an array which the table does not have, or has otherwise."""
   sizes: dict[str, int] = {}
-  _check("", {name: array for name, array in arrays.items() if not _part(name)}, table, sizes)
-  for group, parts in _parts(arrays):
-    if group.startswith("pairs/") and "theta_plus" in table:
-      _check(f"{group}/", parts, PAIR, sizes)
+  parts = dict(_parts(arrays))
+  whole = {name: array for name, array in arrays.items() if not _part(name)}
+  _check("", whole, RECORD, sizes)
+  for group, of_group in parts.items():
+    if group.startswith("pairs/"):
+      _check(f"{group}/", of_group, PAIR, sizes)
     elif group.startswith("certified/"):
-      _check(f"{group}/", parts, CERTIFICATE, dict(sizes) | {"B": -1})
+      _check(f"{group}/", of_group, CERTIFICATE, dict(sizes) | {"B": -1})
     else:
-      raise ValueError(f"a record has no array {group + '/' + next(iter(parts))!r}.")
+      raise ValueError(f"a record has no array {group + '/' + next(iter(of_group))!r}.")
 
 
 def parts_of(arrays: Mapping[str, np.ndarray], prefix: str) -> dict[str, dict[str, np.ndarray]]:
@@ -230,7 +195,3 @@ def _check_array(
       f"`{name}` must be {f'{_WORDS[kind]} of shape {shape}' if axes else one[kind]}, but it is "
       f"{array.dtype} of shape {array.shape}."
     )
-
-
-def _article(noun: str) -> str:
-  return f"{'an' if noun[0] in 'aeiou' else 'a'} {noun}"

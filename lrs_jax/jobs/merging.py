@@ -1,25 +1,27 @@
 """Adds up the samples that several machines counted of one job, and certifies (host)."""
 
-import itertools
 import time
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from lrs_jax.jobs import checkpoints, rechecks, runs
-from lrs_jax.sampling.counting import Votes
-from lrs_jax.tasks import images as jobs
-from lrs_jax.tasks.images import ImageJob
+from lrs_jax import storage
+from lrs_jax.jobs import checkpoints, networks, rechecks, running
+from lrs_jax.jobs.running import PARTS
+from lrs_jax.sampling import ClassSums
+from lrs_jax.tasks import options
+from lrs_jax.tasks.task import Config, Task
 
 Share = tuple[str, str, str]
-"""Image, smoothing and part: "selection" or "estimation"."""
+"""Case, smoothing and part: "selection" or "estimation"."""
 
-_OWN = {"image", "smoothing", "part", "ranges", "input", "noise", "key"}
-"""What differs between the inputs of one job; all else is the same for all."""
+_OWN = {"case", "smoothing", "part", "ranges", "input", "noise", "key", "model", "chunk_size"}
+"""What differs between the items of one job; all else is the same for all."""
 
 
-def merge_images(
+def merge(
+  tasks: Mapping[str, Task],
   paths: Sequence[Path],
   out: Path,
   model: Path | None = None,
@@ -27,15 +29,16 @@ def merge_images(
   *,
   force: bool = False,
 ) -> dict[str, Any]:
-  """Certifies what `runs.count_images` counted, as one machine would that counted it all.
+  """Certifies what `running.count` counted, as one machine would that counted it all.
 
   The noise of sample i follows from the seed and i alone, so that sums over disjoint samples add up
   to what one machine counts, wherever they were drawn. The certificate is for the samples that
   there are: their number is S, and gaps do no harm. The files that are merged stay as they are.
 
   Args:
+    tasks: known tasks by name.
     paths: files `*.counts.npz`, or folders that hold some.
-    out: folder for the results, as of `runs.certify_images`.
+    out: folder for the results, as of `running.certify`.
     model: file of the job's network; looked for in the folders if None.
     data_dir: folder of the data.
     force: replaces results of other jobs or samples, where they are in the way.
@@ -46,50 +49,57 @@ def merge_images(
   Raises:
     OtherResultsError: `out` holds results of another job, or of other samples; nothing is done.
     ValueError: before anything is written: no counts, damaged or unfinished ones, counts of
-      different jobs, samples that two files hold or only some images have, no network.
+      different jobs, samples that two files hold or only some cases have, no network.
   """
   shares = _shares(find_counts(paths))
-  found = {share: _manifest(files) for share, files in shares.items()}
-  job = _common_job(shares, found)._replace(data_dir=data_dir)
-  for name, smoothing, part in itertools.product(
-    jobs.load_images(job, "test", job.images).names, ("certificate", "isotropic"), runs.PARTS
-  ):
-    if (name, smoothing, part) not in found:
-      searched = ", ".join(map(str, paths))
-      raise ValueError(f"no {part} samples of {name} ({smoothing}) under {searched}.")
+  sums = {share: _add_up(files) for share, files in shares.items()}
+  found = {share: of.manifest for share, of in sums.items()}
+  task, config = _common_job(tasks, shares, found)
+  if "data_dir" in config._fields:
+    config = config._replace(data_dir=data_dir)
+  running.check(task, config)
+  data = task.load(config)
+  items = running.items_of(task, config, data, out)
+  for item in items:
+    for part in PARTS:
+      if (item.case.name, item.smoothing.name, part) not in found:
+        searched = ", ".join(map(str, paths))
+        raise ValueError(
+          f"no {part} samples of {item.case.name} ({item.smoothing.name}) under {searched}."
+        )
   folders = [path for path in (*paths, out) if path.is_dir()]
-  candidates = [model] if model else [jobs.model_path(job, folder) for folder in folders]
-  models = [path for path in candidates if path.exists()]
-  if not models:
-    raise ValueError(f"found no network at {', '.join(map(str, candidates))}: give its --model.")
+  trained = {}
+  for name in dict.fromkeys(item.smoothing.network for item in items):
+    network = task.models.network(config, data, name)
+    candidates = [model] if model else [networks.path_of(network, folder) for folder in folders]
+    existing = [path for path in candidates if path.exists()]
+    if not existing:
+      raise ValueError(f"found no network at {', '.join(map(str, candidates))}: give its --model.")
+    if not model:
+      trained[name] = existing[0]
   ranges = next(found[share]["ranges"] for share in found if share[2] == "estimation")
-  setting = runs.prepare(job, out, models[0], certifies=None if force else ranges)
-  tasks, radii = runs.make_tasks(setting, out), runs.job_radii(job, setting.smoothings)
-  for task, part in itertools.product(tasks, runs.PARTS):
-    share = task.name, task.smoothed.name, part
-    differing = checkpoints.differences(found[share], runs.manifest(setting, task, part))
-    elsewhere = {"ranges", "device", *(name for name in differing if name.startswith("versions."))}
-    if set(differing) - elsewhere:
-      raise ValueError(
-        f"{shares[share][0]} does not fit the job, the data or the network that is here: they "
-        f"differ in {', '.join(sorted(set(differing) - elsewhere))}."
-      )
-  done, times = {}, runs.Times(0.0, 0.0, 0.0, 0.0)
-  for task in tasks:
-    selection, estimation = (
-      _add_up(shares[task.name, task.smoothed.name, part]) for part in runs.PARTS
-    )
-    meta = {name: estimation.manifest[name] for name in (*runs.facts(setting, task), "ranges")}
+  setting = running.prepare(
+    task, config, out, model, certifies=None if force else ranges, trained=trained
+  )
+  _check_manifests(setting, shares, found)
+  done, times = {}, running.Times()
+  for item in setting.items:
+    selection, estimation = (sums[item.case.name, item.smoothing.name, part] for part in PARTS)
+    facts = running.facts(setting, item)
+    meta = {
+      name: estimation.manifest[name] if name in estimation.manifest else value
+      for name, value in facts.items()
+    } | {"ranges": estimation.manifest["ranges"]}
     start = time.perf_counter()
-    record = runs.already_done(task, radii, meta) or runs.certify_task(
-      setting, task, radii, Votes(*selection.sums), Votes(*estimation.sums), meta
+    record = running.already_done(setting, item, meta) or running.certify_item(
+      setting, item, [_class_sums(part.sums) for part in (selection, estimation)], meta
     )
     times = times._replace(
       sampling=times.sampling + selection.seconds + estimation.seconds,
       certificates=times.certificates + time.perf_counter() - start,
     )
-    done[task.path] = record
-  return runs.finish(setting, tasks, done, times, out)
+    done[item.path] = record
+  return running.finish(setting, done, times, out)
 
 
 def find_counts(paths: Sequence[Path]) -> list[Path]:
@@ -111,40 +121,42 @@ def _shares(files: Sequence[Path]) -> Mapping[Share, list[Path]]:
   shares: defaultdict[Share, list[Path]] = defaultdict(list)
   for path in files:
     manifest = checkpoints.load(path).manifest
-    image, smoothing, part = (manifest.get(name) for name in ("image", "smoothing", "part"))
-    if not (isinstance(image, str) and isinstance(smoothing, str) and isinstance(part, str)):
-      raise ValueError(f"{path} holds no counts of images: its manifest does not say which.")
-    shares[image, smoothing, part].append(path)
+    case, smoothing, part = (manifest.get(name) for name in ("case", "smoothing", "part"))
+    if not (isinstance(case, str) and isinstance(smoothing, str) and isinstance(part, str)):
+      raise ValueError(f"{path} holds no counts of a job: its manifest does not say which.")
+    shares[case, smoothing, part].append(path)
   return shares
 
 
+def _class_sums(leaves: Sequence[np.ndarray]) -> ClassSums:
+  """Sums as `ClassSums`, from the leaves that a checkpoint keeps: [N, K] arrays and a number."""
+  if len(leaves) == 2:
+    return ClassSums(leaves[0], None, None, leaves[1])
+  return ClassSums(*leaves)
+
+
 def _add_up(files: Sequence[Path]) -> checkpoints.Counts:
-  """The sum of some files, each of which holds votes."""
+  """The sum of some files, each of which holds sums of classes."""
   parts = {path: checkpoints.load(path) for path in files}
   for path, part in parts.items():
-    if [leaf.ndim for leaf in part.sums] != [2, 0]:
+    if [leaf.ndim for leaf in part.sums] not in ([2, 0], [2, 2, 2, 0]):
       raise ValueError(
         f"{path} holds no votes, which are two sums, [N, K] and a number: version 0.1 may have "
         "counted them, so count again."
       )
-  total = checkpoints.add_up(parts)
-  for path, part in parts.items():
-    votes = Votes(*part.sums)
-    rechecks.check_votes(f"{path}: sums/0", votes.counts, "sums/1", int(votes.num_samples))
-    if votes.num_samples != part.done:
-      raise ValueError(f"{path} says {part.done} samples, but its sum says {votes.num_samples}.")
-  return total
-
-
-def _manifest(files: Sequence[Path]) -> Mapping[str, Any]:
-  """The manifest that the sum of some files has, if they have one."""
-  return _add_up(files).manifest
+    sums = _class_sums(part.sums)
+    if sums.num_samples != part.done:
+      raise ValueError(f"{path} says {part.done} samples, but its sum says {sums.num_samples}.")
+    rechecks.check_sums(str(path), sums)
+  return checkpoints.add_up(parts)
 
 
 def _common_job(
-  shares: Mapping[Share, list[Path]], found: Mapping[Share, Mapping[str, Any]]
-) -> ImageJob:
-  """The job of all shares, whose samples must be the same for all images."""
+  tasks: Mapping[str, Task],
+  shares: Mapping[Share, list[Path]],
+  found: Mapping[Share, Mapping[str, Any]],
+) -> tuple[Task, Config]:
+  """The job of all shares, whose samples must be the same for all cases."""
   first, *others = found
   for share in others:
     differing = set(checkpoints.differences(found[first], found[share])) - _OWN
@@ -153,7 +165,7 @@ def _common_job(
         f"{shares[share][0]} holds samples of another job than {shares[first][0]}: they differ in "
         f"{', '.join(sorted(differing))}."
       )
-  for part in runs.PARTS:
+  for part in PARTS:
     same = [share for share in found if share[2] == part]
     if not same:
       hint = ": they come with the range that starts at 0" if part == "selection" else ""
@@ -162,14 +174,38 @@ def _common_job(
       if found[share]["ranges"] != found[same[0]]["ranges"]:
         raise ValueError(
           f"of {same[0][0]} there are {part} samples {_show(found[same[0]]['ranges'])}, but of "
-          f"{share[0]} ({share[1]}) {_show(found[share]['ranges'])}: all images need the same."
+          f"{share[0]} ({share[1]}) {_show(found[share]['ranges'])}: all cases need the same."
         )
+  manifest = found[first]
   try:
-    job = jobs.from_plain(found[first].get("job", {}))
-    jobs.check(job)
+    task = tasks.get(manifest.get("task", ""))
+    if task is None:
+      raise ValueError(f"there is no task {manifest.get('task')!r}.")
+    default = next(iter(task.data.values()))
+    config = storage.from_plain(type(default), manifest.get("job", {}))
+    options.check(config)
+    task.check(config)
   except ValueError as error:
     raise ValueError(f"{shares[first][0]} holds counts of a job that cannot be: {error}") from None
-  return job
+  return task, config
+
+
+def _check_manifests(
+  setting: running.Setting,
+  shares: Mapping[Share, list[Path]],
+  found: Mapping[Share, Mapping[str, Any]],
+) -> None:
+  """Refuses counts that are not of the job, the data and the networks that are here."""
+  for item in setting.items:
+    for part in PARTS:
+      share = item.case.name, item.smoothing.name, part
+      differing = checkpoints.differences(found[share], running.manifest(setting, item, part))
+      elsewhere = {"ranges", "device"} | {n for n in differing if n.startswith("versions.")}
+      if set(differing) - elsewhere:
+        raise ValueError(
+          f"{shares[share][0]} does not fit the job, the data or the network that is here: they "
+          f"differ in {', '.join(sorted(set(differing) - elsewhere))}."
+        )
 
 
 def _show(ranges: checkpoints.Ranges) -> str:

@@ -6,7 +6,6 @@ Without `start` there is one process, and all of this holds trivially.
 from typing import Any
 
 import jax
-from jax.sharding import Mesh
 
 
 def start(coordinator: str, num_processes: int | None, process_id: int | None) -> None:
@@ -44,11 +43,6 @@ def is_first() -> bool:
 def mine(number: int) -> bool:
   """Whether the input with this number is dealt to this process."""
   return number % jax.process_count() == jax.process_index()
-
-
-def local_mesh() -> Mesh:
-  """The devices of this process, to spread samples over."""
-  return jax.make_mesh((jax.local_device_count(),), ("samples",), devices=jax.local_devices())
 
 
 def wait_for_all(what: str) -> None:

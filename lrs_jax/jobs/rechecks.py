@@ -1,4 +1,4 @@
-r"""What the records of images and of graphs are re-checked by alike (host).
+r"""What a record is re-checked by (host).
 
 What a record stores is on the weaker side of what follows from its counts, by a relative `ROOM`:
 bounds :math:`q` and thresholds :math:`\eta` are lowered, variances and weights raised, and
@@ -15,11 +15,13 @@ from typing import Any
 
 import numpy as np
 
-from lrs_jax import collective, storage
+from lrs_jax import collective, noise, storage
 from lrs_jax.collective import CollectiveCertificate
+from lrs_jax.confidence.bounds import LEVELS
 from lrs_jax.confidence.certificates import BaseCertificates, same_samples
 from lrs_jax.noise.families import SmoothingDistribution
-from lrs_jax.sampling.counting import MAX_SAMPLES
+from lrs_jax.sampling import MAX_SAMPLES, ClassSums
+from lrs_jax.tasks.options import STATISTICS
 
 ROOM = 1e-10
 """By so much is what is stored weaker than what was computed, relatively."""
@@ -31,6 +33,8 @@ TRUSTED = (
   "that the counts are those of the stated model and input, under noise from independent keys for "
   "selection and estimation, and that no sampling was repeated because its result was not liked",
   "the labels, where only correct predictions are counted",
+  "which outputs are counted, and, where an adversary is capped, how much of every cell there is to "
+  "change",
 )
 """What a record says of itself that no re-check can show."""
 
@@ -137,6 +141,32 @@ def check_base(
   check_lowered("eta", stored.eta, thresholds(distribution, stored), source)
 
 
+def check_sums(name: str, sums: ClassSums) -> None:
+  """Raises a ValueError unless sums can be those of as many samples as they say.
+
+  A sample's scores are multiples of 1/255 in [0, 1] that sum to 1 at most over the classes.
+  """
+  num_samples = int(sums.num_samples)
+  check_votes(f"{name}/votes", sums.votes, f"{name}/num_samples", num_samples)
+  if (sums.scores is None) != (sums.squares is None):
+    raise ValueError(f"`{name}` must have both scores and squares, or none of them.")
+  if sums.scores is None:
+    return
+  scores, squares = sums.scores, sums.squares
+  most = num_samples * LEVELS
+  possible = (
+    scores.min(initial=0) >= 0
+    and squares.min(initial=0) >= 0
+    and scores.max(initial=0) <= most
+    and scores.sum(axis=1, dtype=np.float64).max(initial=0) <= most
+    and (squares <= LEVELS * scores).all()
+    # Cauchy & Schwarz; float64 is good to 1e-15 of each side
+    and (scores.astype(float) ** 2 <= num_samples * squares.astype(float) * (1 + 1e-14)).all()
+  )
+  if not possible:
+    raise ValueError(f"the scores and squares of `{name}` cannot be sums of {num_samples} scores.")
+
+
 def check_votes(name: str, votes: np.ndarray, number: str, num_samples: int) -> None:
   """Raises a ValueError unless votes [N, K] can be those of `num_samples` samples."""
   if not 0 <= num_samples <= MAX_SAMPLES:
@@ -148,10 +178,67 @@ def check_votes(name: str, votes: np.ndarray, number: str, num_samples: int) -> 
     raise ValueError(f"a row of `{name}` sums to {most}, but `{number}` is {num_samples}.")
 
 
-def check_alpha(alpha: float) -> None:
-  """Raises a ValueError unless alpha is an error probability."""
-  if not 0 < alpha < 1:
-    raise ValueError(f"`alpha` must lie in (0, 1), but it is {alpha}.")
+def check_bounds(bounds: Any, scored: bool) -> None:
+  """Raises a ValueError unless level, forfeited part and statistics can be."""
+  if not 0 < bounds.alpha < 1:
+    raise ValueError(f"`bounds/alpha` must lie in (0, 1), but it is {bounds.alpha}.")
+  if not 0 <= bounds.k_fwer < 1:
+    raise ValueError(f"`bounds/k_fwer` must lie in [0, 1), but it is {bounds.k_fwer}.")
+  unknown = set(bounds.statistics) - set(STATISTICS)
+  if unknown or not bounds.statistics:
+    told = repr(min(unknown)) if unknown else "none"
+    raise ValueError(
+      f"`bounds/statistics` must be among {', '.join(STATISTICS)}, but one is {told}."
+    )
+  if bounds.statistics != ("votes",) and not scored:
+    raise ValueError("`bounds/statistics` name scores, but only votes were summed.")
+
+
+def check_radii(radii: np.ndarray | None) -> None:
+  """Raises a ValueError unless radii are finite, at least 0 and rise."""
+  if radii is None:
+    return
+  if not (np.isfinite(radii) & (radii >= 0)).all() or not (np.diff(radii) > 0).all():
+    told = storage.shortened(radii.tolist())
+    raise ValueError(f"`radii` must be finite, at least 0 and rise, but they are {told}.")
+
+
+def check_budgets(adversary: Any, distribution: SmoothingDistribution) -> None:
+  """Raises a ValueError unless budgets follow from the radii, and restrictions are the family's.
+
+  An adversary that adds real numbers is neither capped nor integral; one that counts changes is
+  both in truth, so that caps, and whole numbers, may be claimed.
+  """
+  check_radii(adversary.radii)
+  budgets = adversary.budgets
+  if budgets.shape[1] != distribution.weights.shape[0]:
+    raise ValueError(f"`adversary/budgets` must be of {distribution.weights.shape[0]} kinds.")
+  if not (np.isfinite(budgets) & (budgets >= 0)).all():
+    raise ValueError("`adversary/budgets` must be finite and at least 0.")
+  if adversary.radii is not None:
+    again = noise.budgets_from_radii(adversary.radii, distribution.p)[:, None]
+    check_raised("adversary/budgets", budgets, again, "the radii")
+  elif distribution.p > 0:
+    raise ValueError("`adversary/radii` must say what the budgets are powers of.")
+  if distribution.p > 0 and (adversary.caps is not None or adversary.integral):
+    raise ValueError("`adversary` has caps, or only integers; a ball has not.")
+  if adversary.caps is not None and not (adversary.caps >= 0).all():
+    raise ValueError("`adversary/caps` must be at least 0.")
+
+
+def check_adversary(name: str, certificate: CollectiveCertificate, adversary: Any) -> None:
+  """Raises a ValueError unless a certificate is against the record's adversary, or a stronger."""
+  budgets = set(map(tuple, adversary.budgets.tolist()))
+  found = list(map(tuple, certificate.budgets.tolist()))
+  whole = name.partition("/")[2] == "milp" or len(found) == len(adversary.budgets)
+  if not set(found) <= budgets or not whole or len(set(found)) != len(found):
+    raise ValueError(f"the budgets of {name!r} are not the record's.")
+  if certificate.caps is not None and (
+    adversary.caps is None or not (certificate.caps >= adversary.caps).all()
+  ):
+    raise ValueError(f"the caps of {name!r} are lower than those of the adversary.")
+  if certificate.integral and not adversary.integral:
+    raise ValueError(f"{name!r} restricts the adversary to integers, but the record does not.")
 
 
 def check_independence(selection: np.ndarray, estimation: np.ndarray) -> None:
@@ -165,22 +252,36 @@ def check_independence(selection: np.ndarray, estimation: np.ndarray) -> None:
     )
 
 
-def check_meta(meta: Any, alpha: float, num_selection: int, num_samples: int) -> Mapping[str, Any]:
+def check_meta(record: Any) -> Mapping[str, Any]:
   """Raises a ValueError if what a record says of its job contradicts it; returns the options."""
+  meta, bounds = record.meta, record.bounds
   if not isinstance(meta, Mapping):
     raise ValueError(f"`meta` must be names and values, but it is a {type(meta).__name__}.")
   job = meta.get("job", {})
   if not isinstance(job, Mapping):
     raise ValueError("`meta` must have names and values as its `job`.")
-  stated = {"alpha": alpha, "selection_samples": num_selection}
+  num_samples = int(record.estimation.num_samples)
+  stated: dict[str, Any] = {
+    "alpha": bounds.alpha,
+    "k_fwer": bounds.k_fwer,
+    "scores": list(bounds.statistics),
+    "selection_samples": int(record.selection.num_samples),
+  }
   if "ranges" not in meta:
     stated["samples"] = num_samples
   for name, value in stated.items():
     if job.get(name, value) != value:
       told = storage.shortened(job[name])
       raise ValueError(f"`meta` says that {name} is {told}, but the record's is {value}.")
+  if meta.get("smoothing", record.smoothing.name) != record.smoothing.name:
+    raise ValueError("`meta` says another smoothing than the record.")
   if "ranges" in meta:
     check_ranges("meta.ranges", meta["ranges"], num_samples, job.get("samples"))
+  drew = meta.get("keys", {})
+  if not isinstance(drew, Mapping):
+    raise ValueError("`meta.keys` must say of selection and estimation what drew them.")
+  if drew and drew.get("selection") == drew.get("estimation"):
+    raise ValueError("`meta.keys` says that selection and estimation drew from one key.")
   return job
 
 
@@ -212,13 +313,15 @@ def check_ranges(name: str, ranges: Any, num_samples: int, end: Any = None) -> N
     raise ValueError(f"`{name}` end at sample {ends[-1]}, but the job has {end} samples.")
 
 
-def check_certificate(name: str, certificate: CollectiveCertificate) -> None:
-  """Raises a ValueError if a certificate is not what its name in a record says, or forfeits."""
+def check_certificate(name: str, certificate: CollectiveCertificate, forfeit: int) -> None:
+  """Raises a ValueError if a certificate is not what its name in a record says, or claims more."""
   method = name.partition("/")[2].partition("@")[0]
   if certificate.method != method:
     raise ValueError(f"{name!r} is by the method {certificate.method!r}, not by that of its name.")
-  if certificate.forfeit != 0:
-    raise ValueError(f"{name!r} forfeits base certificates, of which no record may.")
+  if certificate.forfeit != forfeit:
+    raise ValueError(
+      f"{name!r} forfeits {certificate.forfeit} base certificates, but {forfeit} may be false."
+    )
   times = certificate.solve_time
   if not (np.isfinite(times) & (times >= 0)).all():
     raise ValueError(f"`solve_time` of {name!r} must be finite and at least 0, but it is {times}.")

@@ -1,151 +1,319 @@
-"""A certified input on disk: all from the counts to the witnesses, and its re-check (host)."""
+"""A certified case on disk: all from the sums to the witnesses, and its re-check (host)."""
 
-import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from lrs_jax import collective, noise, storage
-from lrs_jax.confidence import certificates
+from lrs_jax.collective import CollectiveCertificate
+from lrs_jax.confidence import certificates, corrections
+from lrs_jax.confidence.certificates import BaseCertificates
 from lrs_jax.jobs import formats, rechecks
-from lrs_jax.sampling.counting import Votes
+from lrs_jax.noise import SmoothingDistribution
+from lrs_jax.sampling import ClassSums
+from lrs_jax.sampling.scores import ScoreSums
+from lrs_jax.tasks import common, options
+from lrs_jax.tasks.task import Adversary, Smoothing, Task
 
-_FAMILIES: Mapping[str, Callable[..., noise.SmoothingDistribution]] = {
-  family.__name__: family
-  for family in (noise.gaussian, noise.uniform, noise.laplace, noise.ablation, noise.flips)
-}
+NO_LABEL = -1
+"""The label of outputs whose label is not known."""
+
+
+class Pair(NamedTuple):
+  """Base certificates of one Rényi order, as they are stored: each number a little weaker."""
+
+  weights: np.ndarray  # float64 [A, G, C]
+  eta: np.ndarray  # float64 [N]
+
+
+class Bounds(NamedTuple):
+  """How sums are turned into base certificates."""
+
+  alpha: float  # joint error probability
+  k_fwer: float  # part of the outputs that may be false and is given up
+  statistics: tuple[str, ...]  # that every output chooses from, see `certificates.from_scores`
 
 
 class Record(NamedTuple):
-  """One input, certified under one smoothing distribution, with all that a re-check needs.
+  """One case, certified under one smoothing, with all that a re-check needs.
 
-  `certified` maps names to collective certificates: "all/METHOD" has every output as a target,
-  "correct/METHOD" those whose prediction is the label. `base` is what follows from the counts, each
-  number a little weaker (`lrs_jax.jobs.rechecks`).
+  `certified` maps names TARGETS/METHOD to collective certificates: "all/..." has every counted
+  output as a target, "correct/..." those whose prediction is the label. A name that ends in
+  "@ORDER" combines the base certificates of that Rényi order (`noise.renyi`) rather than `base`;
+  both follow from the same bounds and hold together. `base` and `pairs` are what follows from the
+  sums, each number a little weaker (`jobs.rechecks`).
   """
 
-  family: str  # factory in `lrs_jax.noise`
-  scales: np.ndarray  # float64 [., G, C], the factory's arguments before `cells`
-  cells: np.ndarray  # int32, shaped like the input
-  selection_counts: np.ndarray  # int32 [N, K], chose the predictions
-  counts: np.ndarray  # int32 [N, K], bound their probabilities
-  num_selection: int  # samples of `selection_counts`; a row sums to it, less votes that were lost
-  num_samples: int  # S, samples of `counts`; likewise
-  alpha: float  # joint error probability of the base certificates
-  truth: np.ndarray  # int32 [N], labels; outside [0, K) is void
-  base: certificates.BaseCertificates
-  radii: np.ndarray  # float64 [B], epsilon
-  budgets: np.ndarray  # float64 [B], epsilon^p rounded up, in the units of the weights
-  certified: Mapping[str, collective.CollectiveCertificate]
-  meta: Mapping[str, Any]  # configuration, model digest, versions
+  task: str
+  smoothing: Smoothing
+  selection: ClassSums  # chose label and statistic of every output
+  estimation: ClassSums  # bound them
+  bounds: Bounds
+  truth: np.ndarray  # int [N]; outside [0, K) is void or not known
+  counted: np.ndarray  # bool [N]
+  adversary: Adversary
+  base: BaseCertificates
+  pairs: Mapping[str, Pair]  # by Rényi order
+  certified: Mapping[str, CollectiveCertificate]
+  meta: Mapping[str, Any]  # configuration, model digest, versions, what drew the samples
+
+  @property
+  def noise(self) -> SmoothingDistribution:
+    """The smoothing distribution that was sampled."""
+    return self.smoothing.noise
+
+  @property
+  def groups(self) -> np.ndarray:
+    """The group of every output, int [N]."""
+    return self.smoothing.groups
+
+  @property
+  def alpha(self) -> float:
+    """Joint error probability of the base certificates."""
+    return self.bounds.alpha
+
+  @property
+  def budgets(self) -> np.ndarray:
+    """Budgets, float64 [B, A]."""
+    return self.adversary.budgets
+
+  @property
+  def predictions(self) -> np.ndarray:
+    """The smoothed model's predictions, -1 where it abstains: int [N]."""
+    return np.where(self.base.eta > 0, self.base.labels, -1)
+
+  @property
+  def labelled(self) -> np.ndarray:
+    """Counted outputs that have a label, bool [N]."""
+    num_classes = self.selection.votes.shape[1]
+    return self.counted & (self.truth >= 0) & (self.truth < num_classes)
 
 
 def make_record(
-  smoothing: noise.SmoothingDistribution,
-  groups: np.ndarray,
-  selection: Votes,
-  estimation: Votes,
-  alpha: float,
-  truth: np.ndarray,
-  radii: np.ndarray,
-  options: Mapping[str, Mapping[str, Any]],
-  meta: Mapping[str, Any],
+  task: str,
+  smoothing: Smoothing,
+  sums: Sequence[ClassSums],
+  bounds: Bounds,
+  adversary: Adversary,
+  *,
+  truth: np.ndarray | None = None,
+  counted: np.ndarray | None = None,
+  methods: Mapping[str, Mapping[str, Any]] | None = None,
+  meta: Mapping[str, Any] | None = None,
 ) -> Record:
-  """Certifies what was counted, by every method, for all outputs and for the correct ones.
+  """Certifies what was counted, by every certificate that the smoothing names.
 
   Args:
-    smoothing: the distribution that both sets of votes were drawn from.
-    groups: int [N].
-    selection: votes that choose the labels.
-    estimation: votes from another key that bound their probabilities.
-    alpha: joint error probability.
-    truth: int [N].
-    radii: float64 [B], rising.
-    options: method -> keywords for `collective.certify`.
+    task: its name.
+    smoothing: what both sums were drawn from, with the names of the certificates.
+    sums: of the samples that select, and of those, from another key, that bound.
+    bounds: level and statistics.
+    adversary: budgets.
+    truth: int [N]; None if no label is known: then nothing "correct" is certified.
+    counted: bool [N]; all if None.
+    methods: method -> more keywords for `collective.certify`.
     meta: kept with the record.
 
   Returns:
     A `Record`.
 
   Raises:
-    ValueError: radii that are not finite, negative or do not rise.
+    ValueError: radii that are not finite, negative or do not rise; sums that do not fit.
   """
-  radii = _check_radii(radii)
-  selection_counts, counts = _signed(selection.counts), _signed(estimation.counts)
-  num_samples = int(estimation.num_samples)
-  base = rechecks.weakened(
+  selection, estimation = map(_signed, sums)
+  num_outputs = selection.votes.shape[0]
+  rechecks.check_radii(adversary.radii)
+  record = Record(
+    task,
     smoothing,
-    certificates.from_votes(
-      smoothing, _signed(groups), selection_counts, counts, alpha=alpha, num_samples=num_samples
-    ),
+    selection,
+    estimation,
+    bounds,
+    np.full(num_outputs, NO_LABEL) if truth is None else np.asarray(truth).astype(np.int64),
+    np.ones(num_outputs, bool) if counted is None else np.asarray(counted, bool),
+    adversary,
+    rechecks.weakened(smoothing.noise, _base(smoothing, selection, estimation, bounds)),
+    {},
+    {},
+    meta or {},
   )
-  budgets, truth = noise.budgets_from_radii(radii, smoothing.p), _signed(truth)
-  sets = {"all": None, "correct": base.labels == truth}
-  certified = {
-    f"{name}/{method}": collective.certify(
-      base.weights, base.groups, base.eta, budgets, method=method, targets=targets, **keywords
+  wanted = [
+    name for name in smoothing.certificates if truth is not None or not name.startswith("correct/")
+  ]
+  orders = dict.fromkeys(name.partition("@")[2] for name in wanted if "@" in name)
+  record = record._replace(pairs={order: _weakened_pair(record, order) for order in orders})
+  certified = {name: _certify(record, name, methods or {}) for name in wanted}
+  return record._replace(certified=certified)
+
+
+def _certify(
+  record: Record, name: str, methods: Mapping[str, Mapping[str, Any]]
+) -> CollectiveCertificate:
+  method = name.partition("/")[2].partition("@")[0]
+  weights, eta = weights_and_eta(record, name)
+  adversary = record.adversary
+  coarse = adversary.coarse if method == "milp" and adversary.coarse is not None else slice(None)
+  return collective.certify(
+    weights,
+    record.groups,
+    eta,
+    adversary.budgets[coarse],
+    method=method,
+    targets=targets_of(record, name),
+    caps=adversary.caps,
+    integral=adversary.integral,
+    forfeit=record.base.forfeit,
+    **methods.get(method, {}),
+  )
+
+
+def _base(
+  smoothing: Smoothing, selection: ClassSums, estimation: ClassSums, bounds: Bounds
+) -> BaseCertificates:
+  """Base certificates of the most voted class, as they follow from the sums."""
+  num_outputs = selection.votes.shape[0]
+  levels = corrections.levels(bounds.alpha, num_outputs, bounds.k_fwer)
+  if bounds.statistics == ("votes",):
+    return certificates.from_votes(
+      smoothing.noise,
+      smoothing.groups,
+      selection.votes,
+      estimation.votes,
+      alpha=levels,
+      num_samples=int(estimation.num_samples),
     )
-    for name, targets in sets.items()
-    for method, keywords in options.items()
-  }
-  scales = smoothing.scale if isinstance(smoothing.scale, tuple) else (smoothing.scale,)
-  return Record(
-    smoothing.family,
-    np.stack(scales),
-    smoothing.cells,
-    selection_counts,
-    counts,
-    int(selection.num_samples),
-    num_samples,
-    alpha,
-    truth,
-    base,
-    radii,
-    budgets,
-    certified,
-    meta,
+  labels = selection.votes.argmax(axis=1)
+
+  def of_label(sums: ClassSums) -> ScoreSums:
+    *parts, num_samples = sums
+    chosen = [np.take_along_axis(part, labels[:, None], axis=1)[:, 0] for part in parts]
+    return ScoreSums(int(num_samples), *chosen)
+
+  return certificates.from_scores(
+    smoothing.noise,
+    smoothing.groups,
+    labels,
+    of_label(selection),
+    of_label(estimation),
+    alpha=levels,
+    methods=bounds.statistics,
   )
 
 
-def predictions(record: Record) -> np.ndarray:
-  """The smoothed model's predictions, -1 where it abstains: int [N]."""
-  return np.where(record.base.eta > 0, record.base.labels, -1)
+def targets_of(record: Record, name: str) -> np.ndarray:
+  """The targets that a certificate's name says, bool [N]."""
+  sets = {"all": record.counted, "correct": record.counted & (record.base.labels == record.truth)}
+  part = name.partition("/")[0]
+  if part not in sets:
+    raise ValueError(f"certificates are named all/... or correct/..., but one is {name!r}.")
+  return sets[part]
+
+
+def weights_and_eta(record: Record, name: str) -> tuple[np.ndarray, np.ndarray]:
+  """The base certificates that a certificate's name says: weights [A, G, C] and eta [N]."""
+  order = name.partition("@")[2]
+  if not order:
+    return record.base.weights, record.base.eta
+  if order not in record.pairs:
+    raise ValueError(f"{name!r} needs `pairs` of order {order}, of which there are none.")
+  return record.pairs[order]
+
+
+def _pair(record: Record, order: str) -> Pair:
+  """The base certificates of an order, as they follow from the noise and the stored bounds."""
+  try:
+    number = float(order)
+  except ValueError:
+    number = np.nan
+  if not number > 0 or f"{number:g}" != order:
+    raise ValueError(f"an order must be a number greater than 0, but one is {order[:60]!r}.")
+  renyi = record.noise.family.renyi
+  if renyi is None:
+    raise ValueError(f"{record.noise.family.name} noise has no base certificates of Rényi orders.")
+  return Pair(*renyi(record.noise, record.base.q_lower, number))
+
+
+def _weakened_pair(record: Record, order: str) -> Pair:
+  pair = _pair(record, order)
+  return Pair(rechecks.raised(pair.weights), rechecks.lowered(pair.eta))
 
 
 def to_arrays(record: Record) -> dict[str, np.ndarray]:
-  """A record as arrays by the names in `formats.TABLES`."""
-  arrays: dict[str, np.ndarray] = {
-    "format": np.asarray(formats.FORMAT),
-    "kind": np.asarray("image"),
+  """A record as arrays by the names in `formats.RECORD`."""
+  distribution, adversary = record.noise, record.adversary
+  arrays: dict[str, Any] = {
+    "format": formats.FORMAT,
+    "task": record.task,
+    "smoothing": record.smoothing.name,
     "meta": storage.json_array(record.meta),
+    "noise/family": distribution.family.name,
+    "noise/parameters": np.stack(distribution.parameters),
+    "noise/cells": distribution.cells,
+    "groups": record.groups,
+    "truth": record.truth,
+    "counted": record.counted,
+    "bounds/alpha": float(record.bounds.alpha),
+    "bounds/k_fwer": float(record.bounds.k_fwer),
+    "bounds/statistics": np.asarray(record.bounds.statistics, str),
+    **{f"adversary/{name}": getattr(adversary, name) for name in _ADVERSARY},
+    **{f"base/{name}": getattr(record.base, name) for name in _BASE},
   }
-  for name, value in record._asdict().items():
-    if name not in ("base", "certified", "meta"):
-      arrays[name] = np.asarray(value)
-  arrays |= {f"base/{name}": np.asarray(getattr(record.base, name)) for name in _BASE}
+  for part in ("selection", "estimation"):
+    arrays |= {f"{part}/{name}": x for name, x in getattr(record, part)._asdict().items()}
+  for order, pair in record.pairs.items():
+    arrays |= {f"pairs/{order}/{name}": x for name, x in pair._asdict().items()}
   for name, certificate in record.certified.items():
     parts = collective.to_arrays(certificate)
     arrays |= {f"certified/{name}/{key}": part for key, part in parts.items()}
-  return arrays
+  return {name: np.asarray(value) for name, value in arrays.items() if value is not None}
+
+
+_ADVERSARY = ("budgets", "radii", "caps", "integral")
+_BASE = ("weights", "eta", "labels", "q_lower", "forfeit", "variance_upper", "method")
 
 
 def from_arrays(arrays: Mapping[str, np.ndarray]) -> Record:
   """The record that `to_arrays` took apart, of arrays that `formats` has checked."""
-  base: dict[str, Any] = {name: arrays[f"base/{name}"] for name in _BASE}
-  fields: dict[str, Any] = {name: arrays[name] for name in Record._fields if name in arrays}
-  fields |= {name: int(arrays[name]) for name in ("num_selection", "num_samples")}
-  fields |= {
-    "family": str(arrays["family"]),
-    "alpha": float(arrays["alpha"]),
-    "meta": storage.from_json_array(arrays["meta"]),
-  }
+  groups = arrays["groups"]
+  base = {name: arrays.get(f"base/{name}") for name in _BASE}
   certified = {
     name: collective.from_arrays(parts)
     for name, parts in formats.parts_of(arrays, "certified").items()
   }
-  return Record(base=certificates.BaseCertificates(**base), certified=certified, **fields)
+  distribution = noise.make(
+    str(arrays["noise/family"]), list(arrays["noise/parameters"]), arrays["noise/cells"]
+  )
+  selection, estimation = (
+    ClassSums(*(arrays.get(f"{part}/{name}") for name in ClassSums._fields))
+    for part in ("selection", "estimation")
+  )
+  return Record(
+    task=str(arrays["task"]),
+    smoothing=Smoothing(str(arrays["smoothing"]), distribution, groups, tuple(certified)),
+    selection=selection,
+    estimation=estimation,
+    bounds=Bounds(
+      float(arrays["bounds/alpha"]),
+      float(arrays["bounds/k_fwer"]),
+      tuple(map(str, arrays["bounds/statistics"])),
+    ),
+    truth=arrays["truth"],
+    counted=arrays["counted"],
+    adversary=Adversary(
+      arrays["adversary/budgets"],
+      arrays.get("adversary/radii"),
+      arrays.get("adversary/caps"),
+      bool(arrays["adversary/integral"]),
+    ),
+    base=BaseCertificates(
+      **{**base, "groups": groups, "forfeit": int(arrays["base/forfeit"])}  # type: ignore[arg-type]
+    ),
+    pairs={order: Pair(**parts) for order, parts in formats.parts_of(arrays, "pairs").items()},
+    certified=certified,
+    meta=storage.from_json_array(arrays["meta"]),
+  )
 
 
 def save(path: Path, record: Record) -> None:
@@ -157,120 +325,91 @@ def load(path: Path) -> Record:
   """Reads a record; `verify` tells whether it can be believed.
 
   Raises:
-    ValueError: a missing or damaged file, one that is no record of an image, or one of an older
-      format.
+    ValueError: a missing or damaged file, one that is no record, or one of an older format.
   """
+  arrays = formats.load(path)
   try:
-    return from_arrays(formats.load(path, "image"))
+    return from_arrays(arrays)
   except ValueError as error:
-    raise ValueError(formats.of_file(path, error)) from None
+    raise ValueError(f"{path} is no whole certificate: {error}") from None
 
 
-def smoothing(record: Record) -> noise.SmoothingDistribution:
-  """The smoothing distribution that a record was drawn from, made again.
+def verify(record: Record, *, task: Task | None = None, exact: bool = False) -> None:
+  """Re-checks a record: sums -> labels, statistics, eta -> budgets, targets, caps -> witnesses.
 
-  Raises:
-    ValueError: an unknown family, or levels that it cannot have.
-  """
-  if record.family not in _FAMILIES:
-    raise ValueError(
-      f"`family` must be one of {', '.join(_FAMILIES)}, but it is {record.family!r}."
-    )
-  return _FAMILIES[record.family](*record.scales, record.cells)
-
-
-def verify(record: Record, *, exact: bool = False) -> None:
-  """Re-checks a record: counts -> predictions and q -> eta -> budgets -> targets -> witnesses.
-
-  Everything but the counts, the noise, alpha and the labels is computed again or proven again, and
-  what is stored must not be on the stronger side of it (`jobs.rechecks`); nothing that a solver
-  said is trusted. What `meta` says of all this must not contradict it.
+  Everything but the sums, the noise, alpha, the labels, which outputs are counted and caps
+  (`rechecks.TRUSTED`) is computed again or proven again, and what is stored must not be on the
+  stronger side of it; nothing that a solver said is trusted. What `meta` says of all this must not
+  contradict it.
 
   Args:
     record: from `load`.
+    task: compares the noise with the configuration in `meta`; None leaves that out.
     exact: the witnesses in rational arithmetic.
 
   Raises:
     ValueError: naming what does not follow from what.
   """
-  formats.check(to_arrays(record))
+  check(record, task)
   rechecks.check_some(record.certified)
-  distribution = smoothing(record)
-  for name, number in (("selection_counts", "num_selection"), ("counts", "num_samples")):
-    rechecks.check_votes(name, getattr(record, name), number, getattr(record, number))
-  rechecks.check_alpha(record.alpha)
-  rechecks.check_independence(record.selection_counts, record.counts)
-  _check_radii(record.radii)
-  job = rechecks.check_meta(record.meta, record.alpha, record.num_selection, record.num_samples)
-  _check_job(record, job)
-  base = certificates.from_votes(
-    distribution,
-    record.base.groups,
-    record.selection_counts,
-    record.counts,
-    alpha=record.alpha,
-    num_samples=record.num_samples,
-  )
-  rechecks.check_base(distribution, record.base, base, "the counts, the noise and alpha")
-  budgets = noise.budgets_from_radii(record.radii, distribution.p)
-  rechecks.check_raised("budgets", record.budgets, budgets, "the radii")
+  base = _base(record.smoothing, record.selection, record.estimation, record.bounds)
+  rechecks.check_base(record.noise, record.base, base, "the sums, the noise and alpha")
+  for order, stored in record.pairs.items():
+    pair, source = _pair(record, order), f"the noise and order {order}"
+    rechecks.check_raised(f"pairs/{order}/weights", stored.weights, pair.weights, source)
+    rechecks.check_lowered(f"pairs/{order}/eta", stored.eta, pair.eta, source)
   for name, certificate in record.certified.items():
-    rechecks.check_certificate(name, certificate)
-    targets = {
-      "all": np.ones(record.truth.shape, bool),
-      "correct": record.base.labels == record.truth,
-    }.get(name.partition("/")[0])
-    if targets is None or not np.array_equal(certificate.targets, targets):
+    rechecks.check_certificate(name, certificate, record.base.forfeit)
+    if not np.array_equal(certificate.targets, targets_of(record, name)):
       raise ValueError(f"the targets of {name!r} are not those that its name says.")
-    if not np.array_equal(certificate.budgets.reshape(-1), record.budgets):
-      raise ValueError(f"the budgets of {name!r} are not the record's.")
-    if certificate.caps is not None or certificate.integral:
-      raise ValueError(f"{name!r} restricts the adversary by caps or to integers; a ball does not.")
-    rechecks.prove(
-      name, record.base.weights, record.base.groups, record.base.eta, certificate, exact
-    )
+    rechecks.check_adversary(name, certificate, record.adversary)
+    weights, eta = weights_and_eta(record, name)
+    rechecks.prove(name, weights, record.groups, eta, certificate, exact)
 
 
-_BASE = ("weights", "groups", "eta", "labels", "q_lower")
-"""What hard votes with the default correction fill in `BaseCertificates`."""
+def check(record: Record, task: Task | None = None) -> None:
+  """Checks what a record was made of: types, sums, sizes, budgets, and what `meta` says of them.
+
+  Raises:
+    ValueError: naming what contradicts what.
+  """
+  formats.check(to_arrays(record))
+  for part in ("selection", "estimation"):
+    rechecks.check_sums(part, getattr(record, part))
+  rechecks.check_bounds(record.bounds, record.selection.scores is not None)
+  rechecks.check_independence(record.selection.votes, record.estimation.votes)
+  rechecks.check_budgets(record.adversary, record.noise)
+  job = rechecks.check_meta(record)
+  if task is not None and task.check_record is not None:
+    config = next(iter(task.data.values()))
+    if set(job) == set(config._fields):
+      config = storage.from_plain(type(config), job)
+      options.check(config)
+      task.check(config)
+      task.check_record(config, record)
 
 
-def _signed(values: Any) -> np.ndarray:
-  """Integers as an array, of signed ones."""
-  array = np.asarray(values)
-  return array.astype(np.int64) if array.dtype.kind == "u" else array
+def is_of(record: Record, smoothing: Smoothing, adversary: Adversary, labelled: bool) -> bool:
+  """Whether a record is of this noise, these groups, budgets and certificates."""
+  caps = record.adversary.caps, adversary.caps
+  wanted = {name for name in smoothing.certificates if labelled or not name.startswith("correct/")}
+  return (
+    common.same_noise(record.noise, smoothing.noise)
+    and np.array_equal(record.groups, smoothing.groups)
+    and np.array_equal(record.budgets, adversary.budgets)
+    and all((cap is None) == (caps[0] is None) for cap in caps)
+    and (caps[0] is None or np.array_equal(*caps))  # type: ignore[arg-type]
+    and set(record.certified) == wanted
+  )
 
 
-def _check_radii(radii: np.ndarray) -> np.ndarray:
-  radii = np.asarray(radii, np.float64)
-  if not (np.isfinite(radii) & (radii >= 0)).all() or not (np.diff(radii) > 0).all():
-    told = storage.shortened(radii.tolist())
-    raise ValueError(f"`radii` must be finite, at least 0 and rise, but they are {told}.")
-  return radii
+def _signed(sums: ClassSums) -> ClassSums:
+  """Sums as arrays, of signed integers."""
 
+  def signed(value: Any) -> np.ndarray | None:
+    if value is None:
+      return None
+    array = np.asarray(value)
+    return array.astype(np.int64) if array.dtype.kind == "u" else array
 
-def _check_job(record: Record, fields: Mapping[str, Any]) -> None:
-  """Raises a ValueError if noise, cells or groups are not those of a job that is told in full."""
-  from lrs_jax.tasks import images as jobs
-
-  if set(fields) != set(jobs.ImageJob._fields):
-    return
-  job = jobs.from_plain(fields)
-  jobs.check(job)
-  own, num_cells = record.scales.shape[1:], math.prod(job.grid)
-  if record.cells.shape != (*job.size, 3) or own not in ((1, 1), (num_cells, num_cells)):
-    raise ValueError(
-      f"`meta` says that size and grid are {job.size} and {job.grid}, but `cells` has shape "
-      f"{record.cells.shape}, and the noise {own[0]} groups and {own[1]} cells."
-    )
-  localized = own != (1, 1) or num_cells == 1
-  options = [jobs.localized_noise(job)] if localized else []
-  options += [jobs.isotropic_noise(job)] if own == (1, 1) else []
-  if record.family != "gaussian" or not any(
-    np.array_equal(record.scales[0], option.scale) and np.array_equal(record.cells, option.cells)
-    for option in options
-  ):
-    raise ValueError("`scales` or `cells` are not those of the noise of the job in `meta`.")
-  groups = jobs.output_groups(job).reshape(-1)
-  if not np.array_equal(record.base.groups, np.zeros_like(groups) if own == (1, 1) else groups):
-    raise ValueError("`groups` are not those of the grid of the job in `meta`.")
+  return ClassSums(*map(signed, sums))

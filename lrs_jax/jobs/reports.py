@@ -1,145 +1,246 @@
-"""What a finished image job reports: quality, curves, a table and figures (host)."""
+"""What a finished job reports: quality, curves, a table and figures, whatever the task (host)."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 from matplotlib.figure import Figure
 
-from lrs_jax import keys, noise, storage
-from lrs_jax.baselines import segcertify
+from lrs_jax import storage
 from lrs_jax.evaluation import metrics, plots
-from lrs_jax.jobs import records
 from lrs_jax.jobs.records import Record
-from lrs_jax.noise.families import SmoothingDistribution
-from lrs_jax.tasks import images as jobs
-from lrs_jax.tasks.data.images import LabelledImages
-from lrs_jax.tasks.images import ImageJob
+from lrs_jax.tasks.task import Config, Data, Task
+
+_TITLES = {"certificate": "localized"}
+"""Smoothings whose title is not their file's name."""
+
+_METHODS = {
+  "lp": "paper's LP",
+  "milp": "exact (MILP)",
+  "orders": "envelope, all orders",
+  "segcertify": "SegCertify, per radius",
+  "region": "exact region (ICML 2020)",
+}
+"""Methods whose title is not their name."""
+
+_KINDS = {"epsilon": "radius"}
+
+_AXES = {
+  "epsilon": "budget ε of one perturbation of the whole input",
+  "entries": "changed entries, over the whole input",
+}
+
+Curves = Mapping[str, Mapping[str, Mapping[str, Any]]]
+"""method -> kind -> {"budgets", "curve", "area"}."""
 
 
-def quality(data: LabelledImages, predictions: np.ndarray) -> dict[str, float]:
-  """Accuracy of predictions [M, N] on all images together; abstentions (-1) are wrong."""
-  num_classes = len(data.classes)
-  labels = data.labels.reshape(predictions.shape)
-  confusion = metrics.confusion_matrix(labels, predictions, num_classes)
+def quality(
+  truth: Sequence[np.ndarray], predictions: Sequence[np.ndarray], num_classes: int
+) -> dict[str, float]:
+  """Accuracy of predictions [N] on all cases together; abstentions (-1) are wrong.
+
+  Args:
+    truth: int [N] per case; outside [0, K) is void, and does not count but for abstentions.
+    predictions: int [N] per case.
+    num_classes: K.
+  """
+  labels, predicted = np.concatenate([*truth]), np.concatenate([*predictions])
+  confusion = metrics.confusion_matrix(labels, predicted, num_classes)
   return {
-    "pixel_accuracy": metrics.accuracy(confusion),
+    "accuracy": metrics.accuracy(confusion),
     "mean_iou": metrics.mean_iou(confusion),
-    "abstention": float(np.mean(predictions < 0)) if predictions.size else math.nan,
+    "abstention": float(np.mean(predicted < 0)) if predicted.size else math.nan,
   }
 
 
-def majority(data: LabelledImages) -> dict[str, Any]:
-  """The most frequent label of all images together, and how often always answering it is right."""
-  num_classes = len(data.classes)
-  labels = data.labels[(data.labels >= 0) & (data.labels < num_classes)]
-  counts = np.bincount(labels, minlength=num_classes)
-  share = float(counts.max() / labels.size) if labels.size else math.nan
+def quality_of_cases(data: Data, predictions: Sequence[np.ndarray]) -> dict[str, float]:
+  """Quality of predictions [N], one for each case."""
+  truth = [np.full(p.shape, -1) if c.truth is None else c.truth
+           for c, p in zip(data.cases, predictions, strict=True)]  # fmt: skip
+  counted = [slice(None) if case.counted is None else case.counted for case in data.cases]
+  chosen = [
+    [of_case[part] for of_case, part in zip(values, counted, strict=True)]
+    for values in (truth, predictions)
+  ]
+  return quality(chosen[0], chosen[1], len(data.classes))
+
+
+def majority(data: Data) -> dict[str, Any]:
+  """The most frequent label of all cases together, and how often always answering it is right."""
+  num_classes, counts = len(data.classes), np.zeros(len(data.classes), np.int64)
+  for case in data.cases:
+    if case.truth is not None:
+      labels = case.truth if case.counted is None else case.truth[case.counted]
+      inside = labels[(labels >= 0) & (labels < num_classes)]
+      counts += np.bincount(inside, minlength=num_classes)
+  share = float(counts.max() / counts.sum()) if counts.sum() else math.nan
   return {"class": data.classes[int(counts.argmax())], "share": share}
 
 
-def report(data: LabelledImages, done: list[Record], *, average: bool = True) -> dict[str, Any]:
-  """Means over images: quality, curves and average certifiable radius of every method.
+def report(task: Task, config: Config, done: Sequence[Record]) -> dict[str, Any]:
+  """Means over the cases of one smoothing: quality, curves and areas under them, of every method.
 
-  `certified` counts all pixels whose prediction cannot change, over all pixels;
-  `certified_accuracy` those that are right as well, over the labelled ones. Under isotropic
-  Gaussian noise there is SegCertify as well: every radius by a test of its own, at the level of the
-  job, so that it holds at any one radius, where the others hold at all of them together.
+  `certified` counts all outputs whose prediction cannot change, over all that are counted;
+  `certified_accuracy` those that are right as well, over the labelled ones. A curve is along one
+  kind of perturbation alone. Its area is the average certifiable radius, or, where changes are
+  counted, the sum over 1, 2, ... of them. Method "orders" is the best envelope of all Rényi orders
+  at every budget; rivals of the task are methods, too.
 
   Args:
-    data: what was certified.
-    done: a record of every image.
-    average: whether the radii go, in small steps, from 0 to where nothing is certified, as a job's
-      own do: over others an average radius would say more of them than of the method, and is None.
+    task: with its rivals.
+    config: the job. Over radii of its own an average radius would say more of them than of the
+      method, and is None.
+    done: a record of every case.
+
+  Raises:
+    ValueError: records of different budgets.
   """
-  predictions = np.stack([records.predictions(record) for record in done])
-  report: dict[str, Any] = quality(data, predictions)
-  num_classes, radii = len(data.classes), done[0].radii
-  counted = [{key: one.certified for key, one in record.certified.items()} for record in done]
-  if done[0].family == "gaussian" and done[0].base.weights.shape == (1, 1, 1):
-    counted = [of | _segcertify(record) for of, record in zip(counted, done, strict=True)]
+  first = done[0]
+  for record in done:
+    if not np.array_equal(record.budgets, first.budgets):
+      raise ValueError("the cases of a job must have the same budgets, to be averaged.")
+  num_classes = first.selection.votes.shape[1]
+  found: dict[str, Any] = quality(
+    [record.truth[record.counted] for record in done],
+    [record.predictions[record.counted] for record in done],
+    num_classes,
+  )
+  average = first.adversary.radii is None or config.budgets is None
+  kept = [_certified(task, record) for record in done]
   for name, targets in (("certified", "all"), ("certified_accuracy", "correct")):
-    report[name], report[f"{name}_radius"] = {}, {}
-    for method in sorted({key.partition("/")[2] for key in counted[0]}):
+    sizes = [int((r.counted if targets == "all" else r.labelled).sum()) for r in done]
+    found[name] = {}
+    for method in sorted(kept[0].get(targets, {})):
+      budgets = kept[0][targets][method][0]
       fractions = [
-        metrics.certified_fraction(
-          of[f"{targets}/{method}"],
-          len(record.truth) if targets == "all" else int(np.sum(record.truth < num_classes)),
-        )
-        for of, record in zip(counted, done, strict=True)
+        metrics.certified_fraction(of[targets][method][1], size)
+        for of, size in zip(kept, sizes, strict=True)
       ]
-      curve = np.mean(fractions, axis=0)
-      report[name][method] = curve.tolist()
-      report[f"{name}_radius"][method] = (
-        metrics.average_certifiable_radius(radii, curve) if average else None
-      )
-  return report
-
-
-def _segcertify(record: Record) -> dict[str, np.ndarray]:
-  """What SegCertify, with Holm's correction, certifies at each radius: int64 [B] by targets."""
-  std = float(record.scales[0, 0, 0])
-  kept = [
-    segcertify.at_radius(
-      record.selection_counts,
-      record.counts,
-      std,
-      float(radius),
-      alpha=record.alpha,
-      num_samples=record.num_samples,
-    ).labels
-    for radius in record.radii
-  ]
-  return {
-    "all/segcertify": np.array([np.sum(labels >= 0) for labels in kept], np.int64),
-    "correct/segcertify": np.array([np.sum(labels == record.truth) for labels in kept], np.int64),
+      found[name][method] = _along(first, budgets, np.mean(fractions, axis=0), average)
+  methods = [record.base.method for record in done]
+  if methods[0] is not None:
+    names, numbers = np.unique(np.concatenate([*methods]), return_counts=True)
+    found["statistics"] = dict(zip(names.tolist(), numbers.tolist(), strict=True))
+  names = list(first.certified)
+  found["solve_seconds"] = {
+    name: float(sum(r.certified[name].solve_time.sum() for r in done)) for name in names
   }
+  found["not_optimal"] = {
+    name: int(sum((r.certified[name].status != "optimal").sum() for r in done)) for name in names
+  }
+  gaps = [r.certified[name].gap for name in names if name.endswith("/milp") for r in done]
+  if gaps:
+    found["largest_gap"] = float(np.nanmax(np.concatenate(gaps)))
+  return found
+
+
+Kept = dict[str, dict[str, tuple[np.ndarray, np.ndarray]]]
+"""targets -> method -> (budgets [B, A], certified [B])."""
+
+
+def _certified(task: Task, record: Record) -> Kept:
+  kept: Kept = {}
+  for name, certificate in record.certified.items():
+    targets, _, method = name.partition("/")
+    kept.setdefault(targets, {})[method] = certificate.budgets, certificate.certified
+  for of in kept.values():
+    orders = [of.pop(method)[1] for method in list(of) if "@" in method]
+    if orders:
+      of["orders"] = of["envelope"][0], np.max([of["envelope"][1], *orders], axis=0)
+  for rival, certified in task.rivals.items():
+    for targets, counts in (certified(record) or {}).items():
+      if targets in kept:
+        kept[targets][rival] = record.budgets, counts
+  return kept
+
+
+def _along(
+  record: Record, budgets: np.ndarray, fraction: np.ndarray, average: bool
+) -> dict[str, dict[str, Any]]:
+  """A fraction [B] along every kind of perturbation alone."""
+  found: dict[str, dict[str, Any]] = {}
+  for axis, kind in enumerate(record.noise.family.kinds):
+    alone = (np.delete(budgets, axis, axis=1) == 0).all(axis=1)
+    order = np.argsort(budgets[alone, axis], kind="stable")
+    spent, curve = budgets[alone, axis][order], fraction[alone][order]
+    if record.adversary.radii is not None:
+      spent = record.adversary.radii[np.searchsorted(record.budgets[:, 0], spent)]
+    area = metrics.average_certifiable_radius(spent, curve) if average else None
+    found[kind] = {"budgets": spent.tolist(), "curve": curve.tolist(), "area": area}
+  return found
 
 
 def table(summary: Mapping[str, Any]) -> str:
-  """What a summary says, for a terminal: quality, and certified accuracy at some budgets.
+  """What a summary says, for a terminal: certified accuracy at some budgets, and quality.
 
   What is certified is rounded down, and so are the radii at which it is.
   """
-  radii, own = np.asarray(summary["radii"]), summary["job"]["budgets"] is not None
-  reported = _reported_methods(summary)
-  if own:
-    shown = np.unique(np.linspace(0, len(radii) - 1, 7).round().astype(int))
-  else:
-    longest = max(np.max(np.flatnonzero(curve), initial=0) for _, curve, _ in reported)
-    shown = np.unique(np.linspace(0, longest, 6).round().astype(int))[min(longest, 1) :]
-  head = [f"{metrics.round_down(radii[i]):>8.7g}" for i in shown]
-  lines = [f"{'certified accuracy at radius':<33}" + "".join(head)]
-  lines[0] += "" if own else "   average radius (all pixels)"
-  for label, curve, radius in reported:
-    values = "".join(f"{metrics.round_down(curve[i], decimals=3):>8.3f}" for i in shown)
-    area = "" if radius is None else f"   {metrics.round_down(radius, decimals=4):.4f}"
-    lines.append(f"{label:<33}{values}{area}")
-  if own:
-    lines.append("no average radius: it needs the automatic radii, a run without --budgets")
+  lines: list[str] = []
+  what, curves = _reported(summary)
+  own = summary["job"].get("budgets") is not None
+  for kind in dict.fromkeys(kind for _, by_kind in curves for kind in by_kind):
+    lines += _block(what, kind, curves, own)
   lines.append("")
-  rows = (
-    ("network without noise", summary["base_model"]),
-    ("localized smoothing", summary["localized"]),
-    ("isotropic smoothing", summary["isotropic"]),
-  )
-  for label, quality in rows:
-    lines.append(
-      f"{label:<34} pixel accuracy {quality['pixel_accuracy']:.3f}   "
-      f"mIoU {quality['mean_iou']:.3f}   abstains {quality['abstention']:.3f}"
-    )
+  accuracies = {}
+  for name, report in summary["smoothings"].items():
+    title = f"{_TITLES.get(name, name)} smoothing"
+    for label, part in ((f"network of {title}", summary["base_model"][name]), (title, report)):
+      lines.append(
+        f"{label:<34} accuracy {_shown(part['accuracy'])}   mIoU {_shown(part['mean_iou'])}   "
+        f"abstains {_shown(part['abstention'])}"
+      )
+      if part["accuracy"] is not None:
+        accuracies[label] = part["accuracy"]
   most = summary["majority"]
-  label = f"always answering {most['class']}"
-  lines.append(f"{label:<34} pixel accuracy {most['share']:.3f}")
-  accuracies = {label: quality["pixel_accuracy"] for label, quality in rows}
-  lines += nothing_learned(accuracies, most["share"])
+  if most["share"] is not None and not math.isnan(most["share"]):
+    label = f"always answering {most['class']}"
+    lines.append(f"{label:<34} accuracy {most['share']:.3f}")
+    lines += nothing_learned(accuracies, most["share"])
   seconds = summary["seconds"]
   lines += ["", "seconds: " + "   ".join(f"{name} {value:.1f}" for name, value in seconds.items())]
   return "\n".join(lines)
+
+
+def _block(
+  what: str, kind: str, curves: Sequence[tuple[str, Mapping[str, Any]]], own: bool
+) -> list[str]:
+  """The lines of one kind of perturbation."""
+  axis = next(by_kind[kind]["budgets"] for _, by_kind in curves if kind in by_kind)
+  if own and kind == "epsilon":
+    indices = np.unique(np.linspace(0, len(axis) - 1, 7).round().astype(int))
+  else:
+    longest = max(np.max(np.flatnonzero(of[kind]["curve"]), initial=0) for _, of in curves)
+    indices = np.unique(np.linspace(0, longest, 6).round().astype(int))[min(longest, 1) :]
+  shown = [axis[i] for i in indices]
+  head = [f"{metrics.round_down(x):>8.7g}" for x in shown]
+  counts = kind != "epsilon"
+  title = f"{what} at {_KINDS.get(kind, kind)}"
+  lines = [f"{title:<37}" + "".join(head)]
+  has_area = any(of[kind]["area"] is not None for _, of in curves)
+  lines[0] += ("    area" if counts else "   average radius") if has_area else ""
+  cut = False
+  for label, of in curves:
+    known = dict(zip(of[kind]["budgets"], of[kind]["curve"], strict=True))
+    values = "".join(
+      f"{metrics.round_down(known[x], decimals=3):>8.3f}" if x in known else f"{'-':>8}"
+      for x in shown
+    )
+    area = of[kind]["area"]
+    text = "" if area is None else f"{metrics.round_down(area, decimals=4):.4f}"
+    beyond = ">" if counts and text and of[kind]["curve"][-1] > 0 else ""
+    cut |= beyond != ""
+    lines.append(f"  {label:<35}{values}  {beyond + text:>8}".rstrip())
+  if not has_area:
+    lines.append("no average radius: it needs the automatic radii, a run without --budgets")
+  elif counts:
+    lines.append(f"area: the sum over 1, 2, ... {kind}" + "; >: as far as --budgets go" * cut)
+  return lines
+
+
+def _shown(value: float | None) -> str:
+  return "  -  " if value is None or math.isnan(value) else f"{value:.3f}"
 
 
 def nothing_learned(accuracies: Mapping[str, float], share: float) -> list[str]:
@@ -167,65 +268,60 @@ def nothing_learned(accuracies: Mapping[str, float], share: float) -> list[str]:
   return [f"NOTE: hardly more often right than that, or less often: {', '.join(poor)}"]
 
 
-def _reported_methods(summary: Mapping[str, Any]) -> list[tuple[str, list[float], float | None]]:
-  """(label, curve of certified accuracy, its area) of every method, the strongest first."""
-  job, localized = summary["job"], summary["localized"]
-  names = {"lp": "paper's LP", "milp": "exact (MILP)"}
-  found = [
-    (f"localized, {names.get(method, method)}", curve, localized["certified_radius"][method])
-    for method, curve in localized["certified_accuracy"].items()
-  ]
-  found.sort(key=lambda item: -sum(item[1]))
-  isotropic = summary["isotropic"]
-  for method, label in (("envelope", "isotropic"), ("segcertify", "SegCertify per radius")):
-    curve = isotropic["certified_accuracy"].get(method)
-    if curve is not None:
-      label = f"{label}, std {job['isotropic_std'] or job['std_min']:g}"
-      found.append((label, curve, isotropic["certified_radius"][method]))
-  return found
+def _reported(summary: Mapping[str, Any]) -> tuple[str, list[tuple[str, Mapping[str, Any]]]]:
+  """What is reported, and (label, kind -> curve) of every method, each smoothing's best first."""
+  labelled = any(report["certified_accuracy"] for report in summary["smoothings"].values())
+  name = "certified_accuracy" if labelled else "certified"
+  found = []
+  for smoothing, report in summary["smoothings"].items():
+    of_smoothing = [
+      (f"{_TITLES.get(smoothing, smoothing)}, {_METHODS.get(method, method)}", by_kind)
+      for method, by_kind in report[name].items()
+    ]
+    of_smoothing.sort(key=lambda item: -sum(sum(of["curve"]) for of in item[1].values()))
+    found += of_smoothing
+  return name.replace("_", " "), found
 
 
 def draw(
-  job: ImageJob,
-  data: LabelledImages,
-  distribution: SmoothingDistribution,
-  done: list[Record],
+  task: Task,
+  config: Config,
+  data: Data,
+  done: Sequence[Record],
   summary: Mapping[str, Any],
   out: Path,
 ) -> None:
-  """Draws `curves.png`, `noise.png` and every image's `image.png` under `out`."""
-  radii = np.asarray(summary["radii"])
-  curves = plots.curves_figure(
-    radii,
-    {label: np.asarray(curve) for label, curve, _ in _reported_methods(summary)},
-    xlabel=r"$\ell_2$ budget $\varepsilon$ of one perturbation of the whole image, [0, 1] scale",
-    ylabel="certified accuracy (fraction of labelled pixels)",
-    title=f"{job.data}: {len(done)} image{'s'[: len(done) > 1]}, {job.samples} samples, "
-    f"level {1 - job.alpha:g} per image",
+  """Draws the curves of every kind of perturbation, and the task's own figures, under `out`."""
+  kinds = done[0].noise.family.kinds
+  for kind in kinds:
+    name = "curves.png" if len(kinds) == 1 else f"{kind}.png"
+    save_figure(out / name, curves_figure(summary, kind))
+  for name, figure in task.figures(config, data, done, summary).items():
+    save_figure(out / name, figure)
+
+
+def curves_figure(summary: Mapping[str, Any], kind: str) -> Figure:
+  """Certified accuracy of every method against one kind of perturbation alone."""
+  what, curves = _reported(summary)
+  job, number, unit = summary["job"], len(summary["inputs"]), summary["unit"]
+  of_kind = {label: by_kind[kind] for label, by_kind in curves}
+  longest = max(of_kind.values(), key=lambda of: len(of["budgets"]))["budgets"]
+  end = len(longest)
+  full = {label: of["curve"] for label, of in of_kind.items() if of["budgets"] == longest}
+  if kind != "epsilon":  # of counts, as far as there is anything
+    end = 2 + max(np.max(np.flatnonzero(curve), initial=0) for curve in full.values())
+  whose = "labelled " if what == "certified accuracy" else ""
+  return plots.curves_figure(
+    np.asarray(longest)[:end],
+    {label: np.asarray(curve)[:end] for label, curve in full.items()},
+    xlabel=_AXES.get(kind, f"{kind}, over the whole input"),
+    ylabel=f"{what} (fraction of {whose}{unit})",
+    title=f"{job['data']}: {number} input{'s'[: number > 1]}, {job['samples']} samples, "
+    f"level {1 - job['alpha']:g} each",
+    whole=kind != "epsilon",
   )
-  _save_figure(out / "curves.png", curves)
-  _save_figure(out / "noise.png", plots.noise_figure(distribution.scale, job.grid))
-  groups = jobs.output_groups(job)
-  corners = tuple(dict.fromkeys(int(groups[i, j]) for i in (0, -1) for j in (0, -1)))
-  key = keys.tagged(jax.random.key(job.seed), "figures")
-  dearest = distribution.weights[0].max(axis=1)[groups.reshape(-1)]
-  for i, (name, record) in enumerate(zip(data.names, done, strict=True)):
-    view = plots.ImageView(
-      name=name,
-      image=data.images[i],
-      truth=data.labels[i],
-      prediction=records.predictions(record).reshape(job.size),
-      radius=((record.base.eta / dearest) ** (1 / distribution.p)).reshape(job.size),
-      noisy=[
-        np.asarray(noise.sample(key, distribution, jnp.asarray(data.images[i]), group))
-        for group in corners
-      ],
-      noisy_groups=corners,
-      groups=groups,
-      classes=data.classes,
-    )
-    _save_figure(out / name / "image.png", plots.image_figure(view))
 
 
-def _save_figure(path: Path, figure: Figure) -> None:
+def save_figure(path: Path, figure: Figure) -> None:
+  """Writes a figure, whole or not at all."""
   storage.write_whole(path, lambda partial: figure.savefig(partial, dpi=130))

@@ -12,9 +12,7 @@ _FORCE = "choose another --out, or give --force to replace what is there"
 _WORDS = {
   "ranges": "samples counted",
   "model": "network (SHA-256)",
-  "input": "image (SHA-256)",
-  "samples.estimation.attributes": "attributes of the graph (SHA-256)",
-  "samples.estimation.edges": "edges of the graph (SHA-256)",
+  "input": "input (SHA-256)",
 }
 """What is no option, in words."""
 

@@ -1,1 +1,11 @@
-"""What is certified: one file a task, with its training, models and data beside it."""
+"""What is certified: one file a task, with its training, models and data beside it.
+
+A task is a value (`tasks.task`) that `lrs_jax.jobs` runs whatever it is; `TASKS` are those that
+come with the library, and a new one is one file and one entry here.
+"""
+
+from lrs_jax.tasks import images
+from lrs_jax.tasks.task import Task
+
+TASKS: dict[str, Task] = {task.name: task for task in (images.TASK,)}
+"""Every task by its name."""

@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -11,10 +10,10 @@ import jax
 import numpy as np
 from jax.sharding import Mesh
 
-from lrs_jax import noise, sampling
-from lrs_jax.confidence import corrections, planning
+from lrs_jax import noise, sampling, storage
+from lrs_jax.confidence import planning
 from lrs_jax.sampling import ClassSums
-from lrs_jax.tasks.task import Adversary, Count, Smoothing
+from lrs_jax.tasks.task import Adversary, Case, Count, Smoothing
 
 COMPARED = ("envelope", "lp", "naive")
 """Methods that every job reports of its own smoothing, beside the one that it was asked for."""
@@ -42,6 +41,25 @@ def plain_config(config: Any) -> dict[str, Any]:
   return json.loads(json.dumps(config._replace(**hidden)._asdict()))
 
 
+def plain_fields(config: Any, names: Sequence[str]) -> dict[str, Any]:
+  """Some fields of a configuration as they come back from JSON."""
+  plain = plain_config(config)
+  return {name: plain[name] for name in names}
+
+
+def same_noise(one: noise.SmoothingDistribution, other: noise.SmoothingDistribution) -> bool:
+  """Whether two smoothing distributions have the same levels in the same cells."""
+  return noise_digest(one) == noise_digest(other)
+
+
+def noise_digest(distribution: noise.SmoothingDistribution) -> str:
+  """SHA-256 of a smoothing distribution: family, levels and cells."""
+  levels = dict(zip(distribution.family.parameters, distribution.parameters, strict=True))
+  arrays = {f"parameters/{name}": level for name, level in levels.items()}
+  family = np.asarray(distribution.family.name)
+  return storage.digest({"family": family, "cells": distribution.cells, **arrays})
+
+
 def local_mesh() -> Mesh:
   """The devices of this process, to spread samples over."""
   return jax.make_mesh((jax.local_device_count(),), ("samples",), devices=jax.local_devices())
@@ -56,14 +74,13 @@ def counter(
   num_classes: int,
   *,
   windows: sampling.Windows | None = None,
-) -> tuple[Count, int]:
+) -> Count:
   """A task's `counter` for a model (params, x) -> logits [..., K] of one array x.
 
   Votes are counted, and scores as well if the configuration's `scores` ask for others than votes.
 
   Returns:
-    (key, number of samples, first sample) -> `ClassSums`, and how many samples the devices take at
-    once.
+    (key, number of samples, first sample) -> `ClassSums`.
   """
   mesh = local_mesh()
   options: dict[str, Any] = {"num_classes": num_classes, "windows": windows, "mesh": mesh}
@@ -83,14 +100,12 @@ def counter(
       )
       return ClassSums(votes.counts, None, None, votes.num_samples)
 
-  return count, sampling.default_chunk_size(np.size(x)) * mesh.size
+  return count
 
 
-def levels(config: Any, num_outputs: int) -> corrections.Levels:
-  """The level of every output's bound: Bonferroni, or k-FWER if some may be false."""
-  if not config.k_fwer:
-    return corrections.bonferroni(config.alpha, num_outputs)
-  return corrections.k_fwer(config.alpha, num_outputs, 1 + math.floor(config.k_fwer * num_outputs))
+def chunk_size(config: Any, case: Case) -> int:
+  """A task's `chunk_size` where a case is one array."""
+  return sampling.default_chunk_size(np.size(case.x))
 
 
 def ball(config: Any, smoothings: Sequence[Smoothing], num_outputs: int) -> tuple[Adversary, ...]:

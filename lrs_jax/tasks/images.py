@@ -1,78 +1,146 @@
-"""What an image job is: its configuration, and the data, noise and network that follow from it."""
+"""Images: every pixel's class under Gaussian noise that grows with the distance between cells.
 
-import hashlib
-import json
+The task as a value is `TASK`; `lrs-jax certify scenes --help` explains the fields of `Config`.
+"""
+
+import math
 import os
-import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import flax.linen as nn
-import flax.traverse_util
 import jax
+import jax.numpy as jnp
 import numpy as np
+from matplotlib.figure import Figure
 
-from lrs_jax import keys, noise, storage
+from lrs_jax import keys, noise
+from lrs_jax.baselines import segcertify
 from lrs_jax.cells import locality, partition
-from lrs_jax.sampling.counting import Windows
-from lrs_jax.tasks import training
+from lrs_jax.evaluation import plots
+from lrs_jax.sampling import Windows
+from lrs_jax.tasks import common, options, training
 from lrs_jax.tasks.data import camvid, cityscapes, scenes, voc
 from lrs_jax.tasks.data.images import LabelledImages
 from lrs_jax.tasks.models import deeplab, folded_deeplab, folded_unet
 from lrs_jax.tasks.models.folding import Folded
 from lrs_jax.tasks.models.unet import UNet
+from lrs_jax.tasks.options import Option
+from lrs_jax.tasks.task import Adversary, Case, Count, Data, Models, Network, Smoothing, Task
+
+_POSITIVE: Any = {"rule": "must be positive", "allowed": options.positive}
 
 
-class ImageJob(NamedTuple):
-  """Configuration of a whole job on images; `lrs-jax certify scenes --help` explains the fields."""
+class Config(NamedTuple):
+  """Configuration of a job on images."""
 
   data: str = "scenes"
-  data_dir: str | None = None
-  size: tuple[int, int] = (48, 64)
-  images: int = 4
-  grid: tuple[int, int] = (2, 3)
-  std_min: float = 0.15
-  std_max: float = 0.6
-  interpolation: str = "std"
-  reach: str = "grid"
-  hide_beyond: float | None = None
-  isotropic_std: float | None = None
-  network: str = "unet"
-  train_split: str = "train"
-  width: int = 8
-  depth: int = 3
-  steps: int = 800
-  batch_size: int = 16
-  learning_rate: float = 5e-3
-  seed: int = 0
-  alpha: float = 0.01
-  samples: int = 1000
-  selection_samples: int = 100
-  budgets: tuple[float, ...] | None = None
-  method: str = "envelope"
-  bins: int | None = None
-  gap: float = 0.01
-  time_limit: float | None = None
-  precision: str = "float32"
+  data_dir: options.DataDir = None
+  size: Annotated[
+    tuple[int, int], Option("pixels, images are resized", "images", "HxW", separator="x")
+  ] = (48, 64)
+  images: Annotated[int, Option("test images to certify", "images", **options.ONE)] = 4
+  grid: Annotated[
+    tuple[int, int], Option("cells, rows by columns", "noise", "RxQ", separator="x")
+  ] = (2, 3)
+  std_min: Annotated[
+    float, Option("noise in a group's own cell, on the input's [0, 1] scale", "noise")
+  ] = 0.15
+  std_max: Annotated[float, Option("noise in the farthest cell", "noise")] = 0.6
+  interpolation: Annotated[
+    str,
+    Option(
+      "what grows linearly with the Chebyshev distance between cells",
+      "noise",
+      choices=("std", "variance"),
+    ),
+  ] = "std"
+  reach: Annotated[
+    str,
+    Option(
+      "where std-max is reached: at the largest distance in the grid, or at every group's "
+      "farthest cell",
+      "noise",
+      choices=("grid", "border"),
+    ),
+  ] = "grid"
+  hide_beyond: Annotated[
+    float | None,
+    Option(
+      "hide cells farther away than this from the group (strictly local); by default none",
+      "noise",
+      "CELLS",
+    ),
+  ] = None
+  isotropic_std: Annotated[
+    float | None,
+    Option("noise of the isotropic baseline; by default --std-min", "noise", "STD", **_POSITIVE),
+  ] = None
+  network: Annotated[
+    str,
+    Option(
+      "U-Net, or DeepLabv3's atrous convolutions at 1/8 of the resolution",
+      "network and training",
+      choices=("unet", "deeplab"),
+    ),
+  ] = "unet"
+  train_split: Annotated[
+    str,
+    Option(
+      "what to train on; for voc also trainaug, with SegmentationClassAug", "network and training"
+    ),
+  ] = "train"
+  width: Annotated[
+    int,
+    Option(
+      "channels of unet at full resolution, of deeplab at a half of it",
+      "network and training",
+      **options.ONE,
+    ),
+  ] = 8
+  depth: Annotated[
+    int,
+    Option(
+      "poolings of unet, residual blocks per stage of deeplab",
+      "network and training",
+      **options.ONE,
+    ),
+  ] = 3
+  steps: options.Steps = 800
+  batch_size: options.BatchSize = 16
+  learning_rate: options.LearningRate = 5e-3
+  seed: options.Seed = 0
+  alpha: options.Alpha = 0.01
+  k_fwer: options.KFwer = 0.0
+  samples: options.Samples = 1000
+  selection_samples: options.SelectionSamples = 100
+  scores: options.Scores = ("votes",)
+  budgets: options.Radii = None
+  method: options.Method = "envelope"
+  bins: options.Bins = None
+  gap: options.Gap = 0.01
+  time_limit: options.TimeLimit = None
+  precision: options.Precision = "float32"
 
 
+_STREETS: Any = {"images": 8, "std_min": 0.2, "std_max": 1.0, "width": 16, "steps": 2500,
+  "learning_rate": 3e-3}  # fmt: skip
 DEFAULTS = {
-  "scenes": ImageJob(),
-  "camvid": ImageJob(
-    data="camvid", size=(64, 96), images=8, grid=(3, 5), std_min=0.2, std_max=1.0, width=16,
-    steps=2500, learning_rate=3e-3,
-  ),
-  "voc": ImageJob(
-    data="voc", size=(64, 96), images=8, grid=(3, 5), std_min=0.2, std_max=1.0, width=16,
-    steps=2500, learning_rate=3e-3,
-  ),
-  "cityscapes": ImageJob(
-    data="cityscapes", size=(64, 128), images=8, grid=(4, 6), std_min=0.2, std_max=1.0, width=16,
-    steps=2500, learning_rate=3e-3,
-  ),
-}  # fmt: skip
+  "scenes": Config(),
+  "camvid": Config(data="camvid", size=(64, 96), grid=(3, 5), **_STREETS),
+  "voc": Config(data="voc", size=(64, 96), grid=(3, 5), **_STREETS),
+  "cityscapes": Config(data="cityscapes", size=(64, 128), grid=(4, 6), **_STREETS),
+}
 """Every image data set with its job's defaults."""
+
+ABOUT = {
+  "scenes": "handwritten digits on textured canvases: embedded, no download",
+  "camvid": "street scenes; --data-dir holds camvid/{train,val,test}{,annot}",
+  "voc": "Pascal VOC 2012; --data-dir holds VOCdevkit/VOC2012; certifies validation images",
+  "cityscapes": "street scenes; --data-dir holds leftImg8bit and gtFine; certifies validation "
+  "images",
+}
 
 
 class Files(NamedTuple):
@@ -91,119 +159,62 @@ FILES = {
 """Every image data set that needs --data-dir."""
 
 
-class Network(NamedTuple):
+class Architecture(NamedTuple):
   """An architecture: the module that is trained, and the functions that it is certified by."""
 
   model: Callable[..., nn.Module]  # (num_classes, width, depth)
   fold: Callable[[Any], Folded]  # variables -> params
   apply: Callable[[Folded, jax.Array], jax.Array]  # one image [H, W, .] -> logits [H, W, K]
   window: Callable[[tuple[int, int]], Callable]  # size -> (params, x, start) -> logits [h, w, K]
-  alignment: Callable[[ImageJob], int]  # what a window's start must be a multiple of
+  alignment: Callable[[Config], int]  # what a window's start must be a multiple of
 
 
 NETWORKS = {
-  "unet": Network(
-    UNet, folded_unet.fold, folded_unet.apply, folded_unet.window, lambda job: 1 << job.depth
+  "unet": Architecture(
+    UNet, folded_unet.fold, folded_unet.apply, folded_unet.window, lambda config: 1 << config.depth
   ),
-  "deeplab": Network(
+  "deeplab": Architecture(
     deeplab.DeepLab,
     folded_deeplab.fold,
     folded_deeplab.apply,
     folded_deeplab.window,
-    lambda job: deeplab.STRIDE,
+    lambda config: deeplab.STRIDE,
   ),
 }
 """Every architecture by its name on the command line."""
 
-_NETWORK = (
+_TRAINED = (
   *("data", "train_split", "size", "network", "width", "depth", "grid", "std_min", "std_max"),
   *("interpolation", "reach", "hide_beyond", "steps", "batch_size", "learning_rate", "seed"),
 )
 """Fields that decide what is trained."""
 
 
-_OPTIONS: Mapping[str, tuple[str, ...]] = {
-  "data": tuple(DEFAULTS),
-  "network": tuple(NETWORKS),
-  "interpolation": ("std", "variance"),
-  "reach": ("grid", "border"),
-  "method": ("naive", "lp", "envelope", "milp"),
-  "precision": ("float32", "tensorfloat32", "bfloat16"),
-}
-"""Fields that are one of several words."""
-
-
-def check(job: ImageJob) -> None:
-  """Raises a ValueError that names the first field of a job that cannot be right."""
-  for name, options in _OPTIONS.items():
-    if getattr(job, name) not in options:
-      raise ValueError(
-        f"{flag(name)} must be one of {', '.join(options)}, but it is {getattr(job, name)!r}."
-      )
-  for name in ("images", "width", "depth", "steps", "batch_size", "samples", "selection_samples"):
-    if getattr(job, name) < 1:
-      raise ValueError(f"{flag(name)} must be at least 1, but it is {getattr(job, name)}.")
-  splits = FILES[job.data].train if job.data in FILES else ("train",)
-  if job.train_split not in splits:
+def check(config: Config) -> None:
+  """Raises a ValueError that names the first options that cannot go together."""
+  splits = FILES[config.data].train if config.data in FILES else ("train",)
+  if config.train_split not in splits:
     raise ValueError(
-      f"--train-split of {job.data} must be one of {', '.join(splits)}, but it is "
-      f"{job.train_split}."
+      f"--train-split of {config.data} must be one of {', '.join(splits)}, but it is "
+      f"{config.train_split}."
     )
-  if not 0 < job.alpha < 1:
-    raise ValueError(f"--alpha must lie strictly between 0 and 1, but it is {job.alpha}.")
-  for epsilon in job.budgets or ():
-    if not 0 <= epsilon < np.inf:
-      raise ValueError(f"--budgets must be finite and at least 0, but one of them is {epsilon}.")
-  if not 0 < job.std_min <= job.std_max < np.inf:
+  if not 0 < config.std_min <= config.std_max < np.inf:
     raise ValueError(
       "--std-min and --std-max must satisfy 0 < std-min <= std-max, "
-      f"but they are {job.std_min} and {job.std_max}."
+      f"but they are {config.std_min} and {config.std_max}."
     )
-  if job.isotropic_std is not None and not 0 < job.isotropic_std < np.inf:
-    raise ValueError(f"--isotropic-std must be positive, but it is {job.isotropic_std}.")
-  if not 0 <= job.gap < 1:
-    raise ValueError(f"--gap must lie in [0, 1), but it is {job.gap}.")
-  if job.bins is not None and job.bins < 1:
-    raise ValueError(f"--bins must be at least 1, but it is {job.bins}.")
-  if job.time_limit is not None and not job.time_limit > 0:
-    raise ValueError(f"--time-limit must be positive, but it is {job.time_limit}.")
-  if not job.learning_rate > 0:
-    raise ValueError(f"--learning-rate must be positive, but it is {job.learning_rate}.")
-  (height, width), (rows, columns) = job.size, job.grid
+  (height, width), (rows, columns) = config.size, config.grid
   if not (1 <= rows <= height and 1 <= columns <= width):
     raise ValueError(
       f"--grid must lie between 1x1 and --size {height}x{width}, but it is {rows}x{columns}."
     )
 
 
-def plain(job: ImageJob) -> dict[str, Any]:
-  """A job as it comes back from JSON, without the paths of a machine."""
-  return json.loads(json.dumps(job._replace(data_dir=None)._asdict()))
-
-
-def from_plain(fields: Mapping[str, Any]) -> ImageJob:
-  """The job that `plain` was given.
-
-  Raises:
-    ValueError: options that there are not, or values of another type.
-
-  Example:
-    >>> from_plain(plain(ImageJob(size=(16, 24)))) == ImageJob(size=(16, 24))
-    True
-  """
-  return storage.from_plain(ImageJob, fields)
-
-
-def flag(field: str) -> str:
-  """The command line's name of a field."""
-  return "--" + field.replace("_", "-")
-
-
-def load_images(job: ImageJob, split: str, count: int | None) -> LabelledImages:
+def load_images(config: Config, split: str, count: int | None) -> LabelledImages:
   """Images to train on ("train"), to choose by ("val") or to certify ("test").
 
   Args:
-    job: says which data, and which of its splits is "train".
+    config: says which data, and which of its splits is "train".
     split: "train", "val" or "test". Of Pascal VOC and Cityscapes, whose test labels are not
       published, "test" is the validation split, and there is no other "val".
     count: number of images; None means all (1,000 scenes).
@@ -211,149 +222,236 @@ def load_images(job: ImageJob, split: str, count: int | None) -> LabelledImages:
   Raises:
     ValueError: data that cannot be read, or "val" where that would be what is certified.
   """
-  if job.data == "scenes":
-    return scenes.load(split, job.size, 1000 if count is None else count, job.seed)
-  data_dir = job.data_dir or os.environ.get("LRS_JAX_DATA")
+  if config.data == "scenes":
+    return scenes.load(split, config.size, 1000 if count is None else count, config.seed)
+  data_dir = config.data_dir or os.environ.get("LRS_JAX_DATA")
   if data_dir is None:
-    raise ValueError(f"{job.data} needs --data-dir DIR, or LRS_JAX_DATA in the environment.")
-  files = FILES[job.data]
+    raise ValueError(f"{config.data} needs --data-dir DIR, or LRS_JAX_DATA in the environment.")
+  files = FILES[config.data]
   if split == files.test != "test":
     raise ValueError(
-      f"the {split} images of {job.data} are those that are certified: nothing may be chosen by "
+      f"the {split} images of {config.data} are those that are certified: nothing may be chosen by "
       "them; take training images."
     )
-  named = {"train": job.train_split, "test": files.test}
-  return files.load(data_dir, named.get(split, split), job.size, count)
+  named = {"train": config.train_split, "test": files.test}
+  return files.load(data_dir, named.get(split, split), config.size, count)
 
 
-def localized_noise(job: ImageJob) -> noise.SmoothingDistribution:
+def load(config: Config) -> Data:
+  """The test images; void labels are K."""
+  test = load_images(config, "test", config.images)
+  num_classes = len(test.classes)
+  inside = (test.labels >= 0) & (test.labels < num_classes)
+  truth = np.where(inside, test.labels, num_classes).astype(np.int32).reshape(len(inside), -1)
+  cases = [Case(*case) for case in zip(test.names, test.images, truth, strict=True)]
+  return Data(cases, test.classes)
+
+
+def localized_noise(config: Config) -> noise.SmoothingDistribution:
   """The job's smoothing distribution: little noise in a group's own cell, more with distance."""
-  distances = locality.chebyshev_distances(job.grid)
-  fraction = {"grid": locality.fraction_of_grid, "border": locality.fraction_of_border}[job.reach]
+  distances = locality.chebyshev_distances(config.grid)
+  fraction = {"grid": locality.fraction_of_grid, "border": locality.fraction_of_border}
   interpolate = {"std": locality.interpolate_std, "variance": locality.interpolate_variance}
-  scale = interpolate[job.interpolation](fraction(distances), job.std_min, job.std_max)
-  if job.hide_beyond is not None:
-    scale = locality.hide_beyond(scale, distances, job.hide_beyond)
-  return noise.gaussian(scale, partition.pixel_cells(output_groups(job), channels=3))
+  scale = interpolate[config.interpolation](
+    fraction[config.reach](distances), config.std_min, config.std_max
+  )
+  if config.hide_beyond is not None:
+    scale = locality.hide_beyond(scale, distances, config.hide_beyond)
+  return noise.gaussian(scale, partition.pixel_cells(output_groups(config), channels=3))
 
 
-def isotropic_noise(job: ImageJob) -> noise.SmoothingDistribution:
+def isotropic_std(config: Config) -> float:
+  """Standard deviation of the baseline."""
+  return config.std_min if config.isotropic_std is None else config.isotropic_std
+
+
+def isotropic_noise(config: Config) -> noise.SmoothingDistribution:
   """The baseline's: the same pipeline on a 1x1 grid."""
-  std = job.std_min if job.isotropic_std is None else job.isotropic_std
-  return noise.gaussian(np.array([[std]]), np.zeros((*job.size, 3), np.int32))
+  cells = np.zeros((*config.size, 3), np.int32)
+  return noise.gaussian(np.array([[isotropic_std(config)]]), cells)
 
 
-def output_groups(job: ImageJob) -> np.ndarray:
+def output_groups(config: Config) -> np.ndarray:
   """The group of every pixel, int32 [H, W]: its cell."""
-  return partition.image_grid(job.size, job.grid)
+  return partition.image_grid(config.size, config.grid)
 
 
-def network(job: ImageJob, num_classes: int) -> nn.Module:
+def network(config: Config, num_classes: int) -> nn.Module:
   """The job's network, to be trained."""
-  model = NETWORKS[job.network].model
-  return model(num_classes=num_classes, width=job.width, depth=job.depth)
+  model = NETWORKS[config.network].model
+  return model(num_classes=num_classes, width=config.width, depth=config.depth)
 
 
-def network_windows(job: ImageJob, groups: np.ndarray) -> Windows:
+def network_windows(config: Config, groups: np.ndarray) -> Windows:
   """The windows in which the job's network, folded, is evaluated for groups [H, W]."""
-  network = NETWORKS[job.network]
-  starts, size = partition.windows(groups, alignment=network.alignment(job))
-  return Windows(network.window(size), starts, size)
+  architecture = NETWORKS[config.network]
+  starts, size = partition.windows(groups, alignment=architecture.alignment(config))
+  return Windows(architecture.window(size), starts, size)
 
 
-def model_path(job: ImageJob, out: Path) -> Path:
-  """Where the job's network lies unless the user says otherwise: named by what decides it."""
-  text = json.dumps([getattr(job, name) for name in _NETWORK])
-  return out / "models" / f"{job.network}-{hashlib.sha256(text.encode()).hexdigest()[:12]}.npz"
+def smoothings(
+  config: Config, data: Data | None = None, case: Case | None = None
+) -> tuple[Smoothing, ...]:
+  """Localized smoothing and its isotropic baseline, of one network."""
+  methods = (config.method, *common.COMPARED)
+  return (
+    Smoothing(
+      "certificate",
+      localized_noise(config),
+      output_groups(config).reshape(-1),
+      common.certificates_of(methods),
+    ),
+    Smoothing(
+      "isotropic",
+      isotropic_noise(config),
+      np.zeros(math.prod(config.size), np.int32),
+      common.certificates_of(("envelope",)),
+    ),
+  )
 
 
-def train(job: ImageJob, path: Path) -> float:
-  """Trains the job's network and stores it; returns the seconds that this took, from a stop on."""
-  start = time.perf_counter()
-  data = load_images(job, "train", None)
-  path.parent.mkdir(parents=True, exist_ok=True)  # better refused now than after training
-  unfinished = path.with_name(f"{path.stem}.partial.npz")
-  augment = training.keep if job.data == "scenes" else training.mirror_and_rescale
+def counter(config: Config, data: Data, params: Folded, case: Case, smoothing: Smoothing) -> Count:
+  """Counts in windows, each holding a group, where there are several groups."""
+  local = smoothing.noise.weights.shape[1] > 1
+  windows = network_windows(config, smoothing.groups.reshape(config.size)) if local else None
+  apply = NETWORKS[config.network].apply
+  return common.counter(
+    config, apply, params, case.x, smoothing, len(data.classes), windows=windows
+  )
+
+
+def adversaries(
+  config: Config, data: Data, case: Case, found: Sequence[Smoothing]
+) -> tuple[Adversary, ...]:
+  """A ball over the whole image."""
+  return common.ball(config, found, math.prod(config.size))
+
+
+def train(
+  key: jax.Array,
+  config: Config,
+  data: Data,
+  name: str,
+  unfinished: Path,
+  manifest: Mapping[str, Any],
+) -> tuple[Any, Mapping[str, Any]]:
+  """Trains under the noise of a group drawn at random; goes on after a stop."""
+  images = load_images(config, "train", None)
   variables, losses = training.train(
-    keys.tagged(jax.random.key(job.seed), "training"),
-    network(job, len(data.classes)),
-    data.images,
-    data.labels,
-    training.random_group(localized_noise(job)),
-    num_steps=job.steps,
-    batch_size=job.batch_size,
-    learning_rate=job.learning_rate,
-    augment=augment,
-    checkpoint=training.Checkpoint(unfinished, _network_fields(job)),
+    key,
+    network(config, len(images.classes)),
+    images.images,
+    images.labels,
+    training.random_group(localized_noise(config)),
+    num_steps=config.steps,
+    batch_size=config.batch_size,
+    learning_rate=config.learning_rate,
+    augment=training.keep if config.data == "scenes" else training.mirror_and_rescale,
+    checkpoint=training.Checkpoint(unfinished, manifest),
   )
-  arrays = flax.traverse_util.flatten_dict(jax.device_get(variables), sep="/")
-  meta = {"network": _network_fields(job), "classes": data.classes, "loss": losses.tolist()}
-  storage.save_arrays(path, {**arrays, "meta": storage.json_array(meta)})
-  unfinished.unlink(missing_ok=True)
-  return time.perf_counter() - start
+  return variables, {"classes": images.classes, "loss": losses.tolist()}
 
 
-def load_model(job: ImageJob, path: Path) -> tuple[Folded, str]:
-  """Loads a stored network.
+def predict(config: Config, data: Data, params: Folded, case: Case) -> np.ndarray:
+  """The network's own classes, int [N]."""
+  logits = _applied(NETWORKS[config.network].apply)(params, case.x)
+  return np.asarray(logits.argmax(axis=-1)).reshape(-1)
 
-  Returns:
-    The network with BatchNorm folded, for its `Network.apply`, and a digest of its variables.
 
-  Raises:
-    ValueError: a file that is no network, or one trained by another configuration.
+def _applied(apply: Callable) -> Callable:
+  return jax.jit(apply)
+
+
+def against_segcertify(record: Any) -> dict[str, np.ndarray] | None:
+  """What SegCertify, with Holm's correction, certifies at each radius, of isotropic noise.
+
+  Every radius by a test of its own, at the level of the job: that holds at any one radius, where
+  the certificates hold at all of them together.
   """
-  arrays = storage.load_arrays(path)
-  if "meta" not in arrays:
-    raise ValueError(f"{path} is not a network stored by lrs-jax train: it has no array `meta`.")
-  try:
-    meta = storage.from_json_array(arrays.pop("meta"))
-  except ValueError as error:
-    raise ValueError(f"{path} is not a network stored by lrs-jax train: {error}") from None
-  trained, classes = (
-    meta.get(name) if isinstance(meta, Mapping) else None for name in ("network", "classes")
-  )
-  if not isinstance(trained, Mapping) or not isinstance(classes, list):
-    raise ValueError(f"{path} holds no network for images.")
-  for name, value in _network_fields(job).items():
-    if trained.get(name) != value and name != "seed":
-      raise ValueError(
-        f"{path} was trained with {flag(name)} {_show(trained.get(name))}, but this job has "
-        f"{_show(value)}: give the same, or another --model."
-      )
-  model, image = network(job, len(classes)), jax.ShapeDtypeStruct((*job.size, 3), np.float32)
-  wanted = jax.eval_shape(model.init, jax.random.key(0), image)
-  variables = check_variables(path, arrays, wanted)
-  return NETWORKS[job.network].fold(variables), storage.digest(arrays)
+  if record.noise.p != 2 or record.noise.weights.shape != (1, 1, 1):
+    return None
+  kept = [
+    segcertify.at_radius(
+      record.selection.votes,
+      record.estimation.votes,
+      float(record.noise.scale[0, 0]),
+      float(radius),
+      alpha=record.alpha,
+      num_samples=int(record.estimation.num_samples),
+    ).labels
+    for radius in record.adversary.radii
+  ]
+  return {
+    "all": np.array([np.sum(labels >= 0) for labels in kept], np.int64),
+    "correct": np.array([np.sum(labels == record.truth) for labels in kept], np.int64),
+  }
 
 
-def check_variables(path: Path, arrays: Mapping[str, np.ndarray], wanted: Any) -> Any:
-  """The variables of a network, from the arrays of its file.
-
-  Args:
-    path: the file, for messages.
-    arrays: by names with slashes.
-    wanted: pytree of the shapes and types that the variables must have.
-
-  Raises:
-    ValueError: a variable that is missing, that the network has not, or of another shape or type.
-  """
-  shapes = flax.traverse_util.flatten_dict(wanted, sep="/")
-  for name in sorted({*shapes, *arrays}):
-    here, there = (
-      f"{found[name].dtype}{list(found[name].shape)}" if name in found else "none"
-      for found in (arrays, shapes)
+def check_record(config: Config, record: Any) -> None:
+  """Raises a ValueError if noise, cells or groups of a record are not those of its job."""
+  own, num_cells = record.noise.weights.shape[1:], math.prod(config.grid)
+  if record.noise.cells.shape != (*config.size, 3) or own not in ((1, 1), (num_cells, num_cells)):
+    raise ValueError(
+      f"`meta` says that size and grid are {config.size} and {config.grid}, but `cells` has shape "
+      f"{record.noise.cells.shape}, and the noise {own[0]} groups and {own[1]} cells."
     )
-    if here != there:
-      raise ValueError(
-        f"{path} holds another network: variable {name!r} is {here}, where {there} is needed."
-      )
-  return flax.traverse_util.unflatten_dict(dict(arrays), sep="/")
+  for smoothing in smoothings(config):
+    common_name = smoothing.name == record.smoothing.name
+    if common_name and not common.same_noise(smoothing.noise, record.noise):
+      raise ValueError("`noise` or `cells` are not those of the noise of the job in `meta`.")
+    if common_name and not np.array_equal(smoothing.groups, record.groups):
+      raise ValueError("`groups` are not those of the grid of the job in `meta`.")
 
 
-def _network_fields(job: ImageJob) -> Mapping[str, Any]:
-  """What decides the network, as it comes back from JSON."""
-  return json.loads(json.dumps({name: getattr(job, name) for name in _NETWORK}))
+def figures(
+  config: Config, data: Data, done: Sequence[Any], summary: Mapping[str, Any]
+) -> dict[str, Figure]:
+  """`noise.png`, and every image's `image.png`."""
+  groups, distribution = output_groups(config), done[0].noise
+  found = {"noise.png": plots.noise_figure(distribution.scale, config.grid)}
+  corners = tuple(dict.fromkeys(int(groups[i, j]) for i in (0, -1) for j in (0, -1)))
+  key = keys.tagged(jax.random.key(config.seed), "figures")
+  dearest = distribution.weights[0].max(axis=1)[groups.reshape(-1)]
+  for case, record in zip(data.cases, done, strict=True):
+    image = jnp.asarray(case.x)
+    view = plots.ImageView(
+      name=case.name,
+      image=case.x,
+      truth=np.asarray(case.truth).reshape(config.size),
+      prediction=record.predictions.reshape(config.size),
+      radius=((record.base.eta / dearest) ** (1 / distribution.p)).reshape(config.size),
+      noisy=[np.asarray(noise.sample(key, distribution, image, group)) for group in corners],
+      noisy_groups=corners,
+      groups=groups,
+      classes=data.classes,
+    )
+    found[f"{case.name}/image.png"] = plots.image_figure(view)
+  return found
 
 
-def _show(value: Any) -> str:
-  return "x".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
+TASK = Task(
+  name="images",
+  unit="pixels",
+  data=DEFAULTS,
+  about=ABOUT,
+  check=check,
+  load=load,
+  models=Models(
+    network=lambda config, data, name: Network(
+      config.network, common.plain_fields(config, _TRAINED)
+    ),
+    train=train,
+    shapes=lambda config, data: common.shapes_of(
+      network(config, len(data.classes)), jax.ShapeDtypeStruct((*config.size, 3), np.float32)
+    ),
+    finish=lambda config, data, variables: NETWORKS[config.network].fold(variables),
+    predict=predict,
+  ),
+  smoothings=smoothings,
+  counter=counter,
+  chunk_size=common.chunk_size,
+  adversaries=adversaries,
+  rivals={"segcertify": against_segcertify},
+  check_record=check_record,
+  figures=figures,
+)

@@ -19,6 +19,7 @@ class Option(NamedTuple):
   metavar: str | None = None
   choices: tuple[str, ...] = ()
   separator: str = ","  # between the parts of a tuple
+  single: bool = False  # one value may stand for all parts of a tuple
   rule: str = ""  # such as "must be at least 1"
   allowed: Callable[[Any], bool] | None = None  # what the rule says, of a value or of every part
 
@@ -33,15 +34,15 @@ def at_least(least: float) -> Callable[[float], bool]:
   return lambda value: least <= value < np.inf
 
 
-_ONE = {"rule": "must be at least 1", "allowed": at_least(1)}
+ONE: Any = {"rule": "must be at least 1", "allowed": at_least(1)}
 
 DataDir = Annotated[
   str | None,
   Option("folder of the data; else LRS_JAX_DATA in the environment", "data", "DIR"),
 ]
 Seed = Annotated[int, Option("of data, training and sampling", "network and training")]
-Steps = Annotated[int, Option("gradient steps", "network and training", **_ONE)]
-BatchSize = Annotated[int, Option("inputs per step", "network and training", **_ONE)]
+Steps = Annotated[int, Option("gradient steps", "network and training", **ONE)]
+BatchSize = Annotated[int, Option("inputs per step", "network and training", **ONE)]
 LearningRate = Annotated[
   float,
   Option("peak of the schedule", "network and training", rule="must be positive", allowed=positive),
@@ -64,8 +65,8 @@ KFwer = Annotated[
     allowed=lambda value: 0 <= value < 1,
   ),
 ]
-Samples = Annotated[int, Option("votes per output that bound its class", **_ONE)]
-SelectionSamples = Annotated[int, Option("further votes per output that choose its class", **_ONE)]
+Samples = Annotated[int, Option("votes per output that bound its class", **ONE)]
+SelectionSamples = Annotated[int, Option("further votes per output that choose its class", **ONE)]
 STATISTICS = ("votes", "kl", "mixed", "bernstein")
 Scores = Annotated[
   tuple[str, ...],
@@ -103,7 +104,7 @@ Method = Annotated[
   ),
 ]
 Bins = Annotated[
-  int | None, Option("thresholds per group in lp; by default all", metavar="BINS", **_ONE)
+  int | None, Option("thresholds per group in lp; by default all", metavar="BINS", **ONE)
 ]
 Gap = Annotated[
   float,

@@ -15,7 +15,7 @@ Config = Any
 """A named tuple of a task's options, see `tasks.options`; every field has a default."""
 
 Count = Callable[[jax.Array, int, int], ClassSums]
-"""(key, number of samples, first sample) -> sums over them, compiled once."""
+"""(key, number of samples, first sample) -> sums over them; compiled when it is called first."""
 
 
 class Case(NamedTuple):
@@ -88,8 +88,8 @@ class Task(NamedTuple):
   models: Models
   smoothings: Callable[[Config, Data, Case], tuple[Smoothing, ...]]
   # the first is ours; the others are baselines
-  counter: Callable[[Config, Data, Any, Case, Smoothing], tuple[Count, int]]
-  # params -> the compiled count, and the number of samples of which its calls are multiples
+  counter: Callable[[Config, Data, Any, Case, Smoothing], Count]  # params -> what counts
+  chunk_size: Callable[[Config, Case], int]  # samples that a device evaluates at once, 2^i <= 256
   adversaries: Callable[[Config, Data, Case, Sequence[Smoothing]], tuple[Adversary, ...]]
   rivals: Mapping[str, Callable[[Any], Mapping[str, np.ndarray] | None]] = {}
   # record -> {"all": certified int [B], "correct": ...}, or None where it does not apply
