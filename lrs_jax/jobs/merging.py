@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from lrs_jax import storage
 from lrs_jax.jobs import checkpoints, networks, rechecks, running
 from lrs_jax.jobs.running import PARTS
@@ -86,10 +88,9 @@ def merge(
   for item in setting.items:
     selection, estimation = (sums[item.case.name, item.smoothing.name, part] for part in PARTS)
     facts = running.facts(setting, item)
-    meta = {
-      name: estimation.manifest[name] if name in estimation.manifest else value
-      for name, value in facts.items()
-    } | {"ranges": estimation.manifest["ranges"]}
+    meta = {name: estimation.manifest.get(name, value) for name, value in facts.items()} | {
+      "ranges": estimation.manifest["ranges"]
+    }
     start = time.perf_counter()
     record = running.already_done(setting, item, meta) or running.certify_item(
       setting, item, [_class_sums(part.sums) for part in (selection, estimation)], meta

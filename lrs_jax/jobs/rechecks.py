@@ -33,8 +33,8 @@ TRUSTED = (
   "that the counts are those of the stated model and input, under noise from independent keys for "
   "selection and estimation, and that no sampling was repeated because its result was not liked",
   "the labels, where only correct predictions are counted",
-  "which outputs are counted, and, where an adversary is capped, how much of every cell there is to "
-  "change",
+  "which outputs are counted, and, where an adversary is capped, how much there is to change in "
+  "every cell",
 )
 """What a record says of itself that no re-check can show."""
 

@@ -121,8 +121,8 @@ def report(task: Task, config: Config, done: Sequence[Record]) -> dict[str, Any]
       found[name][method] = _along(first, budgets, np.mean(fractions, axis=0), average)
   methods = [record.base.method for record in done]
   if methods[0] is not None:
-    names, numbers = np.unique(np.concatenate([*methods]), return_counts=True)
-    found["statistics"] = dict(zip(names.tolist(), numbers.tolist(), strict=True))
+    chosen, numbers = np.unique(np.concatenate([*methods]), return_counts=True)
+    found["statistics"] = dict(zip(chosen.tolist(), numbers.tolist(), strict=True))
   names = list(first.certified)
   found["solve_seconds"] = {
     name: float(sum(r.certified[name].solve_time.sum() for r in done)) for name in names
@@ -309,7 +309,7 @@ def curves_figure(summary: Mapping[str, Any], kind: str) -> Figure:
   end = len(longest)
   full = {label: of["curve"] for label, of in of_kind.items() if of["budgets"] == longest}
   if kind != "epsilon":  # of counts, as far as there is anything
-    end = 2 + max(np.max(np.flatnonzero(curve), initial=0) for curve in full.values())
+    end = 2 + max(int(np.max(np.flatnonzero(curve), initial=0)) for curve in full.values())
   whose = "labelled " if what == "certified accuracy" else ""
   return plots.curves_figure(
     np.asarray(longest)[:end],

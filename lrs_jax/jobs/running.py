@@ -104,7 +104,8 @@ def certify(
       if record is None:
         start = time.perf_counter()
         counter = _counter(setting, item)
-        compiled, sums, spent = time.perf_counter() - start, [], 0.0
+        compiled, spent = time.perf_counter() - start, 0.0
+        sums: list[ClassSums] = []
         for part, end in ends.items():
           path = partial_path(item.path, part)
           found, seconds = _count(
@@ -240,14 +241,12 @@ def prepare(
       for name, path in paths.items()
       if path.exists()
     }
-    in_the_way = {
-      item.path: {
-        **asked,
-        "input": input_digest(item.case),
-        **{"model": digests[name] for name in [names[item.smoothing.network]] if name in digests},
-      }
-      for item in items
-    }
+    in_the_way: dict[Path, Mapping[str, Any]] = {}
+    for item in items:
+      facts_of_item = {**asked, "input": input_digest(item.case)}
+      if names[item.smoothing.network] in digests:
+        facts_of_item["model"] = digests[names[item.smoothing.network]]
+      in_the_way[item.path] = facts_of_item
     results.refuse_others(in_the_way, defaults)
   for note in data.notes:
     tqdm.write(note)
@@ -520,11 +519,11 @@ def already_done(setting: Setting, item: Item, meta: Mapping[str, Any]) -> Recor
     records.verify(record, task=setting.task)
   except ValueError:
     return None
-  same = set(checkpoints.differences(record.meta, meta)) <= {"device"}
+  if set(checkpoints.differences(record.meta, meta)) - {"device"}:
+    return None
   labelled = item.case.truth is not None
-  return (
-    record if same and records.is_of(record, item.smoothing, item.adversary, labelled) else None
-  )
+  same = records.is_of(record, item.smoothing, item.adversary, labelled)
+  return record if same else None
 
 
 def versions() -> dict[str, str]:
