@@ -25,10 +25,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from lrs_jax.jobs.runs import describe_devices, versions
 
 from lrs_jax import cli, storage
 from lrs_jax.jobs import checkpoints, records
-from lrs_jax.jobs.runs import describe_devices, versions
 
 SIZE = ("--size", "16x24", "--grid", "2x2", "--width", "2", "--depth", "1", "--steps", "20")
 SAMPLES, SELECTION, IMAGES = 40_000, 1000, 1

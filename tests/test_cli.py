@@ -8,9 +8,9 @@ from importlib import metadata
 import numpy as np
 import pytest
 
-from lrs_jax import storage
+from lrs_jax import noise, storage
 from lrs_jax.cli import main
-from lrs_jax.jobs import records
+from lrs_jax.jobs import networks, records
 from lrs_jax.tasks import images as jobs
 from tests.test_data import make_camvid, make_cityscapes, make_voc
 
@@ -19,6 +19,18 @@ TOY = (
   *("--batch-size", "2", "--samples", "40", "--selection-samples", "10"),
 )
 SCENES = ("certify", "scenes", *TOY, "--images", "2")
+
+
+NOT_ITS = "not those of the noise of the job"
+
+
+def ours(summary):
+  """The part of a summary on localized smoothing."""
+  return summary["smoothings"]["certificate"]
+
+
+def resmoothed(record, **changes):
+  return record._replace(smoothing=record.smoothing._replace(**changes))
 
 
 @pytest.fixture(scope="module")
@@ -30,9 +42,9 @@ def toy(tmp_path_factory):
 
 def test_results_are_where_the_readme_says(toy):
   names = sorted(str(path.relative_to(toy)) for path in toy.rglob("*") if path.is_file())
-  model = jobs.model_path(jobs.ImageJob(
-    size=(16, 24), grid=(2, 2), width=2, depth=1, steps=3, batch_size=2
-  ), toy)  # fmt: skip
+  config = jobs.Config(size=(16, 24), grid=(2, 2), width=2, depth=1, steps=3, batch_size=2)
+  network = jobs.TASK.models.network(config, jobs.load(config), "")
+  model = networks.path_of(network, toy)
   expected = [str(model.relative_to(toy)), "curves.png", "noise.png", "summary.json"]
   for image in ("scene-000", "scene-001"):
     files = "card.json", "card.md", "certificate.npz", "image.png", "isotropic.npz"
@@ -47,24 +59,28 @@ def test_the_summary_says_what_was_done(toy):
   assert summary["job"]["samples"] == 40
   assert set(summary["seconds"]) == {"training", "compilation", "sampling", "certificates"}
   assert summary["versions"]["jax"]
-  curve = summary["localized"]["certified_accuracy"]
-  assert set(curve) == {"envelope", "lp", "naive"}
-  assert len(curve["envelope"]) == len(summary["radii"]) == 41
-  envelope, lp, naive = (np.array(curve[method]) for method in ("envelope", "lp", "naive"))
+  methods = summary["smoothings"]["certificate"]["certified_accuracy"]
+  assert set(methods) == {"envelope", "lp", "naive"}
+  assert len(methods["envelope"]["epsilon"]["budgets"]) == 41
+  envelope, lp, naive = (
+    np.array(methods[name]["epsilon"]["curve"]) for name in ("envelope", "lp", "naive")
+  )
   assert (envelope >= lp).all()
   assert (envelope >= naive).all()
   assert (np.diff(envelope) <= 0).all()
   assert envelope[-1] == 0
-  isotropic = summary["isotropic"]["certified"]
-  assert isotropic["envelope"][-1] == 0
-  assert (np.array(isotropic["segcertify"]) >= isotropic["envelope"]).all()  # Holm, Bonferroni
+  isotropic = summary["smoothings"]["isotropic"]["certified"]
+  of_envelope, of_holm = (isotropic[name]["epsilon"] for name in ("envelope", "segcertify"))
+  assert of_envelope["curve"][-1] == 0
+  assert (np.array(of_holm["curve"]) >= of_envelope["curve"]).all()  # Holm, Bonferroni
 
 
 def test_curves_are_those_of_the_certificates(toy):
   summary = json.loads((toy / "summary.json").read_text())
-  done = [records.load(toy / name / "certificate.npz") for name in summary["images"]]
+  done = [records.load(toy / name / "certificate.npz") for name in summary["inputs"]]
   fraction = np.mean([r.certified["all/envelope"].certified / 384 for r in done], axis=0)
-  np.testing.assert_array_equal(summary["localized"]["certified"]["envelope"], fraction)
+  found = summary["smoothings"]["certificate"]["certified"]["envelope"]["epsilon"]["curve"]
+  np.testing.assert_array_equal(found, fraction)
 
 
 def test_verify_accepts_the_folder_and_refuses_a_changed_number(toy, tmp_path, capsys):
@@ -89,20 +105,25 @@ def test_verify_accepts_the_folder_and_refuses_a_changed_number(toy, tmp_path, c
   ("change", "message"),
   [
     (
-      lambda s: s["localized"]["certified"].update(envelope=[1.0] * 41),
-      "localized.certified.envel",
+      lambda s: ours(s)["certified"]["envelope"]["epsilon"].update(curve=[1.0] * 41),
+      "certificate.certified.envelope.epsilon.curve",
     ),
-    (lambda s: s["localized"]["certified_radius"].update(lp=9.0), "localized.certified_radius.lp"),
-    (lambda s: s["isotropic"].update(pixel_accuracy=1.0), "isotropic.pixel_accuracy"),
-    (lambda s: s["localized"]["certified"].update(milp=[1.0] * 41), "certified.milp does not foll"),
-    (lambda s: s["localized"].update(proven=1), "localized.proven does not follow"),
-    (lambda s: s.update(radii=[r * 2 for r in s["radii"]]), "radii"),
+    (lambda s: ours(s)["certified"]["lp"]["epsilon"].update(area=9.0), "lp.epsilon.area"),
+    (lambda s: s["smoothings"]["isotropic"].update(accuracy=1.0), "isotropic.accuracy"),
+    (lambda s: ours(s)["certified"].update(milp={}), "certified.milp does not foll"),
+    (lambda s: ours(s).update(proven=1), "certificate.proven does not follow"),
+    (
+      lambda s: ours(s)["certified"]["lp"]["epsilon"].update(budgets=[0.5] * 41),
+      "lp.epsilon.budgets",
+    ),
     (lambda s: s["job"].update(alpha=1e-6), "its `job` is not that of"),
-    (lambda s: s.update(model="another"), "its `model` is not that of"),
+    (lambda s: s["model"].update(certificate="another"), "its `model` is not that of"),
     (lambda s: s.update(ranges=[[0, 10_000]]), "its `ranges` is not that of"),
-    (lambda s: s.update(images=["scene-000", "scene-000"]), "localized"),
-    (lambda s: s.update(images=["../elsewhere"]), "`images` must be names"),
-    (lambda s: s.update(images=["scene-999"]), "cannot read"),
+    (lambda s: s.update(inputs=["scene-000", "scene-000"]), "must be different"),
+    (lambda s: s.update(inputs=["../elsewhere"]), "`inputs` must be names"),
+    (lambda s: s.update(inputs=["scene-999"]), "cannot read"),
+    (lambda s: s.update(smoothings={"../../x": {}}), "`smoothings` must be names"),
+    (lambda s: s.update(task="nothing"), "there is no task 'nothing'"),
     (lambda s: s.pop("job"), "it is no summary of a job"),
   ],
 )
@@ -111,7 +132,9 @@ def test_verify_compares_the_summary_with_the_certificates(toy, tmp_path, capsys
   shutil.copytree(toy, out)
   assert main(["verify", str(out)]) == 0
   told = capsys.readouterr().out
-  assert "summary.json: agrees with its 4 certificates, except for device, seconds" in told
+  assert (
+    "summary.json: agrees with its 4 certificates, except for unit, device, facts, seconds" in told
+  )
   assert told.count("card.json: agrees") == told.count("card.md: agrees") == 2
   summary = json.loads((out / "summary.json").read_text())
   change(summary)
@@ -126,13 +149,10 @@ def test_verify_compares_the_summary_with_the_certificates(toy, tmp_path, capsys
 @pytest.mark.parametrize(
   ("change", "message"),
   [
-    (lambda r: r._replace(scales=r.scales * 2), "not those of the noise of the job"),
-    (lambda r: r._replace(cells=r.cells[::-1]), "not those of the noise of the job"),
-    (lambda r: r._replace(family="laplace"), "not those of the noise of the job"),
-    (
-      lambda r: r._replace(base=r.base._replace(groups=r.base.groups[::-1])),
-      "not those of the grid",
-    ),
+    (lambda r: resmoothed(r, noise=noise.gaussian(r.noise.scale * 2, r.noise.cells)), NOT_ITS),
+    (lambda r: resmoothed(r, noise=noise.gaussian(r.noise.scale, r.noise.cells[::-1])), NOT_ITS),
+    (lambda r: resmoothed(r, noise=noise.laplace(r.noise.scale, r.noise.cells)), NOT_ITS),
+    (lambda r: resmoothed(r, groups=r.groups[::-1]), "not those of the grid"),
     (
       lambda r: r._replace(meta={**r.meta, "job": {**r.meta["job"], "std_max": 9.0}}),
       "noise of th",
@@ -152,7 +172,7 @@ def test_verify_compares_the_summary_with_the_certificates(toy, tmp_path, capsys
 def test_a_certificate_must_be_of_the_job_that_it_names(toy, change, message):
   record = records.load(toy / "scene-000" / "certificate.npz")
   with pytest.raises(ValueError, match=message):
-    records.verify(change(record))
+    records.verify(change(record), task=jobs.TASK)
 
 
 def test_the_second_run_does_nothing_again(toy, capsys):
@@ -172,8 +192,10 @@ def test_another_job_does_not_take_the_first_ones_certificates(toy, tmp_path):
   assert main([*arguments, *other, "--force"]) == 0
   second = records.load(out / "scene-000" / "certificate.npz")
   assert (first.alpha, second.alpha) == (0.01, 0.1)
-  np.testing.assert_array_equal(first.counts, second.counts)  # the same key and network
-  np.testing.assert_array_equal(second.radii, [0, 0.05])
+  np.testing.assert_array_equal(
+    first.estimation.votes, second.estimation.votes
+  )  # the same key and network
+  np.testing.assert_array_equal(second.adversary.radii, [0, 0.05])
   assert not (out / "models").exists()
 
 
@@ -257,7 +279,7 @@ def test_force_replaces_what_is_of_another_job(copy, capsys):
   assert main([*SCENES, *options, "--force"]) == 0
   assert json.loads((copy / "summary.json").read_text())["job"]["selection_samples"] == 12
   record = records.load(copy / "scene-000" / "isotropic.npz")
-  assert (record.selection_counts.sum(axis=1) == 12).all()
+  assert (record.selection.votes.sum(axis=1) == 12).all()
   written = contents(copy / "scene-000")
   assert main([*SCENES, *options]) == 0  # goes on, though certificates of the other job remain
   assert contents(copy / "scene-000")[copy / "scene-000" / "isotropic.npz"] == written[
@@ -279,10 +301,10 @@ def test_a_network_that_learned_nothing_is_called_that(toy, capsys):
   assert main([*SCENES, "--out", str(toy)]) == 0
   text = capsys.readouterr().out
   majority = json.loads((toy / "summary.json").read_text())["majority"]
-  test = jobs.load_images(jobs.ImageJob(size=(16, 24)), "test", 2)
+  test = jobs.load_images(jobs.Config(size=(16, 24)), "test", 2)
   assert majority == {"class": "background", "share": np.mean(test.labels == 0)}
-  assert f"always answering background        pixel accuracy {majority['share']:.3f}" in text
-  assert "NOTE: hardly more often right than that, or less often: network without noise" in text
+  assert f"always answering background        accuracy {majority['share']:.3f}" in text
+  assert "NOTE: hardly more often right than that, or less often: network of localized" in text
 
 
 def test_there_is_no_average_radius_over_a_users_budgets(toy, tmp_path, capsys):
@@ -291,11 +313,11 @@ def test_there_is_no_average_radius_over_a_users_budgets(toy, tmp_path, capsys):
   assert main([*arguments, "--budgets", "0.05"]) == 0
   head, *rows = capsys.readouterr().out.splitlines()
   assert head.split() == ["certified", "accuracy", "at", "radius", "0.05"]
-  assert rows[0].startswith("localized, envelope")
+  assert rows[0].strip().startswith("localized, envelope")
   assert len(rows[0].split()) == 3
   assert "no average radius: it needs the automatic radii, a run without --budgets" in rows
-  localized = json.loads((tmp_path / "summary.json").read_text())["localized"]
-  assert set(localized["certified_radius"].values()) == {None}
+  localized = ours(json.loads((tmp_path / "summary.json").read_text()))
+  assert {of["epsilon"]["area"] for of in localized["certified"].values()} == {None}
 
 
 def test_camvid_trains_and_certifies(tmp_path, capsys, monkeypatch):
@@ -310,7 +332,7 @@ def test_camvid_trains_and_certifies(tmp_path, capsys, monkeypatch):
   assert main(["certify", *arguments, "--method", "milp"]) == 0
   assert trained.stat().st_mtime_ns == before  # found by its configuration, not trained again
   record = records.load(out / "000" / "certificate.npz")
-  assert np.isinf(record.scales).sum() == 12  # of 2 x 2 cells every group sees its own only
+  assert np.isinf(record.noise.scale).sum() == 12  # of 2 x 2 cells every group sees its own only
   assert "all/milp" in record.certified
 
 
@@ -325,9 +347,9 @@ def test_voc_trains_and_certifies_a_deeplab(tmp_path, capsys):
   (model,) = (out / "models").iterdir()
   assert model.name.startswith("deeplab-")
   summary = json.loads((out / "summary.json").read_text())
-  assert summary["images"] == ["2008_000002"]  # the validation list's
+  assert summary["inputs"] == ["2008_000002"]  # the validation list's
   assert summary["job"]["network"] == "deeplab"
-  assert records.load(out / "2008_000002" / "certificate.npz").counts.shape == (384, 21)
+  assert records.load(out / "2008_000002" / "certificate.npz").estimation.votes.shape == (384, 21)
   assert main(["verify", str(out)]) == 0
   for change, message in (
     (("--network", "unet"), "was trained with --network deeplab, but this job has unet"),
@@ -400,7 +422,7 @@ def test_a_model_of_another_configuration_is_refused(toy, tmp_path, capsys):
 def test_sizes_that_are_none(text, capsys):
   with pytest.raises(SystemExit):
     main(["certify", "scenes", "--size", text])
-  assert "expected two numbers such as 64x96" in capsys.readouterr().err
+  assert "expected 2 whole numbers with 'x' between them, as in HxW" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("command", [(), ("certify",), ("certify", "camvid"), ("verify",)])
@@ -421,7 +443,7 @@ def test_help_shows_defaults_as_one_would_type_them(command, capsys):
   assert "(default: 0)" in text  # --seed
   if command == "citeseer":
     assert "(default: 0.6,0.95)" in text
-    assert "(default: votes,kl,bernstein)" in text
+    assert "(default: votes,kl,mixed)" in text
     assert "(default: 0.6,1,1.5,2,4,1000)" in text
     assert "(default: 50,50)" in text
 

@@ -14,8 +14,7 @@ from tqdm import tqdm
 
 from lrs_jax import sampling, storage
 from lrs_jax.cli import main
-from lrs_jax.jobs import checkpoints, records, runs
-from lrs_jax.tasks import graphs as graph_jobs
+from lrs_jax.jobs import checkpoints, records, running
 from tests.test_cli import TOY
 
 JOB = ("certify", "scenes", *TOY, "--samples", "5000", "--images", "1", "--budgets", "0,0.03")
@@ -73,8 +72,8 @@ def test_sigterm_keeps_what_was_counted_and_the_job_goes_on(job, stopped, tmp_pa
   assert job() == 0
   assert job(tmp_path / "straight") == 0
   one, other = (records.load(tmp_path / out / CERTIFICATE) for out in ("out", "straight"))
-  np.testing.assert_array_equal(one.counts, other.counts)
-  assert (one.counts.sum(axis=1) == 5000).all()
+  np.testing.assert_array_equal(one.estimation.votes, other.estimation.votes)
+  assert (one.estimation.votes.sum(axis=1) == 5000).all()
   assert not list(tmp_path.rglob("*.partial.npz"))
 
 
@@ -87,7 +86,7 @@ def test_the_bar_of_a_resumed_job_starts_where_it_was_left(job, stopped, monkeyp
       super().__init__(*args, **options)
       bars.append(self)
 
-  monkeypatch.setattr(runs, "tqdm", Bar)
+  monkeypatch.setattr(running, "tqdm", Bar)
   assert job() == 0
   assert [(bar.initial, bar.n, bar.total) for bar in bars] == [(10 + 4096, 10020, 10020)]
   assert job() == 0  # all is there already
@@ -102,7 +101,7 @@ def test_force_starts_again_where_samples_of_another_job_are_in_the_way(
   assert job(tmp_path / "out", *other) == 1
   assert "holds samples of another job, which differs in job.samples" in capsys.readouterr().err
   assert job(tmp_path / "out", *other, "--force") == 0
-  assert (records.load(tmp_path / "out" / CERTIFICATE).counts.sum(axis=1) == 4500).all()
+  assert (records.load(tmp_path / "out" / CERTIFICATE).estimation.votes.sum(axis=1) == 4500).all()
   assert not list(tmp_path.rglob("*.partial.npz"))
 
 
@@ -167,7 +166,7 @@ def test_a_full_disk_ends_the_job_and_loses_nothing(job, stopped, capsys, monkey
   assert checkpoints.load(stopped).done >= 4096
   assert not [path for path in out.rglob("*") if path.name.startswith(".")]
   assert job() == 0
-  assert (records.load(out / CERTIFICATE).counts.sum(axis=1) == 5000).all()
+  assert (records.load(out / CERTIFICATE).estimation.votes.sum(axis=1) == 5000).all()
 
 
 def test_a_folder_that_cannot_be_written_to_is_refused_before_sampling(
@@ -218,9 +217,10 @@ def test_no_changed_byte_of_a_network_passes(model, tmp_path):
 
 def test_what_is_no_network_for_images_is_refused(tmp_path, capsys):
   """Such as the network of a graph."""
-  assert graph_jobs.DEFAULTS  # whose networks have `meta`, but no `network` in it
   path = tmp_path / "gcn.npz"
-  storage.save_arrays(path, {"params/a": np.zeros(1), "meta": storage.json_array({"steps": 1})})
+  storage.save_arrays(
+    path, {"params/a": np.zeros(1), "meta": storage.json_array({"task": "graphs", "network": {}})}
+  )
   assert main([*JOB, "--model", str(path), "--out", str(tmp_path / "out")]) == 1
   assert "gcn.npz holds no network for images" in capsys.readouterr().err
 
@@ -235,9 +235,9 @@ def test_what_a_killed_process_was_writing_is_not_taken_for_a_certificate(job, t
 @pytest.mark.parametrize(
   ("change", "named"),
   [
-    ({"alpha": np.full(2, 0.01)}, False),
-    ({"counts": np.full((384, 10), "3")}, False),
-    ({"counts": None}, False),
+    ({"bounds/alpha": np.full(2, 0.01)}, False),
+    ({"estimation/votes": np.full((384, 10), "3")}, False),
+    ({"estimation/votes": None}, False),
     ({"format": None}, False),
     ({"meta": np.asarray("[" * 60_000)}, True),
     ({"meta": np.asarray("[]")}, True),
@@ -257,7 +257,7 @@ def test_a_damaged_certificate_is_made_again(job, tmp_path, capsys, change, name
   assert job(tmp_path / "out", *["--force"] * named) == 0
   again = records.load(path)
   records.verify(again)
-  np.testing.assert_array_equal(again.counts, before.counts)
+  np.testing.assert_array_equal(again.estimation.votes, before.estimation.votes)
 
 
 def test_a_certificate_of_which_methods_were_removed_is_made_again(job, tmp_path):

@@ -13,6 +13,7 @@ import pytest
 
 from lrs_jax.cli import main
 from lrs_jax.jobs import processes, records
+from lrs_jax.tasks import common
 from tests import two_processes
 from tests.test_cli import TOY
 
@@ -73,8 +74,8 @@ def test_images_dealt_to_two_processes_are_those_of_one(pair, tmp_path):
   for i in range(3):
     for name in ("certificate", "isotropic"):
       one, other = (records.load(f / f"scene-00{i}" / f"{name}.npz") for f in (out, tmp_path))
-      np.testing.assert_array_equal(one.counts, other.counts)
-      np.testing.assert_array_equal(one.selection_counts, other.selection_counts)
+      np.testing.assert_array_equal(one.estimation.votes, other.estimation.votes)
+      np.testing.assert_array_equal(one.selection.votes, other.selection.votes)
       assert one.meta == other.meta
   assert not list(out.rglob("*.partial.npz"))
 
@@ -90,7 +91,7 @@ def test_the_first_process_alone_reports(pair):
 def test_one_process_is_the_first_and_has_everything():
   assert processes.is_first()
   assert all(processes.mine(i) for i in range(5))
-  assert processes.local_mesh().size == jax.device_count()
+  assert common.local_mesh().size == jax.device_count()
   processes.wait_for_all("nobody else")
 
 

@@ -1,19 +1,31 @@
 """Stored certificates that were forged, mutated or made up: refused in one line, or harmless."""
 
+import dataclasses
 import json
 import zipfile
 
 import numpy as np
 import pytest
 
-from lrs_jax import collective, noise, storage
+from lrs_jax import noise, storage
 from lrs_jax.cli import main
 from lrs_jax.confidence import certificates
-from lrs_jax.jobs import cards, graph_records, records
-from lrs_jax.sampling import sparse_flips
-from tests.making import GROUPS, RADII, graph_record, image_record
+from lrs_jax.jobs import cards, records
+from lrs_jax.jobs.records import Bounds
+from lrs_jax.sampling import ClassSums
+from lrs_jax.tasks.task import Adversary, Smoothing
+from tests.making import (
+  GROUPS,
+  TRUTH,
+  VOTES,
+  ball,
+  graph_record,
+  image_record,
+  recertified,
+  votes,
+)
 
-KINDS = {"image": (records, image_record), "graph": (graph_records, graph_record)}
+KINDS = {"image": image_record, "graph": graph_record}
 SMALL = {
   "image": lambda: image_record(options={"milp": {}}),
   "graph": lambda: graph_record(names=("all/milp", "correct/envelope@2")),
@@ -22,11 +34,10 @@ SMALL = {
 
 @pytest.fixture(scope="module", params=KINDS)
 def stored(request, tmp_path_factory):
-  """A kind of record, on disk: (its module, its path, its arrays)."""
-  module, _ = KINDS[request.param]
+  """A kind of record, on disk: (its path, its arrays)."""
   path = tmp_path_factory.mktemp("record") / "certificate.npz"
-  module.save(path, SMALL[request.param]())
-  return module, path, storage.load_arrays(path)
+  records.save(path, SMALL[request.param]())
+  return path, storage.load_arrays(path)
 
 
 def write(path, arrays):
@@ -36,11 +47,10 @@ def write(path, arrays):
   return path
 
 
-def outcome(module, path):
+def outcome(path):
   """What comes of loading and proving: "proven" or the refusal; all else is an error."""
   try:
-    record = module.load(path)
-    module.verify(record)
+    cards.prove(records.load(path))
   except ValueError as error:
     return f"REFUSED: {error}"
   return "proven"
@@ -91,23 +101,24 @@ def same(one, other):
 
 
 HARMLESS = {
-  "cells",  # the claim is about the cells that it names
+  "noise/cells",  # the claim is about the cells that it names
   "truth",  # labels, as long as they make the same predictions correct
-  "num_selection",
+  "smoothing",  # a name
+  "task",  # likewise
   "selection/num_samples",
   "selection/scores",  # choose the statistic, by a sample set that bounds nothing
   "selection/squares",
-  "estimate/scores",  # where an output is bounded by votes
-  "estimate/squares",
-  "num_ones",  # of nodes that share a cluster
+  "estimation/scores",  # where an output is bounded by votes
+  "estimation/squares",
+  "adversary/caps",  # lower than those that the certificates allow for
 }
 """Arrays of which some other value is as true, and proves no more."""
 
 
 def test_no_mutation_of_any_array_is_a_traceback_or_proves_more(stored, tmp_path):
-  module, path, arrays = stored
-  before = module.load(path).certified
-  assert outcome(module, write(tmp_path / "same.npz", arrays)) == "proven"
+  path, arrays = stored
+  before = records.load(path).certified
+  assert outcome(write(tmp_path / "same.npz", arrays)) == "proven"
   accepted, tracebacks = set(), {}
   for name, array in arrays.items():
     if name == "digest" or name.startswith("certified/correct"):
@@ -120,13 +131,13 @@ def test_no_mutation_of_any_array_is_a_traceback_or_proves_more(stored, tmp_path
       if changed is None:
         del others[name]
       try:
-        found = outcome(module, write(tmp_path / "mutated.npz", others))
+        found = outcome(write(tmp_path / "mutated.npz", others))
       except Exception as error:
         tracebacks[name, mutation] = repr(error)[:90]
         continue
       if found == "proven":
         accepted.add(name)
-        after = module.load(tmp_path / "mutated.npz").certified
+        after = records.load(tmp_path / "mutated.npz").certified
         assert set(after) <= set(before), (name, mutation)
         for title, certificate in after.items():
           assert np.array_equal(certificate.budgets, before[title].budgets), (name, mutation)
@@ -136,42 +147,42 @@ def test_no_mutation_of_any_array_is_a_traceback_or_proves_more(stored, tmp_path
 
 
 def test_no_swap_of_two_arrays_passes(stored, tmp_path):
-  module, _, arrays = stored
+  _, arrays = stored
   names = sorted(set(arrays) - {"digest"})
   for one, other in zip(names, [*names[1:], names[0]], strict=True):
     if np.array_equal(arrays[one], arrays[other]):
       continue
     others = {**arrays, one: arrays[other], other: arrays[one]}
-    found = outcome(module, write(tmp_path / "swapped.npz", others))
+    found = outcome(write(tmp_path / "swapped.npz", others))
     assert found.startswith("REFUSED"), (one, other)
 
 
 def test_what_belongs_to_no_record_is_refused(stored, tmp_path):
-  module, _, arrays = stored
+  _, arrays = stored
   for name in ("note", "certified/all/milp/more", "base/more", "all/more"):
-    found = outcome(module, write(tmp_path / "more.npz", {**arrays, name: np.zeros(1)}))
+    found = outcome(write(tmp_path / "more.npz", {**arrays, name: np.zeros(1)}))
     assert "has no array" in found or "is missing" in found, name
 
 
 def test_any_changed_byte_is_refused(stored, tmp_path):
-  module, _, arrays = stored
+  _, arrays = stored
   for name, array in arrays.items():
     if name == "digest" or not array.size:
       continue
     flat = array.reshape(-1).copy()
     flat[0] = not flat[0] if array.dtype.kind == "b" else (4 if flat[0] == 3 else 3)
     np.savez(tmp_path / "changed.npz", **{**arrays, name: flat.reshape(array.shape)})
-    found = outcome(module, tmp_path / "changed.npz")
-    assert "was changed after it was written" in found or "is of format 3" in found, name
+    found = outcome(tmp_path / "changed.npz")
+    assert "was changed after it was written" in found or "is of format" in found, name
 
 
 def test_a_record_of_version_0_1_is_named_as_such(stored, tmp_path):
-  module, _, arrays = stored
+  _, arrays = stored
   old = {name: array for name, array in arrays.items() if name != "format"}
-  found = outcome(module, write(tmp_path / "old.npz", old))
+  found = outcome(write(tmp_path / "old.npz", old))
   assert "was written by version 0.1 in an older format: certify again" in found
-  found = outcome(module, write(tmp_path / "new.npz", {**arrays, "format": np.asarray(3)}))
-  assert "is of format 3, but this version reads 2" in found
+  found = outcome(write(tmp_path / "new.npz", {**arrays, "format": np.asarray(9)}))
+  assert "is of format 9, but this version reads 3" in found
 
 
 # Forgeries: what is stored fits together, but is not what follows from the counts.
@@ -185,31 +196,20 @@ def at_the_edge():
   return np.sqrt(image_record(scales=CELL, agree=UNANIMOUS).base.eta[0]) * (1 + 5e-12)
 
 
-def recertify(record, **base):
-  """The record with other base certificates, and collective ones that are proven from them."""
-  base = record.base._replace(**base)
-  certified = {
-    name: collective.certify(
-      base.weights, base.groups, base.eta, record.budgets, method=certificate.method,
-      targets=certificate.targets,
-    )
-    for name, certificate in record.certified.items()
-  }  # fmt: skip
-  return record._replace(base=base, certified=certified)
-
-
 @pytest.mark.parametrize("side", ["weights", "eta", "weights and eta", "budgets", "q_lower"])
 @pytest.mark.parametrize("shift", [1e-9, 3e-10])
 def test_no_shift_to_the_stronger_side_is_proven(tmp_path, side, shift):
   honest = image_record(scales=CELL, agree=UNANIMOUS, radii=np.array([0.0, at_the_edge()]))
   assert honest.certified["all/envelope"].certified.tolist() == [6, 0]
   base = honest.base
-  forged = recertify(
-    honest._replace(budgets=honest.budgets * (1 - shift)) if side == "budgets" else honest,
-    **{"weights": {"weights": base.weights * (1 - shift)}, "eta": {"eta": base.eta * (1 + shift)},
-       "weights and eta": {"weights": base.weights * (1 - shift), "eta": base.eta * (1 + shift)},
-       "q_lower": {"q_lower": base.q_lower * (1 + shift)}}.get(side, {}),
-  )  # fmt: skip
+  changes = {
+    "weights": {"weights": base.weights * (1 - shift)}, "eta": {"eta": base.eta * (1 + shift)},
+    "weights and eta": {"weights": base.weights * (1 - shift), "eta": base.eta * (1 + shift)},
+    "q_lower": {"q_lower": base.q_lower * (1 + shift)},
+  }.get(side, {})  # fmt: skip
+  lower = honest.adversary._replace(budgets=honest.budgets * (1 - shift))
+  adversary = lower if side == "budgets" else honest.adversary
+  forged = recertified(honest, base=base._replace(**changes), adversary=adversary)
   if side != "q_lower":
     assert forged.certified["all/envelope"].certified.tolist() == [6, 6]
   records.save(tmp_path / "certificate.npz", forged)
@@ -224,11 +224,8 @@ def test_no_shift_of_a_graph_record_is_proven(field, shift):
   honest = graph_record()
   stronger = 1 - shift if field in ("weights", "variance_upper") else 1 + shift
   base = honest.base._replace(**{field: getattr(honest.base, field) * stronger})
-  forged = honest._replace(base=base, certified={})
-  for name, certificate in honest.certified.items():
-    forged = graph_records.certify(forged, name, certificate.budgets, certificate.method)
   with pytest.raises(ValueError, match="does not follow"):
-    graph_records.verify(forged)
+    records.verify(recertified(honest, base=base))
 
 
 @pytest.mark.parametrize("shift", [-1e-12, -1e-14, 1e-14, 1e-12])
@@ -236,25 +233,16 @@ def test_no_shift_of_a_graph_record_is_proven(field, shift):
 def test_libraries_that_differ_in_the_last_digits_agree(make, shift, monkeypatch):
   """Bounds, thresholds and weights of the verifying machine are others by 1e-12."""
   record = make()
-  lower, families = certificates.clopper_pearson_lower, dict(vars(noise))
+  lower = certificates.clopper_pearson_lower
   monkeypatch.setattr(certificates, "clopper_pearson_lower", lambda *a: lower(*a) * (1 + shift))
-
-  def other(family):
-    def make(*arguments):
-      made = families[family](*arguments)
-      return made._replace(
-        weights=made.weights * (1 - shift),
-        eta=lambda q: made.eta(q) * (1 + shift),
-        eta_soft=lambda m, v: made.eta_soft(m, v) * (1 + shift),
-      )
-
-    made = make
-    made.__name__ = family
-    return made
-
-  monkeypatch.setattr(noise, "flips", other("flips"))
-  monkeypatch.setattr(noise, "gaussian", other("gaussian"))
-  (records if make is image_record else graph_records).verify(record, exact=True)
+  made = record.noise
+  family = dataclasses.replace(
+    made.family,
+    eta=lambda q: made.eta(q) * (1 + shift),
+    eta_soft=lambda m, v: made.eta_soft(m, v) * (1 + shift),
+  )
+  other = made._replace(family=family, weights=made.weights * (1 - shift))
+  records.verify(record._replace(smoothing=record.smoothing._replace(noise=other)), exact=True)
 
 
 def image(**changes):
@@ -275,12 +263,31 @@ def job(**changes):
 
 def same_samples():
   divided = np.array([[990, 10], [980, 20], [970, 30], [960, 40], [950, 50], [940, 60]])
-  record = image_record()
-  votes = record.counts * 0 + divided
-  made = records.make_record(
-    noise.gaussian(((0.2, 1.0), (1.0, 0.2)), [0, 1]), GROUPS, *[records.Votes(votes, 1000)] * 2,
-    0.01, record.truth, RADII, {"envelope": {}}, {},
+  distribution = noise.gaussian(((0.2, 1.0), (1.0, 0.2)), [0, 1])
+  return records.make_record(
+    "images", Smoothing("certificate", distribution, GROUPS, ("all/envelope",)),
+    [votes(divided, 1000)] * 2, Bounds(0.01, 0.0, VOTES), ball(distribution), truth=TRUTH,
   )  # fmt: skip
+
+
+def adversary(**changes):
+  record = image_record()
+  return lambda: record._replace(adversary=record.adversary._replace(**changes))
+
+
+def counted(part="estimation", make=image_record, **changes):
+  def made():
+    record = make()
+    return record._replace(**{part: getattr(record, part)._replace(**changes)})
+
+  return made
+
+
+def bounded(make=image_record, **changes):
+  def made():
+    record = make()
+    return record._replace(bounds=record.bounds._replace(**changes))
+
   return made
 
 
@@ -295,17 +302,25 @@ def renamed(old, new):
   ("make", "message"),
   [
     (same_samples, "the same samples"),
-    (image(radii=np.array([0, np.nan, 0.3, 1])), "`radii` must"),
-    (image(radii=np.array([-0.1, 0.1, 0.3, 1])), "`radii` must"),
-    (image(radii=np.array([0.1, 0, 0.3, 1])), "`radii` must"),
-    (image(radii=np.array([0, 0.1, 0.1, 1])), "`radii` must"),
-    (image(radii=np.array([0, 0.1, 0.3, np.inf])), "`radii` must"),
-    (image(counts=image_record().counts.astype(complex)), "`counts`"),
-    (image(counts=image_record().counts.astype(str)), "`counts`"),
-    (image(counts=image_record().counts * 1.0), "`counts`"),
-    (image(num_samples=-1), "`num_samples` must"),
-    (image(num_samples=2**40), "`num_samples` must"),
-    (image(num_selection=2000), "selection"),
+    (adversary(radii=np.array([0, np.nan, 0.3, 1])), "`radii` must"),
+    (adversary(radii=np.array([-0.1, 0.1, 0.3, 1])), "`radii` must"),
+    (adversary(radii=np.array([0.1, 0, 0.3, 1])), "`radii` must"),
+    (adversary(radii=np.array([0, 0.1, 0.1, 1])), "`radii` must"),
+    (adversary(radii=np.array([0, 0.1, 0.3, np.inf])), "`radii` must"),
+    (counted(votes=image_record().estimation.votes.astype(complex)), "`estimation/votes`"),
+    (counted(votes=image_record().estimation.votes.astype(str)), "`estimation/votes`"),
+    (counted(votes=image_record().estimation.votes * 1.0), "`estimation/votes`"),
+    (counted(num_samples=np.asarray(-1)), "`estimation/num_samples` must"),
+    (counted(num_samples=np.asarray(2**40)), "`estimation/num_samples` must"),
+    (counted("selection", num_samples=np.asarray(2000)), "selection"),
+    (bounded(alpha=0.0), "alpha` must lie in"),
+    (bounded(alpha=np.nan), "alpha` must lie in"),
+    (bounded(k_fwer=1.0), "k_fwer` must lie in"),
+    (bounded(k_fwer=0.5), "does not follow"),
+    (bounded(statistics=("kl",)), "only votes were summed"),
+    (adversary(caps=np.ones((1, 2))), "a ball has not"),
+    (adversary(integral=True), "a ball has not"),
+    (adversary(radii=None), "radii"),
     (image(certified={}), "proves nothing"),
     (lambda: renamed("all/naive", "all/milp"), "'all/milp' is by the method 'naive'"),
     (job(alpha=0.001), "alpha"),
@@ -331,65 +346,58 @@ def graph(**changes):
   return lambda: graph_record()._replace(**changes)
 
 
-def no_caps():
-  """As if the graph had no attribute to flip: nothing can be attacked."""
-  record = graph_record()._replace(
-    num_ones=np.zeros(6, int), num_attributes=0, certified={}
-  )  # fmt: skip
-  return graph_records.certify(record, "all/naive", np.array([[9, 9]]), "naive")
+def other_adversary(**changes):
+  def made():
+    record = graph_record()
+    return record._replace(adversary=record.adversary._replace(**changes))
 
-
-def sums(part, **changes):
-  record = graph_record()
-  return record._replace(**{part: getattr(record, part)._replace(**changes)})
+  return made
 
 
 def same_sums():
+  agree = np.array([[990, 10], [980, 20], [970, 30], [960, 40], [950, 50], [940, 60]])
+  both = ClassSums(agree, agree * 200, agree * 200**2, np.asarray(1000))
   record = graph_record()
-  votes = np.array([[990, 10], [980, 20], [970, 30], [960, 40], [950, 50], [940, 60]])
-  both = sparse_flips.ClassSums(votes, votes * 200, votes * 200**2, np.asarray(1000))
-  flips = noise.flips(record.theta_plus, record.theta_minus, record.cells)
-  made = record._replace(
-    selection=both, estimate=both, certified={}, meta={},
-    base=graph_records.base_certificates(
-      flips, record.groups, both, both, alpha=0.01, methods=record.methods
-    ),
+  return records.make_record(
+    "graphs", Smoothing("certificate", record.noise, GROUPS, ("all/naive",)), (both, both),
+    Bounds(0.01, 0.0, ("votes", "kl")), Adversary(np.array([[0.0, 1.0]]), None, None, True),
   )  # fmt: skip
-  return graph_records.certify(made, "all/naive", np.array([[0, 1]]), "naive")
 
 
+@pytest.mark.filterwarnings("ignore:`selection_counts` and `counts` are the same")
 @pytest.mark.parametrize(
   ("make", "message"),
   [
-    (no_caps, "`num_attributes` must be at least 1"),
-    (graph(num_ones=np.array([1, 2, 3, 0, 6, 2])), "`num_ones` must lie in"),
-    (graph(num_ones=np.array([1, 2, 3, -1, 5, 2])), "`num_ones` must lie in"),
-    (graph(num_attributes=6), "caps"),
-    (graph(truth=np.array([0, 0, 1, 1, 2, 0])), "`truth` must lie in"),
-    (graph(truth=np.array([0, 0, 1, 1, -1, 0])), "`truth` must lie in"),
-    (graph(alpha=0.0), "`alpha` must lie in"),
-    (graph(alpha=np.nan), "`alpha` must lie in"),
+    (other_adversary(caps=np.array([[9.0, 8.0], [6.0, 8.0]])), "caps"),
+    (other_adversary(caps=None), "caps"),
+    (other_adversary(caps=np.array([[9.0, 8.0], [6.0, -1.0]])), "caps"),
+    (other_adversary(integral=False), "integers"),
+    (other_adversary(budgets=np.array([[0.0, 0.0], [1, 0], [0, 1], [2, 3]])), "budgets"),
+    (bounded(graph_record, alpha=0.0), "alpha` must lie in"),
     (graph(certified={}), "proves nothing"),
-    (graph(methods=()), "`methods`"),
-    (graph(methods=("guess",)), "`methods`"),
+    (graph(counted=np.ones(6, bool)), "targets"),
+    (bounded(graph_record, statistics=()), "statistics"),
+    (bounded(graph_record, statistics=("guess",)), "statistics"),
     (same_sums, "the same samples"),
-    (lambda: sums("estimate", num_samples=np.asarray(900)), "but `estimate/num_samples` is 900"),
-    (lambda: sums("estimate", scores=graph_record().estimate.scores * 2), "`estimate`"),
-    (lambda: sums("estimate", squares=graph_record().estimate.squares // 2), "`estimate`"),
+    (counted("estimation", graph_record, num_samples=np.asarray(900)),
+     "but `estimation/num_samples` is 900"),
+    (counted("estimation", graph_record, scores=graph_record().estimation.scores * 2),
+     "`estimation`"),
+    (counted("estimation", graph_record, squares=graph_record().estimation.squares // 2),
+     "`estimation`"),
+    (counted("estimation", graph_record, squares=None), "both scores and squares"),
     (graph(meta={"job": {"alpha": 0.05}}), "alpha"),
-    (graph(meta={"job": {"scores": ["votes"]}}), "`methods`"),
-    (graph(meta={"job": {"theta_plus": [0.1, 0.2]}}), "`theta_plus` is from 0.01 to 0.02"),
-    (graph(meta={"job": {"theta_minus": "0.5,0.9"}}), "`meta` must say theta_minus as numbers"),
+    (graph(meta={"job": {"k_fwer": 0.05}}), "k_fwer"),
+    (graph(meta={"job": {"scores": ["votes"]}}), "scores"),
     (graph(meta={"job": {"samples": 77}}), "samples"),
     (graph(meta={"job": {"selection_samples": 77}}), "selection_samples"),
-    (graph(meta={"samples": {"selection": {"key": [0, 1]}, "estimation": {"key": [0, 1]}}}),
-     "one key"),
-    (graph(meta={"samples": {"estimation": {"ranges": [[0, 10]]}}}), "ranges"),
+    (graph(meta={"keys": {"selection": [0, 1], "estimation": [0, 1]}}), "one key"),
+    (graph(meta={"ranges": [[0, 10]]}), "ranges"),
   ],
 )  # fmt: skip
 def test_contradictions_of_a_graph_record_are_refused(make, message):
   with pytest.raises(ValueError, match=message):
-    graph_records.verify(make())
+    records.verify(make())
 
 
 # Archives.
@@ -436,14 +444,13 @@ def test_two_arrays_of_one_name_are_refused(tmp_path):
 
 @pytest.mark.parametrize("make", ["image", "graph"])
 def test_one_bad_file_does_not_keep_verify_from_the_others(make, tmp_path, capsys):
-  module, made = KINDS[make]
-  module.save(tmp_path / "a.npz", made())
-  module.save(tmp_path / "z.npz", made())
+  records.save(tmp_path / "a.npz", KINDS[make]())
+  records.save(tmp_path / "z.npz", KINDS[make]())
   arrays = storage.load_arrays(tmp_path / "a.npz")
   for name, changed in (
-    ("b", {"alpha": np.full((2, 2), 0.01)}),
+    ("b", {"bounds/alpha": np.full((2, 2), 0.01)}),
     ("c", {"meta": np.asarray("[" * 60_000)}),
-    ("d", {"alpha": np.asarray("one\nline")}),
+    ("d", {"bounds/alpha": np.asarray("one\nline")}),
   ):
     write(tmp_path / f"{name}.npz", {**arrays, **changed})
   (tmp_path / "e.npz").write_text("text")
@@ -456,17 +463,15 @@ def test_one_bad_file_does_not_keep_verify_from_the_others(make, tmp_path, capsy
 
 
 def test_verify_says_what_is_taken_on_trust(tmp_path, capsys):
-  graph_records.save(tmp_path / "graph" / "certificate.npz", graph_record())
+  records.save(tmp_path / "graph" / "certificate.npz", graph_record())
   records.save(tmp_path / "image" / "certificate.npz", image_record())
   assert main(["verify", str(tmp_path)]) == 0
   out = capsys.readouterr().out
   assert "on trust" in out
-  for word in ("model", "input", "independent keys", "labels", "num_ones", "num_attributes"):
+  for word in ("model", "input", "independent keys", "labels", "counted", "capped"):
     assert word in out
   card = cards.of_file(tmp_path / "graph" / "certificate.npz")
-  assert any("num_ones" in text for text in card["trusted"])
-  card = cards.of_file(tmp_path / "image" / "certificate.npz")
-  assert not any("num_ones" in text for text in card["trusted"])
+  assert any("capped" in text for text in card["trusted"])
 
 
 @pytest.mark.parametrize("name", ["notes.txt", "model.py", "certificate.npz"])

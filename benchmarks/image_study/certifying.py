@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from lrs_jax.jobs.runs import Smoothed, describe_devices, job_radii, versions
 
 from benchmarks.image_study.configurations import (
   Sizes,
@@ -21,7 +22,6 @@ from lrs_jax.collective import iou as certified_iou
 from lrs_jax.confidence import certificates, corrections
 from lrs_jax.evaluation import metrics
 from lrs_jax.jobs import reports
-from lrs_jax.jobs.runs import Smoothed, describe_devices, job_radii, versions
 from lrs_jax.tasks.data.images import LabelledImages
 from lrs_jax.tasks.images import ImageJob
 

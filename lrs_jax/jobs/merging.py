@@ -12,7 +12,6 @@ from lrs_jax import storage
 from lrs_jax.jobs import checkpoints, networks, rechecks, running
 from lrs_jax.jobs.running import PARTS
 from lrs_jax.sampling import ClassSums
-from lrs_jax.tasks import options
 from lrs_jax.tasks.task import Config, Task
 
 Share = tuple[str, str, str]
@@ -184,8 +183,7 @@ def _common_job(
       raise ValueError(f"there is no task {manifest.get('task')!r}.")
     default = next(iter(task.data.values()))
     config = storage.from_plain(type(default), manifest.get("job", {}))
-    options.check(config)
-    task.check(config)
+    running.check(task, config)
   except ValueError as error:
     raise ValueError(f"{shares[first][0]} holds counts of a job that cannot be: {error}") from None
   return task, config

@@ -260,6 +260,8 @@ def prepare(
 
 def check(task: Task, config: Config) -> None:
   """Raises a ValueError that names the first option of a job that cannot be right."""
+  if config.data not in task.data:
+    raise ValueError(f"--data must be one of {', '.join(task.data)}, but it is {config.data!r}.")
   options.check(config)
   task.check(config)
 

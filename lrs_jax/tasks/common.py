@@ -89,12 +89,12 @@ def counter(
     with jax.default_matmul_precision(config.precision):
       votes = sampling.votes(
         key,
-        apply,
-        params,
-        x,
-        smoothing.noise,
-        smoothing.groups,
-        num_samples,
+        apply=apply,
+        params=params,
+        x=x,
+        noise=smoothing.noise,
+        groups=smoothing.groups,
+        num_samples=num_samples,
         first_sample=first_sample,
         **options,
       )
