@@ -3,6 +3,7 @@
 import hashlib
 import json
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import flax.linen as nn
@@ -37,7 +38,9 @@ def certificates_of(
 
 def plain_config(config: Any) -> dict[str, Any]:
   """A configuration as it comes back from JSON, without the paths of a machine."""
-  hidden = {name: None for name in ("data_dir",) if name in config._fields}
+  hidden: dict[str, str | None] = {name: None for name in ("data_dir",) if name in config._fields}
+  if getattr(config, "graph", None) is not None:  # a file of the user's own
+    hidden["graph"] = Path(config.graph).name
   return json.loads(json.dumps(config._replace(**hidden)._asdict()))
 
 

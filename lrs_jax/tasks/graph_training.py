@@ -1,5 +1,6 @@
 """Training a graph network under the flips that will be certified: Optax, with early stopping."""
 
+import time
 from functools import cache, partial
 from typing import Any, NamedTuple, cast
 
@@ -12,6 +13,7 @@ from tqdm import tqdm
 
 from lrs_jax import keys
 from lrs_jax.sampling.sparse_flips import FlipArrays, FlipPlan, FlipSizes, stitched_logits
+from lrs_jax.tasks import training
 from lrs_jax.tasks.data.citation import Split
 from lrs_jax.tasks.models.gnn import Edges
 
@@ -23,6 +25,14 @@ class GraphHistory(NamedTuple):
   validation_loss: np.ndarray  # float [E]
   validation_accuracy: np.ndarray  # float [E]
   best: int  # the evaluation whose parameters were kept
+
+
+class _State(NamedTuple):
+  """What steps and evaluations change."""
+
+  variables: Any
+  optimizer: Any
+  best: Any  # the variables of the lowest validation loss
 
 
 def train(
@@ -40,6 +50,7 @@ def train(
   evaluate_every: int = 20,
   learning_rate: float = 0.01,
   l2: float = 5e-3,
+  checkpoint: training.Checkpoint | None = None,
 ) -> tuple[Any, GraphHistory]:
   r"""Minimizes the cross-entropy of every training node under its own group's noise.
 
@@ -62,12 +73,15 @@ def train(
     evaluate_every: steps between evaluations, compiled as one program.
     learning_rate: of Adam.
     l2: weight of the penalty on the first kernel.
+    checkpoint: keeps the state on disk; the same call goes on from there after a stop, to the very
+      same network.
 
   Returns:
     The model's variables and a `GraphHistory`.
 
   Raises:
-    ValueError: a class without a training node, or no validation node.
+    ValueError: a class without a training node, or no validation node; a checkpoint that is
+      damaged, or of another training.
   """
   missing = np.flatnonzero(np.bincount(labels[split.train], minlength=num_classes) == 0)
   if missing.size:
@@ -79,31 +93,52 @@ def train(
   )
   shape = jax.ShapeDtypeStruct((plan.sizes.nodes, plan.sizes.attributes), jnp.float32)
   variables = jax.jit(model.lazy_init)({"params": key_init}, shape, edges)
-  state = optax.adam(learning_rate).init(variables)
+  state = _State(variables, optax.adam(learning_rate).init(variables), variables)
   rates = jnp.asarray(learning_rate, jnp.float32), jnp.asarray(l2, jnp.float32)
   data = edges, plan.arrays, jnp.asarray(groups, jnp.int32), jnp.asarray(labels, jnp.int32)
   options = {"model": model, "sizes": plan.sizes}
   train_nodes, validation_nodes = jnp.asarray(split.train), jnp.asarray(split.validation)
-  best, kept, history = (np.inf, 0, 0), variables, []
-  progress = tqdm(range(evaluate_every, max_steps + 1, evaluate_every), "training", leave=False)
-  for done in progress:
-    first = jnp.asarray(done - evaluate_every, jnp.int32)
-    variables, state = _steps(
-      key_steps, first, variables, state, data, train_nodes, rates,
-      num_steps=evaluate_every, **options,
-    )  # fmt: skip
-    loss, accuracy = map(
-      float, _validate(key_validation, variables, data, validation_nodes, **options)
-    )
-    history.append((done, loss, accuracy))
-    progress.set_postfix(loss=f"{loss:.3f}", accuracy=f"{accuracy:.3f}", refresh=False)
-    if loss < best[0]:
-      best, kept = (loss, done, len(history) - 1), variables
-    if done - best[1] >= patience:
-      break
-  progress.close()
-  steps, losses, accuracies = np.asarray(history).T
-  return kept, GraphHistory(steps.astype(np.int64), losses, accuracies, best[2])
+  evaluate_every = min(evaluate_every, max_steps)
+  reached = state, np.zeros((0, 3))  # and (steps, loss, accuracy) of every evaluation
+  if checkpoint is not None and checkpoint.path.exists():
+    reached = training.load_state(checkpoint, state, "history")
+  kept = time.monotonic()
+  rounds = range(evaluate_every, max_steps + 1, evaluate_every)
+  progress = tqdm(total=len(rounds), initial=len(reached[1]), desc="training", leave=False)
+  try:
+    for done in rounds[len(reached[1]) :]:
+      state, history = reached
+      if len(history) and history[-1, 0] - history[_best(history), 0] >= patience:
+        break
+      first = jnp.asarray(done - evaluate_every, jnp.int32)
+      variables, optimizer = _steps(
+        key_steps, first, state.variables, state.optimizer, data, train_nodes, rates,
+        num_steps=evaluate_every, **options,
+      )  # fmt: skip
+      loss, accuracy = map(
+        float, _validate(key_validation, variables, data, validation_nodes, **options)
+      )
+      history = np.concatenate([history, [[done, loss, accuracy]]])
+      improved = np.isfinite(loss) and _best(history) == len(history) - 1
+      best = variables if improved else state.best
+      reached = _State(variables, optimizer, best), history  # at once: a stop sees all of a round
+      progress.set_postfix(loss=f"{loss:.3f}", accuracy=f"{accuracy:.3f}", refresh=False)
+      progress.update()
+      if checkpoint is not None and time.monotonic() - kept > checkpoint.interval:
+        training.save_state(checkpoint, reached[0], history=reached[1])
+        kept = time.monotonic()
+  finally:
+    progress.close()
+    if checkpoint is not None:
+      training.save_state(checkpoint, reached[0], history=reached[1])
+  state, history = reached
+  steps, losses, accuracies = history.T
+  return state.best, GraphHistory(steps.astype(np.int64), losses, accuracies, _best(history))
+
+
+def _best(history: np.ndarray) -> int:
+  """The evaluation of the lowest loss, the first of several; one that is nan is none."""
+  return int(np.where(np.isnan(history[:, 1]), np.inf, history[:, 1]).argmin())
 
 
 @cache

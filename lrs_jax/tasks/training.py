@@ -223,7 +223,8 @@ def train(
   state = TrainingState(variables, optimizer.init(variables["params"]), jnp.asarray(0, jnp.int32))
   losses: list[jax.Array | np.ndarray] = []
   if checkpoint is not None and checkpoint.path.exists():
-    state, losses = _resume(checkpoint, state)
+    state, told = load_state(checkpoint, state, "losses")
+    losses = list(told)
   step = jax.jit(partial(_step, model, optimizer, augment, expose, batch_size), donate_argnums=0)
   kept = time.monotonic()
   # One call a step: XLA on a CPU runs the convolutions of a gradient ten times slower in a loop.
@@ -249,14 +250,30 @@ def train(
 def _keep(checkpoint: Checkpoint, state: TrainingState, losses: list) -> None:
   if any(leaf.is_deleted() for leaf in jax.tree.leaves(state)):
     return  # stopped within a step, which owns the state: what was kept before stays
-  done = int(state.step)
+  save_state(checkpoint, state, losses=np.asarray(losses[: int(state.step)], np.float32))
+
+
+def save_state(checkpoint: Checkpoint, state: Any, **history: np.ndarray) -> None:
+  """Keeps a training's state, a pytree of arrays, and what it told so far: whole or not at all."""
   arrays = {f"state/{i}": np.asarray(leaf) for i, leaf in enumerate(jax.tree.leaves(state))}
-  arrays["losses"] = np.asarray(losses[:done], np.float32)
-  arrays["manifest"] = storage.json_array(checkpoint.manifest)
-  storage.save_arrays(checkpoint.path, arrays)
+  manifest = storage.json_array(checkpoint.manifest)
+  storage.save_arrays(checkpoint.path, {**arrays, **history, "manifest": manifest})
 
 
-def _resume(checkpoint: Checkpoint, state: TrainingState) -> tuple[TrainingState, list]:
+def load_state(checkpoint: Checkpoint, state: Any, history: str) -> tuple[Any, np.ndarray]:
+  """What `save_state` was given.
+
+  Args:
+    checkpoint: of a file that exists.
+    state: a pytree of the same structure, shapes and types.
+    history: name of what the training told.
+
+  Returns:
+    The state, on the device, and that history.
+
+  Raises:
+    ValueError: a file that is damaged, no checkpoint, or of another training.
+  """
   arrays = storage.load_arrays(checkpoint.path)
   leaves, structure = jax.tree.flatten(state)
   try:
@@ -266,7 +283,7 @@ def _resume(checkpoint: Checkpoint, state: TrainingState) -> tuple[TrainingState
         f"{dict(checkpoint.manifest)}: delete it to start again, or choose another file."
       )
     stored = [arrays[f"state/{i}"] for i in range(len(leaves))]
-    losses = list(arrays["losses"])
+    told = arrays[history]
   except KeyError as error:
     raise ValueError(
       f"{checkpoint.path} is no training checkpoint, its array {error} is missing: "
@@ -274,7 +291,7 @@ def _resume(checkpoint: Checkpoint, state: TrainingState) -> tuple[TrainingState
     ) from None
   if [(a.shape, a.dtype) for a in stored] != [(a.shape, a.dtype) for a in leaves]:
     raise ValueError(f"{checkpoint.path} holds a network of other shapes: delete it.")
-  return jax.tree.unflatten(structure, [jnp.asarray(leaf) for leaf in stored]), losses
+  return jax.tree.unflatten(structure, [jnp.asarray(leaf) for leaf in stored]), told
 
 
 def _step(
