@@ -16,10 +16,10 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from lrs_jax.jobs.runs import describe_devices, versions
 from scipy import special
 
 from lrs_jax import noise, storage
+from lrs_jax.jobs.running import describe_devices, versions
 from lrs_jax.noise import draws
 
 SPLIT = 5.0  # tails beyond this many standard deviations are counted

@@ -9,13 +9,17 @@ kind of perturbation under benchmarks/results.
 
 import argparse
 import json
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from matplotlib.figure import Figure
+
 from lrs_jax import storage
-from lrs_jax.jobs import graph_runs
-from lrs_jax.tasks import graphs as graph_jobs
-from lrs_jax.tasks.graphs import GraphJob
+from lrs_jax.evaluation import metrics
+from lrs_jax.jobs import reports, running
+from lrs_jax.tasks.graphs import TASK, GraphConfig
 
 STUDY = {
   "citeseer-appnp": {"method": "milp"},
@@ -31,16 +35,18 @@ STUDY = {
 """name -> what differs from the defaults of the data set that it starts with."""
 
 
-def job_of(name: str, data_dir: str | None) -> GraphJob:
-  default = graph_jobs.DEFAULTS[name.partition("-")[0]]
+def job_of(name: str, data_dir: str | None) -> GraphConfig:
+  default = TASK.data[name.partition("-")[0]]
   return default._replace(data_dir=data_dir, **STUDY[name])  # type: ignore[arg-type]
 
 
-def condense(summary: dict[str, Any]) -> dict[str, Any]:
-  """A summary without its heat map."""
-  parts = ("localized", "isotropic")
-  kept = {k: {n: v for n, v in summary[k].items() if n != "surface"} for k in parts}
-  return {**summary, **kept}
+def areas(summary: dict[str, Any], smoothing: str) -> dict[str, float]:
+  """Area under certified accuracy against each kind of flips, by the strongest method.
+
+  All methods of a job follow from the same bounds, so that the best may be taken afterwards.
+  """
+  methods = summary["smoothings"][smoothing]["certified_accuracy"].values()
+  return {kind: max(m[kind]["area"] for m in methods) for kind in ("additions", "deletions")}
 
 
 def table(summaries: dict[str, dict[str, Any]]) -> str:
@@ -53,13 +59,58 @@ def table(summaries: dict[str, dict[str, Any]]) -> str:
   for summary in summaries.values():
     job, cells = summary["job"], []
     low, high = job["theta_minus"]
-    for part, theta in (("localized", f"{low:g}–{high:g}"), ("isotropic", f"{low:g}")):
-      methods = summary[part]["certified_accuracy"].values()
-      areas = (max(m[kind]["area"] for m in methods) for kind in ("deletions", "additions"))
-      cells += [theta, f"{summary[part]['smoothed_accuracy']:.3f}", *(f"{a:.2f}" for a in areas)]
+    for part, theta in (("certificate", f"{low:g}–{high:g}"), ("isotropic", f"{low:g}")):
+      found, accuracy = areas(summary, part), summary["smoothings"][part]["accuracy"]
+      cells += [theta, f"{accuracy:.3f}"]
+      cells += [f"{found[kind]:.2f}" for kind in ("deletions", "additions")]
     title = f"{job['data']}, {job['model_name']}, {job['partition']}"
     lines.append(f"| {title} | " + " | ".join(cells) + " |")
   return "\n".join(lines)
+
+
+def points(summaries: list[dict[str, Any]], kind: str) -> dict[str, list[tuple[float, float]]]:
+  """(area, accuracy) of every job, by the name of what it smoothes."""
+  found: dict[str, list[tuple[float, float]]] = {}
+  for summary in summaries:
+    job = summary["job"]
+    for smoothing, title in (("certificate", "localized"), ("isotropic", "isotropic")):
+      name = f"{title}, {job['model_name']}"
+      name += f", {job['partition']}" if smoothing == "certificate" else ""
+      accuracy = summary["smoothings"][smoothing]["accuracy"]
+      found.setdefault(name, []).append((areas(summary, smoothing)[kind], accuracy))
+  return found
+
+
+def pareto_figure(points: Mapping[str, Sequence[tuple[float, float]]], xlabel: str) -> Figure:
+  """Accuracy against robustness, one marker a smoothing distribution.
+
+  What is not beaten is joined by steps: nothing lies between two distributions but what the more
+  robust of them has as well.
+
+  Args:
+    points: name of a family -> (area under the curve, accuracy) of each of its distributions.
+    xlabel: what the area is under.
+
+  Returns:
+    A Matplotlib figure.
+  """
+  figure = Figure(figsize=(6.4, 4.2), layout="constrained")
+  axes = figure.subplots()
+  for (name, found), marker in zip(points.items(), "os^Dv<>P", strict=False):
+    ordered = np.asarray(sorted(found, reverse=True)).reshape(-1, 2)
+    handle = axes.scatter(ordered[:, 0], ordered[:, 1], marker=marker, label=name)
+    front = ordered[metrics.pareto_front(ordered)]
+    axes.plot(
+      front[::-1, 0],
+      front[::-1, 1],
+      color=handle.get_facecolor()[0],
+      linewidth=1,
+      drawstyle="steps-pre",
+    )
+  axes.set(xlabel=xlabel, ylabel="smoothed accuracy on test nodes")
+  axes.grid(alpha=0.3)
+  axes.legend()
+  return figure
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -72,13 +123,15 @@ def main(arguments: list[str] | None = None) -> None:
   for name, path in paths.items():
     if not path.exists():
       print(name, flush=True)
-      graph_runs.certify_graph(job_of(name, options.data_dir), path.parent)
-  summaries = {name: condense(json.loads(path.read_text())) for name, path in paths.items()}
+      running.certify(TASK, job_of(name, options.data_dir), path.parent)
+  summaries = {name: json.loads(path.read_text()) for name, path in paths.items()}
   storage.save_json(options.out / "graphs.json", summaries)
   (options.out / "graphs.md").write_text(table(summaries) + "\n")
-  for data in graph_jobs.DEFAULTS:
-    chosen = [path for name, path in paths.items() if name.startswith(data)]
-    print(graph_runs.compare(chosen, options.out / f"graphs-{data}"))
+  for data in TASK.data:
+    chosen = [of for name, of in summaries.items() if name.startswith(data)]
+    for kind in ("additions", "deletions"):
+      figure = pareto_figure(points(chosen, kind), f"area under certified accuracy ({kind})")
+      reports.save_figure(options.out / f"graphs-{data}" / f"pareto-{kind}.png", figure)
   print(table(summaries))
 
 

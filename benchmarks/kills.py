@@ -25,10 +25,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from lrs_jax.jobs.runs import describe_devices, versions
 
 from lrs_jax import cli, storage
 from lrs_jax.jobs import checkpoints, records
+from lrs_jax.jobs.running import describe_devices, versions
 
 SIZE = ("--size", "16x24", "--grid", "2x2", "--width", "2", "--depth", "1", "--steps", "20")
 SAMPLES, SELECTION, IMAGES = 40_000, 1000, 1
@@ -115,8 +115,8 @@ def same(out: Path, reference: Path) -> bool:
   for path in paths:
     one, other = records.load(path), records.load(out / path.relative_to(reference))
     if not all(
-      np.array_equal(getattr(one, name), getattr(other, name))
-      for name in ("counts", "selection_counts")
+      np.array_equal(getattr(one, name).votes, getattr(other, name).votes)
+      for name in ("estimation", "selection")
     ) or not np.array_equal(one.base.eta, other.base.eta):
       return False
     for name, certificate in one.certified.items():
@@ -131,7 +131,7 @@ def study(folder: Path, *, kills: int, samples: int, interval: float, seed: int)
     "TQDM_MININTERVAL": "0", "TQDM_MINITERS": "1", "JAX_COMPILATION_CACHE_DIR": str(folder / "xla"),
     "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
   }  # fmt: skip
-  CONTEXT.set_forkserver_preload(["lrs_jax.cli", "lrs_jax.jobs.runs"])
+  CONTEXT.set_forkserver_preload(["lrs_jax.cli", "lrs_jax.jobs.running"])
   model, reference = folder / "unet.npz", folder / "reference"
   run(command(folder / "first", model, samples, interval), None)  # trains and compiles
   told, _ = run(command(reference, model, samples, interval), None)

@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from lrs_jax.jobs.runs import versions
 
 from lrs_jax import collective, storage
 from lrs_jax.evaluation import metrics, plots
 from lrs_jax.jobs import records
+from lrs_jax.jobs.running import versions
 
 METHODS = {
   "milp": "exact (to the gap)",

@@ -20,7 +20,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from lrs_jax import noise
+from lrs_jax import noise, storage
 from lrs_jax.jobs import records
 from lrs_jax.tasks import images as jobs
 
@@ -33,27 +33,23 @@ def main(arguments: Sequence[str] | None = None) -> None:
   parser.add_argument("--out", type=Path, default=Path("benchmarks/results"))
   options = parser.parse_args(arguments)
   summary = json.loads((options.job / "summary.json").read_text())
-  stored = {
-    name: tuple(value) if isinstance(value, list) else value
-    for name, value in summary["job"].items()
-  }
-  job = jobs.ImageJob(**stored)
+  job = storage.from_plain(jobs.Config, summary["job"])
   image = jobs.load_images(job, "test", job.images).images[options.image]
-  record = records.load(options.job / summary["images"][options.image] / "certificate.npz")
+  record = records.load(options.job / summary["inputs"][options.image] / "certificate.npz")
   options.out.mkdir(parents=True, exist_ok=True)
   figure(job, image, record, options.radius).savefig(options.out / "picture.png", dpi=110)
 
 
 def figure(
-  job: jobs.ImageJob, image: np.ndarray, record: records.Record, radius: float | None
+  job: jobs.Config, image: np.ndarray, record: records.Record, radius: float | None
 ) -> Figure:
-  groups, smoothing = jobs.output_groups(job), records.smoothing(record)
+  groups, smoothing = jobs.output_groups(job), record.noise
   exact, naive = record.certified["all/milp"], record.certified["all/naive"]
   size = record.base.eta.size
   if radius is None:  # where half of the outputs are still certified
     i = int(np.flatnonzero(exact.certified >= min(size / 2, exact.certified.max()))[-1])
   else:
-    i = int(np.abs(record.radii - radius).argmin())
+    i = int(np.abs(record.adversary.radii - radius).argmin())
   whole = Figure(figsize=(13, 3.6), layout="constrained")
   panels = whole.subplots(1, 4, width_ratios=(1, 1, 1, 1.25))
   group = int(groups.max()) // 2
@@ -65,29 +61,29 @@ def figure(
   panels[1].set_xlabel("little noise nearby, much far away", fontsize=8)
   _outline(panels[1], groups == group)
   _attack(panels[2], groups, exact, i, record.base.eta)
-  panels[2].set_title(f"one budget, ε = {record.radii[i]:.2f}, split over the cells")
+  panels[2].set_title(f"one budget, ε = {record.adversary.radii[i]:.2f}, split over the cells")
   axes = panels[3]
   assert exact.attack is not None
   found = ((record.base.eta > 0).sum() - exact.attack.num_attacked) / size
   proven = exact.certified / size
-  steps = np.stack([record.radii[:-1], record.radii[1:]], axis=1).ravel()
+  steps = np.stack([record.adversary.radii[:-1], record.adversary.radii[1:]], axis=1).ravel()
   axes.fill_between(  # between two budgets: proven at the larger one, attacked at the smaller
     steps, np.repeat(proven[1:], 2), np.repeat(found[:-1], 2), color="0.75",
     label="up to the best split found",
   )  # fmt: skip
   axes.plot(
-    record.radii, proven, color="#0072B2", linewidth=2, drawstyle="steps-pre",
+    record.adversary.radii, proven, color="#0072B2", linewidth=2, drawstyle="steps-pre",
     label="proven for any perturbation",
   )  # fmt: skip
   axes.plot(
-    record.radii, naive.certified / size, color="#E69F00", linestyle=":", linewidth=2,
+    record.adversary.radii, naive.certified / size, color="#E69F00", linestyle=":", linewidth=2,
     drawstyle="steps-pre", label="proven one pixel at a time",
   )  # fmt: skip
-  axes.axvline(record.radii[i], color="0.5", linewidth=1)
+  axes.axvline(record.adversary.radii[i], color="0.5", linewidth=1)
   axes.set(
     xlabel=r"$\ell_2$ budget ε of one perturbation of the image",
     ylabel="fraction",
-    xlim=(0, record.radii[min(np.argmin(proven > 0) + 1, len(proven) - 1)]),
+    xlim=(0, record.adversary.radii[min(np.argmin(proven > 0) + 1, len(proven) - 1)]),
     ylim=(0, 1),
   )
   axes.set_title(f"pixels that cannot change (level {1 - record.alpha:g})")

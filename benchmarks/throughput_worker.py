@@ -18,10 +18,10 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from lrs_jax.jobs.runs import describe_devices, versions
 
 from lrs_jax import noise, sampling
 from lrs_jax.cells import locality, partition
+from lrs_jax.jobs.running import describe_devices, versions
 from lrs_jax.tasks.models import folded_unet
 from lrs_jax.tasks.models.unet import UNet
 

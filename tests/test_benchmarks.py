@@ -5,8 +5,8 @@ import json
 from benchmarks import methods, picture
 from lrs_jax.cli import main
 from lrs_jax.jobs import records
+from tests.making import image_record as make
 from tests.test_cli import SCENES
-from tests.test_records import make
 
 
 def test_methods(tmp_path, capsys):

@@ -9,7 +9,7 @@ from lrs_jax import collective, noise, storage
 from lrs_jax.cli import main
 from lrs_jax.confidence import certificates, corrections
 from lrs_jax.jobs import cards, records
-from tests.test_records import make
+from tests.making import image_record as make
 
 FAMILIES = {
   "gaussian": (noise.gaussian([[0.2, np.inf]], [0, 1]), "||delta||_2 <= epsilon"),
@@ -107,7 +107,7 @@ def test_a_record_on_disk(tmp_path, capsys):
   card = cards.of_file(path)
   assert len(card["certified"]["rows"]) == len(record.certified)
   assert "device" not in card["context"]
-  storage.save_json(tmp_path / "summary.json", {"job": {"seed": 0}, "device": "8 x gpu"})
+  storage.save_json(tmp_path / "summary.json", {"job": record.meta["job"], "device": "8 x gpu"})
   assert cards.of_file(path)["context"]["device"] == "8 x gpu"
   storage.save_json(tmp_path / "summary.json", {"job": {"seed": 1}, "device": "8 x gpu"})
   assert "device" not in cards.of_file(path)["context"]  # another job's
@@ -121,7 +121,9 @@ def test_a_record_on_disk(tmp_path, capsys):
 
 def test_no_card_for_what_is_not_proven(tmp_path, capsys):
   record = make()
-  records.save(tmp_path / "certificate.npz", record._replace(alpha=0.5))
+  records.save(
+    tmp_path / "certificate.npz", record._replace(bounds=record.bounds._replace(alpha=0.5), meta={})
+  )
   assert main(["card", str(tmp_path / "certificate.npz")]) == 1
   captured = capsys.readouterr()
   assert "does not follow" in captured.err

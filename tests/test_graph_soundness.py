@@ -11,9 +11,9 @@ from scipy import sparse
 
 from lrs_jax import collective, noise
 from lrs_jax.cells import clusters
-from lrs_jax.jobs import graph_records
 from lrs_jax.noise import renyi
 from lrs_jax.sampling import sparse_flips
+from lrs_jax.tasks import graphs
 from lrs_jax.tasks.graph_training import head_of
 from lrs_jax.tasks.models import gnn
 
@@ -71,7 +71,7 @@ def test_no_attack_beats_the_certificates(seed, soft):
     eta = flips.eta_soft(mu, variance) if soft else flips.eta(mu)
   pairs = [(flips.weights, eta)]
   pairs += [(renyi.flip_weights(plus, minus, a), renyi.eta(mu, a)) for a in (0.5, 1.0, 3.0, 1e3)]
-  caps = graph_records.flip_caps(x.reshape(3, 2).sum(axis=1), 2, CELLS[:, None], 2)
+  caps = graphs.flip_caps(x.reshape(3, 2).sum(axis=1), 2, CELLS[:, None], 2)
   most = 7 if THOROUGH else 4
   budgets = np.array(list(product(range(most), range(most))), float)
   attacks = list(broken_predictions(x, clean, expected))

@@ -7,15 +7,13 @@ import numpy as np
 import pytest
 from scipy import sparse
 
-from benchmarks import images
+from benchmarks import images as study
 from benchmarks.image_study.configurations import Sizes
 from lrs_jax import keys, noise, sampling
 from lrs_jax.baselines import center_smoothing
-from lrs_jax.jobs import graph_runs, runs
+from lrs_jax.jobs import running
 from lrs_jax.sampling import sparse_flips
-from lrs_jax.tasks import graph_training, training
-from lrs_jax.tasks import graphs as graph_jobs
-from lrs_jax.tasks.images import ImageJob
+from lrs_jax.tasks import graph_training, graphs, images, training
 from tests.test_data import make_camvid
 
 RANDOM_BITS = jax.make_jaxpr(jax.random.bits)(jax.random.key(0)).jaxpr
@@ -106,11 +104,11 @@ def test_splitting_and_folding_one_key_collide():
 
 
 def test_an_image_job(drawn, tmp_path):
-  job = ImageJob(
+  job = images.Config(
     size=(16, 16), grid=(1, 2), images=2, width=2, depth=1, steps=2, batch_size=2, samples=64,
     selection_samples=16, budgets=(0.0, 0.1), alpha=0.5,
   )  # fmt: skip
-  runs.certify_images(job, tmp_path)
+  running.certify(images.TASK, job, tmp_path)
   # one training, two images times two smoothings times two parts, and the figures
   assert_disjoint(drawn, at_least=1 + 2 * 2 * 2 + 1)
 
@@ -128,12 +126,12 @@ def test_a_graph_job(drawn, tmp_path):
       for part in ("data", "indices", "indptr", "shape")
     }
   np.savez(tmp_path / "toy.npz", **arrays)
-  job = graph_jobs.GraphJob(
+  job = graphs.GraphConfig(
     graph=str(tmp_path / "toy.npz"), model_name="gcn", per_class=3, clusters=2, steps=20,
     samples=40, selection_samples=20, budgets=(1, 1), theta_plus=(0.02, 0.05), orders=(2.0,),
     theta_minus=(0.4, 0.8), alpha=0.5,
   )  # fmt: skip
-  graph_runs.certify_graph(job, tmp_path / "out")
+  running.certify(graphs.TASK, job, tmp_path / "out")
   assert_disjoint(drawn, at_least=2 + 2 * 2)  # two networks, two smoothings times two parts
 
 
@@ -144,6 +142,6 @@ def test_the_image_study(drawn, tmp_path):
     size=(16, 16), images=2, width=2, depth=1, steps=2, marks=(12, 24), more=1, selection=(6, 12),
     radii=3, alpha=0.5,
   )  # fmt: skip
-  images.run(sizes, str(tmp_path), tmp_path / "work", tmp_path / "out", ("isotropic-0.3",))
+  study.run(sizes, str(tmp_path), tmp_path / "work", tmp_path / "out", ("isotropic-0.3",))
   # networks base and isotropic; two images times two parts; four steps of center smoothing
   assert_disjoint(drawn, at_least=2 + 2 * 2 + 2 * 4)

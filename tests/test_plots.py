@@ -4,10 +4,12 @@ import numpy as np
 import pytest
 from matplotlib import cbook
 
+from benchmarks import graphs as graph_study
 from benchmarks import picture
 from lrs_jax.cli import main
 from lrs_jax.evaluation import plots
-from lrs_jax.jobs import graph_plots
+from lrs_jax.jobs import reports
+from lrs_jax.tasks import graphs
 from tests.test_cli import SCENES
 
 
@@ -59,17 +61,19 @@ def whole(ticks):
 @pytest.mark.parametrize("last", [0, 1, 2, 3, 7, 50])
 def test_flips_are_whole(last):
   fraction = np.linspace(0.8, 0.1, last + 1)
-  by_kind = {"additions": {"budgets": list(range(last + 1)), "curve": fraction}}
-  figure = graph_plots.curves_figure(
-    {"localized": {"certified_accuracy": {"envelope": by_kind}}}, "additions", "t"
-  )
+  by_kind = {"additions": {"budgets": list(range(last + 1)), "curve": fraction.tolist()}}
+  summary = {
+    "smoothings": {"certificate": {"certified_accuracy": {"envelope": by_kind}}},
+    "job": {"data": "toy", "samples": 10, "alpha": 0.01}, "inputs": ["toy"], "unit": "nodes",
+  }  # fmt: skip
+  figure = reports.curves_figure(summary, "additions")
   figure.draw_without_rendering()
   axes, line = figure.axes[0], figure.axes[0].get_lines()[0]
   assert whole(axes.get_xticks())
   between = np.arange(last) + 0.5
   np.testing.assert_allclose(drawn(line, between), fraction[1:])
 
-  figure = graph_plots.surface_figure(np.outer(fraction, fraction), "t")
+  figure = graphs.surface_figure(np.outer(fraction, fraction), "t")
   figure.draw_without_rendering()
   axes = figure.axes[0]
   for ticks in (axes.get_xticks(), axes.get_yticks()):
@@ -78,7 +82,7 @@ def test_flips_are_whole(last):
 
 
 def test_a_front_is_joined_by_what_the_more_robust_one_has():
-  figure = graph_plots.pareto_figure({"one": [(1.0, 0.9), (3.0, 0.5), (2.0, 0.4)]}, "area")
+  figure = graph_study.pareto_figure({"one": [(1.0, 0.9), (3.0, 0.5), (2.0, 0.4)]}, "area")
   (line,) = figure.axes[0].get_lines()
   assert drawn(line, [1.5, 2.5]) == pytest.approx([0.5, 0.5])
 
@@ -103,7 +107,7 @@ def test_the_picture_draws_steps_and_attacks_that_hold(tmp_path, monkeypatch):
   (area,) = axes.collections
   corners = area.get_paths()[0].vertices
   for left, right, low, high in zip(
-    record.radii[:-1], record.radii[1:], proven[1:], found[:-1], strict=True
+    record.adversary.radii[:-1], record.adversary.radii[1:], proven[1:], found[:-1], strict=True
   ):
     for x in (left, right):
       for y in (low, high):

@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from lrs_jax.jobs.runs import Smoothed, describe_devices, job_radii, versions
 
 from benchmarks.image_study.configurations import (
   Sizes,
@@ -22,8 +21,8 @@ from lrs_jax.collective import iou as certified_iou
 from lrs_jax.confidence import certificates, corrections
 from lrs_jax.evaluation import metrics
 from lrs_jax.jobs import reports
+from lrs_jax.jobs.running import describe_devices, versions
 from lrs_jax.tasks.data.images import LabelledImages
-from lrs_jax.tasks.images import ImageJob
 
 THRESHOLDS = (0.75, 0.9, 0.95)
 """SegCertify's tau, where it is fixed."""

@@ -1,237 +1,547 @@
-"""What a graph job is: its configuration, and the data, clusters, flips and network that follow."""
+"""Citation graphs as a task: nodes classified from binary attributes that an attack may flip."""
 
-import hashlib
-import json
-import time
+import math
+from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import flax.linen as nn
-import flax.traverse_util
 import jax
 import jax.numpy as jnp
 import numpy as np
+from matplotlib.figure import Figure
+from scipy import sparse
 
-from lrs_jax import keys, noise, storage
+from lrs_jax import noise, storage
+from lrs_jax.baselines import sparse_smoothing
 from lrs_jax.cells import clusters
-from lrs_jax.noise.families import SmoothingDistribution
-from lrs_jax.sampling import sparse_flips
-from lrs_jax.tasks import graph_training
+from lrs_jax.evaluation import plots
+from lrs_jax.noise import SmoothingDistribution
+from lrs_jax.sampling import ClassSums, sparse_flips
+from lrs_jax.tasks import common, graph_training, options, training
 from lrs_jax.tasks.data import citation
-from lrs_jax.tasks.data.citation import CitationGraph, Split
-from lrs_jax.tasks.images import check_variables
 from lrs_jax.tasks.models import gnn
+from lrs_jax.tasks.options import Option
+from lrs_jax.tasks.task import (
+  Adversary,
+  Case,
+  Count,
+  Data,
+  Models,
+  Network,
+  Smoothing,
+  Task,
+)
+
+_TRAINING = "network and training"
+
+_THETA: Mapping[str, Any] = {
+  "rule": "must lie in [0, 1)",
+  "allowed": lambda theta: 0 <= theta < 1,
+}
 
 
-class GraphJob(NamedTuple):
+class GraphConfig(NamedTuple):
   """Configuration of a job on a graph; `lrs-jax certify citeseer --help` explains the fields."""
 
   data: str = "citeseer"
-  data_dir: str | None = None
-  graph: str | None = None
-  binarize: bool = False
-  per_class: int = 20
-  model_name: str = "appnp"
-  partition: str = "spectral"
-  clusters: int = 5
-  theta_plus: tuple[float, float] = (0.01, 0.01)
-  theta_minus: tuple[float, float] = (0.6, 0.95)
-  isotropic_theta_plus: float | None = None
-  isotropic_theta_minus: float | None = None
-  steps: int = 1500
-  learning_rate: float = 0.01
-  seed: int = 0
-  alpha: float = 0.01
-  samples: int = 10_000
-  selection_samples: int = 1000
-  scores: tuple[str, ...] = ("votes", "kl", "bernstein")
-  orders: tuple[float, ...] = (0.6, 1.0, 1.5, 2.0, 4.0, 1000.0)
-  budgets: tuple[int, int] = (50, 50)
-  method: str = "envelope"
-  bins: int | None = None
-  time_limit: float | None = 10.0
-  precision: str = "float32"
+  data_dir: options.DataDir = None
+  graph: Annotated[
+    str | None, Option("any other graph of the same layout (.npz)", "data", "FILE")
+  ] = None
+  binarize: Annotated[bool, Option("turn attributes of --graph into 0 and 1", "data")] = False
+  clusters: Annotated[
+    int,
+    Option("clusters of nodes", "flips", rule="must be at least 1", allowed=options.at_least(1)),
+  ] = 5
+  partition: Annotated[
+    str,
+    Option("metis needs the package pymetis", "flips", choices=("spectral", "metis")),
+  ] = "spectral"
+  theta_plus: Annotated[
+    tuple[float, float],
+    Option(
+      "probability to add an attribute: in a group's own cluster, and in the least affine one",
+      "flips",
+      "LOW,HIGH",
+      **_THETA,
+    ),
+  ] = (0.01, 0.01)
+  isotropic_theta_plus: Annotated[
+    float | None,
+    Option(
+      "of the isotropic baseline; by default the low end of --theta-plus", "flips", "P", **_THETA
+    ),
+  ] = None
+  theta_minus: Annotated[
+    tuple[float, float],
+    Option(
+      "probability to delete one: in a group's own cluster, and in the least affine one",
+      "flips",
+      "LOW,HIGH",
+      **_THETA,
+    ),
+  ] = (0.6, 0.95)
+  isotropic_theta_minus: Annotated[
+    float | None,
+    Option(
+      "of the isotropic baseline; by default the low end of --theta-minus", "flips", "P", **_THETA
+    ),
+  ] = None
+  model_name: Annotated[
+    str, Option("architecture", _TRAINING, choices=("appnp", "gcn", "gcn6", "gat"))
+  ] = "appnp"
+  per_class: Annotated[
+    int,
+    Option(
+      "training nodes of every class",
+      _TRAINING,
+      rule="must be at least 1",
+      allowed=options.at_least(1),
+    ),
+  ] = 20
+  steps: Annotated[
+    int,
+    Option(
+      "gradient steps at most", _TRAINING, rule="must be at least 1", allowed=options.at_least(1)
+    ),
+  ] = 1500
+  learning_rate: Annotated[
+    float,
+    Option("of Adam", _TRAINING, rule="must be positive", allowed=options.positive),
+  ] = 0.01
+  seed: Annotated[int, Option("of split, clusters, training and sampling", _TRAINING)] = 0
+  alpha: options.Alpha = 0.01
+  k_fwer: options.KFwer = 0.0
+  samples: options.Samples = 10_000
+  selection_samples: options.SelectionSamples = 1000
+  scores: options.Scores = ("votes", "kl", "mixed")
+  orders: options.Orders = (0.6, 1.0, 1.5, 2.0, 4.0, 1000.0)
+  budgets: Annotated[
+    tuple[int, int],
+    Option(
+      "all of 0..A additions and 0..D deletions",
+      metavar="A,D",
+      rule="must be at least 0",
+      allowed=options.at_least(0),
+    ),
+  ] = (50, 50)
+  method: Annotated[
+    str,
+    Option(
+      "milp: exact certificates too, up to --gap, on the axes and a coarse grid",
+      choices=("envelope", "milp"),
+    ),
+  ] = "envelope"
+  bins: options.Bins = None
+  gap: options.Gap = 0.01
+  time_limit: options.TimeLimit = 10.0
+  precision: options.Precision = "float32"
 
 
-class GraphInput(NamedTuple):
-  """A loaded graph with everything that does not depend on noise."""
+class Ones(NamedTuple):
+  """Where a binary matrix has its ones, row after row, as CSR arrays have it."""
 
-  name: str
-  graph: CitationGraph
-  split: Split
+  indices: np.ndarray  # int, columns of the ones
+  indptr: np.ndarray  # int [rows + 1]
+  num_columns: np.ndarray  # int64 []
+
+
+class Graph(NamedTuple):
+  """A graph as arrays: what its networks read, and the clusters that its flips follow."""
+
+  attributes: Ones  # [N, D]
+  adjacency: Ones  # [N, N], symmetric
   clusters: np.ndarray  # int32 [N]
-  edges: gnn.Edges
-  model: nn.Module
-
-  @property
-  def num_classes(self) -> int:
-    """K."""
-    return int(self.graph.labels.max()) + 1
+  ranks: np.ndarray  # int [C, C], how many clusters are closer to the first than the second is
 
 
-DEFAULTS = {"citeseer": GraphJob(), "cora_ml": GraphJob(data="cora_ml")}
-"""Every named graph with its job's defaults."""
+def matrix(ones: Ones) -> sparse.csr_array:
+  """The sparse matrix float32 that has these ones."""
+  data = np.ones(ones.indices.size, np.float32)
+  shape = ones.indptr.size - 1, int(ones.num_columns)
+  return sparse.csr_array((data, ones.indices, ones.indptr), shape=shape)
 
-_NETWORK = ("data", "graph", "per_class", "model_name", "steps", "learning_rate", "seed")
-"""Fields that decide what is trained, beside the flips and the clusters."""
 
-
-def check(job: GraphJob) -> None:
-  """Raises a ValueError that names the first field of a job that can not be right."""
-  for name in ("per_class", "clusters", "steps", "samples", "selection_samples"):
-    if getattr(job, name) < 1:
-      raise ValueError(f"{_flag(name)} must be at least 1, but it is {getattr(job, name)}.")
-  if not 0 < job.alpha < 1:
-    raise ValueError(f"--alpha must lie strictly between 0 and 1, but it is {job.alpha}.")
+def check(config: GraphConfig) -> None:
+  """Raises a ValueError that names options which contradict each other."""
   for name in ("theta_plus", "theta_minus"):
-    for theta in getattr(job, name):
-      if not 0 <= theta < 1:
-        raise ValueError(f"{_flag(name)} must lie in [0, 1), but one of them is {theta}.")
-    low, high = getattr(job, name)
+    low, high = getattr(config, name)
     if low > high:
       raise ValueError(
-        f"{_flag(name)} must be LOW,HIGH with LOW at most HIGH, but it is {low:g},{high:g}: LOW is "
-        "for a group's own cluster, HIGH for the least affine one."
+        f"{options.flag(name)} must be LOW,HIGH with LOW at most HIGH, but it is {low:g},{high:g}: "
+        "LOW is for a group's own cluster, HIGH for the least affine one."
       )
-  for name in ("isotropic_theta_plus", "isotropic_theta_minus"):
-    theta = getattr(job, name)
-    if theta is not None and not 0 <= theta < 1:
-      raise ValueError(f"{_flag(name)} must lie in [0, 1), but it is {theta}.")
-  isotropic = isotropic_thetas(job)
   for names, pairs in (
-    (("theta_plus", "theta_minus"), zip(job.theta_plus, job.theta_minus, strict=True)),
-    (("isotropic_theta_plus", "isotropic_theta_minus"), [isotropic]),
+    (("theta_plus", "theta_minus"), zip(config.theta_plus, config.theta_minus, strict=True)),
+    (("isotropic_theta_plus", "isotropic_theta_minus"), [_isotropic_thetas(config)]),
   ):
     for plus, minus in pairs:
       if plus + minus > 1 + 1e-9:
         raise ValueError(
-          f"{_flag(names[0])} and {_flag(names[1])} must not exceed 1 together, or attributes "
-          f"would mean their opposite, but they are {plus:g} and {minus:g}."
+          f"{options.flag(names[0])} and {options.flag(names[1])} must not exceed 1 together, or "
+          f"attributes would mean their opposite, but they are {plus:g} and {minus:g}."
         )
-  if not all(0 < order < np.inf for order in job.orders):
-    raise ValueError(f"--orders must be greater than 0 and finite, but they are {job.orders}.")
-  if min(job.budgets) < 0:
-    raise ValueError(f"--budgets must be at least 0, but they are {job.budgets}.")
-  if not job.learning_rate > 0:
-    raise ValueError(f"--learning-rate must be positive, but it is {job.learning_rate}.")
 
 
-def load(job: GraphJob) -> GraphInput:
-  """Loads the job's graph, splits and partitions it, and sets up its network.
+def load(config: GraphConfig) -> Data:
+  """Loads the graph, partitions its nodes, and keeps the test nodes for certificates.
 
   The two named data sets are binarized; any other graph only on request.
+
+  Raises:
+    ValueError: a graph that can not be used, or too few samples to certify any of its nodes.
   """
-  if job.graph is not None:
-    path, name, binarize = Path(job.graph), Path(job.graph).stem, job.binarize
+  if config.graph is not None:
+    path, name, binarize = Path(config.graph), Path(config.graph).stem, config.binarize
   else:
-    path, name, binarize = citation.find_graph(job.data, job.data_dir), job.data, True
+    path, name, binarize = citation.find_graph(config.data, config.data_dir), config.data, True
   graph = citation.load_graph(path, binarize=binarize)
+  labels, (num_nodes, num_attributes) = graph.labels, graph.attributes.shape
   partition = {"spectral": clusters.spectral_clusters, "metis": clusters.metis_clusters}
-  if job.partition not in partition:
-    raise ValueError(f"--partition must be spectral or metis, but it is {job.partition!r}.")
-  found = partition[job.partition](graph.adjacency, job.clusters, seed=job.seed)
-  split = citation.split_nodes(graph.labels, job.seed, per_class=job.per_class)
-  if split.test.size == 0:
+  found = partition[config.partition](graph.adjacency, config.clusters, seed=config.seed)
+  counted = np.zeros(num_nodes, bool)
+  counted[_split(config, labels).test] = True
+  if not counted.any():
     raise ValueError(
-      f"--per-class {job.per_class} leaves none of the {graph.labels.size} nodes for testing."
+      f"--per-class {config.per_class} leaves none of the {num_nodes} nodes for testing."
     )
-  model = gnn.make_model(job.model_name, graph.attributes.shape[1], int(graph.labels.max()) + 1)
-  return GraphInput(name, graph, split, found, gnn.normalized_edges(graph.adjacency), model)
-
-
-def smoothings(job: GraphJob, data: GraphInput) -> dict[str, SmoothingDistribution]:
-  """The flips that a job compares, by the name of the file that holds their certificates."""
-  return {"certificate": localized_flips(job, data), "isotropic": isotropic_flips(job, data)}
-
-
-def localized_flips(job: GraphJob, data: GraphInput) -> SmoothingDistribution:
-  """Flips of the attributes of every cluster, by its rank in the eyes of every other cluster."""
-  ranks = clusters.affinity_ranks(clusters.cluster_affinity(data.graph.adjacency, data.clusters))
-  return noise.flips(
-    clusters.levels_by_rank(ranks, *job.theta_plus),
-    clusters.levels_by_rank(ranks, *job.theta_minus),
-    data.clusters[:, None],
+  # unanimous votes bound a probability by level^(1/S) only, which must exceed 1/2
+  needed = 1 + math.floor(-math.log2(common.levels(config, num_nodes).alpha[0]))
+  if config.samples < needed:
+    raise ValueError(
+      f"--samples {config.samples} can not certify any of {num_nodes} nodes at --alpha "
+      f"{config.alpha}: at least {needed} samples are needed."
+    )
+  ranks = clusters.affinity_ranks(clusters.cluster_affinity(graph.adjacency, found))
+  x = Graph(_ones(graph.attributes), _ones(graph.adjacency), found, ranks)
+  num_classes = int(labels.max()) + 1
+  return Data(
+    (Case(name, x, labels, counted),),
+    tuple(f"class {k}" for k in range(num_classes)),
+    graph.notes,
+    {
+      "nodes": num_nodes,
+      "edges": int(graph.adjacency.nnz // 2),
+      "attributes": num_attributes,
+      "classes": num_classes,
+      "test_nodes": int(counted.sum()),
+      "clusters": np.bincount(found).tolist(),
+    },
   )
 
 
-def isotropic_flips(job: GraphJob, data: GraphInput) -> SmoothingDistribution:
-  """The baseline's flips, the same everywhere: by default those of a group's own cluster."""
-  plus, minus = isotropic_thetas(job)
-  return noise.flips(
-    np.array([[plus]]), np.array([[minus]]), np.zeros((data.clusters.size, 1), np.int32)
+def smoothings(config: GraphConfig, data: Data, case: Case) -> tuple[Smoothing, ...]:
+  """Localized flips, then the isotropic ones, each with a network of its own.
+
+  The envelope is combined for every Rényi order. The exact method (--method milp) is for the
+  localized flips alone.
+  """
+  flips, groups = _flips(config, case.x), case.x.clusters
+  of_correct = partial(common.certificates_of, orders=config.orders, targets=("correct",))
+  localized = *of_correct((*common.COMPARED, config.method)), "all/envelope"
+  isotropic = *of_correct(("envelope",)), "all/envelope"
+  return (
+    Smoothing("certificate", flips["certificate"], groups, localized, "certificate"),
+    Smoothing("isotropic", flips["isotropic"], np.zeros_like(groups), isotropic, "isotropic"),
   )
 
 
-def isotropic_thetas(job: GraphJob) -> tuple[float, float]:
+def adversaries(
+  config: GraphConfig, data: Data, case: Case, smoothings: Sequence[Smoothing]
+) -> tuple[Adversary, ...]:
+  """All of 0..A additions and 0..D deletions, no more than a cluster has zeros and ones.
+
+  The exact method gets the axes and a coarse grid.
+  """
+  additions, deletions = (np.arange(most + 1.0) for most in config.budgets)
+  grid = np.stack(np.meshgrid(additions, deletions, indexing="ij"), axis=-1).reshape(-1, 2)
+  few = [np.unique(np.linspace(0, most, 6).round()) for most in config.budgets]
+  coarse = np.isin(grid[:, 0], few[0]) & np.isin(grid[:, 1], few[1]) | (grid == 0).any(axis=1)
+  attributes = case.x.attributes
+  return tuple(
+    Adversary(
+      grid,
+      caps=flip_caps(
+        np.diff(attributes.indptr),
+        int(attributes.num_columns),
+        smoothing.noise.cells,
+        smoothing.noise.weights.shape[2],
+      ),
+      integral=True,
+      coarse=coarse,
+    )
+    for smoothing in smoothings
+  )
+
+
+def flip_caps(
+  num_ones: np.ndarray, num_attributes: int, cells: np.ndarray, num_cells: int
+) -> np.ndarray:
+  """How many zeros and ones every cell has: an adversary can not flip more.
+
+  Args:
+    num_ones: int [N], attributes that each node has.
+    num_attributes: D.
+    cells: int [N, 1].
+    num_cells: C.
+
+  Returns:
+    float64 [2, C]: zeros that can be added, ones that can be deleted.
+
+  Example:
+    >>> flip_caps(np.array([1, 3]), 4, np.array([[0], [2]]), num_cells=3)
+    array([[3., 0., 1.],
+           [1., 0., 3.]])
+  """
+  deletions = np.bincount(cells[:, 0], num_ones, num_cells)
+  nodes = np.bincount(cells[:, 0], minlength=num_cells)
+  return np.stack([nodes * num_attributes - deletions, deletions])
+
+
+def counter(
+  config: GraphConfig, data: Data, params: Any, case: Case, smoothing: Smoothing
+) -> Count:
+  """The task's `counter`: votes and scores of every class, by the sampler of sparse flips."""
+  edges = gnn.normalized_edges(matrix(case.x.adjacency))
+  plan = sparse_flips.plan_flips(matrix(case.x.attributes), smoothing.noise)
+  head, mesh = graph_training.head_of(_model(config, data)), common.local_mesh()
+
+  def count(key: jax.Array, num_samples: int, first_sample: int) -> ClassSums:
+    with jax.default_matmul_precision(config.precision):
+      return sparse_flips.class_sums(
+        key,
+        head,
+        (params, edges),
+        params["params"]["first_kernel"],
+        plan,
+        smoothing.groups,
+        num_samples,
+        first_sample=first_sample,
+        chunk_size=chunk_size(config, case),
+        mesh=mesh,
+      )
+
+  return count
+
+
+def chunk_size(config: GraphConfig, case: Case) -> int:
+  """Samples that a device evaluates at once: a CPU is fastest with one."""
+  return 1 if jax.default_backend() == "cpu" else 8
+
+
+_NETWORK = ("data", "graph", "per_class", "model_name", "steps", "learning_rate", "seed")
+"""Fields that decide what is trained, beside the graph, its clusters and the flips."""
+
+
+def _network(config: GraphConfig, data: Data, network: str) -> Network:
+  (case,) = data.cases
+  plus, minus = _thetas(_flips(config, case.x)[network])
+  leaves = jax.tree.leaves((case.x.attributes, case.x.adjacency, case.truth, plus, minus))
+  arrays = {f"{i:02d}": np.asarray(leaf) for i, leaf in enumerate(leaves)}
+  if network == "certificate":
+    arrays["clusters"] = case.x.clusters
+  plain = common.plain_config(config)
+  return Network(
+    config.model_name, {name: plain[name] for name in _NETWORK}, storage.digest(arrays)
+  )
+
+
+def _train(
+  key: jax.Array,
+  config: GraphConfig,
+  data: Data,
+  network: str,
+  unfinished: Path,
+  manifest: Mapping[str, Any],
+) -> tuple[Any, Mapping[str, Any]]:
+  (case,) = data.cases
+  assert case.truth is not None
+  smoothed = {s.network: s for s in smoothings(config, data, case)}[network]
+  with jax.default_matmul_precision(config.precision):
+    variables, history = graph_training.train(
+      key,
+      _model(config, data),
+      gnn.normalized_edges(matrix(case.x.adjacency)),
+      sparse_flips.plan_flips(matrix(case.x.attributes), smoothed.noise),
+      smoothed.groups,
+      case.truth,
+      _split(config, case.truth),
+      num_classes=len(data.classes),
+      max_steps=config.steps,
+      learning_rate=config.learning_rate,
+      checkpoint=training.Checkpoint(unfinished, manifest),
+    )
+  return variables, {
+    "steps": int(history.steps[history.best]),
+    "validation_accuracy": float(history.validation_accuracy[history.best]),
+  }
+
+
+def _shapes(config: GraphConfig, data: Data) -> Any:
+  """Shapes and types of the network's variables."""
+  x = data.cases[0].x
+  attributes = jax.ShapeDtypeStruct((x.clusters.size, int(x.attributes.num_columns)), jnp.float32)
+  edges = gnn.normalized_edges(matrix(x.adjacency))
+  return jax.eval_shape(
+    _model(config, data).lazy_init, {"params": jax.random.key(0)}, attributes, edges
+  )
+
+
+def _predict(config: GraphConfig, data: Data, params: Any, case: Case) -> np.ndarray:
+  """Predictions without noise, int [N]."""
+  edges = gnn.normalized_edges(matrix(case.x.adjacency))
+  attributes = jnp.asarray(matrix(case.x.attributes).toarray())
+  with jax.default_matmul_precision(config.precision):
+    logits = jax.jit(_model(config, data).apply)(params, attributes, edges)
+  return np.asarray(logits).argmax(axis=1)
+
+
+def region(record: Any) -> Mapping[str, np.ndarray] | None:
+  """Correct nodes that the exact certificate of isotropic flips keeps, each on its own.
+
+  It rests on the very bounds that the other certificates rest on, `base.q_lower`: a bound on the
+  mean of a score in [0, 1] serves it as one on the probability of a vote does (Neyman & Pearson).
+  So all of them hold together with probability 1 - alpha, and the best of them may be taken.
+
+  Returns:
+    How many are kept at every budget of the record, or None where flips are not the same for all.
+
+  References:
+    Bojchevski, Gasteiger & Günnemann 2020 (arXiv 2008.12952).
+  """
+  if record.noise.weights.shape != (2, 1, 1):
+    return None
+  right = record.counted & (record.base.labels == record.truth)
+  plus, minus = _thetas(record.noise)
+  budgets = np.ceil(record.budgets).astype(np.int64)
+  grid = sparse_smoothing.certified_grid(
+    record.base.q_lower[right], plus.item(), minus.item(), *budgets.max(axis=0).tolist()
+  )
+  return {"correct": np.maximum(grid[tuple(budgets.T)] - record.base.forfeit, 0)}
+
+
+def check_record(config: GraphConfig, record: Any) -> None:
+  """Raises a ValueError if a record's flips or groups cannot be those of the configuration."""
+  if record.noise.weights.shape[0] != 2:
+    raise ValueError("the noise must be flips, of two kinds: additions and deletions.")
+  for name, theta in zip(("theta_plus", "theta_minus"), _thetas(record.noise), strict=True):
+    single = getattr(config, f"isotropic_{name}")
+    ends = [*getattr(config, name), *([] if single is None else [single])]
+    if theta.min() < min(ends) * (1 - 1e-12) or theta.max() > max(ends) * (1 + 1e-12):
+      raise ValueError(
+        f"`{name}` is from {theta.min():g} to {theta.max():g}, but `meta` says "
+        f"{options.shown(getattr(config, name))}."
+      )
+  cells = record.noise.cells[:, 0]
+  own = cells if record.noise.weights.shape[1] > 1 else np.zeros_like(cells)
+  if not np.array_equal(record.groups, own):
+    raise ValueError("`groups` are not the clusters that `cells` says.")
+
+
+def _figures(
+  config: GraphConfig, data: Data, records: Sequence[Any], summary: Mapping[str, Any]
+) -> Mapping[str, Figure]:
+  title = f"{data.cases[0].name}, {config.model_name}: {config.samples} samples"
+  title += f", level {1 - config.alpha:g}"
+  (record,) = records  # there is one graph
+  best = surface(record.certified, int(record.counted.sum()))
+  return {"heatmap.png": surface_figure(best, title)}
+
+
+def surface(certified: Mapping[str, Any], num_counted: int) -> np.ndarray:
+  """Certified accuracy over (additions, deletions), by the best envelope of all orders.
+
+  Args:
+    certified: certificates by name, over one grid of budgets.
+    num_counted: nodes that are counted.
+
+  Returns:
+    float64 [A + 1, D + 1].
+  """
+  found = [certified[name] for name in certified if name.startswith("correct/envelope")]
+  budgets = found[0].budgets.astype(np.int64)
+  best = np.zeros(budgets.max(axis=0) + 1)
+  best[tuple(budgets.T)] = np.max([each.certified for each in found], axis=0) / num_counted
+  return best
+
+
+def surface_figure(surface: np.ndarray, title: str) -> Figure:
+  """Certified accuracy over (additions, deletions), [A + 1, D + 1], as far as there is any."""
+  rows, columns = (np.max(part, initial=0) + 2 for part in np.nonzero(surface))
+  figure = Figure(figsize=(5.8, 4.6), layout="constrained")
+  axes = figure.subplots()
+  shown = surface[:rows, :columns]
+  image = axes.imshow(shown, origin="lower", aspect="auto", cmap="cividis", vmin=0)
+  axes.set_yticks(plots.whole_ticks(shown.shape[0] - 1))
+  axes.set_xticks(plots.whole_ticks(shown.shape[1] - 1))
+  axes.set(xlabel="attribute deletions", ylabel="attribute additions", title=title)
+  figure.colorbar(image, ax=axes, label="certified accuracy, localized (envelope, all orders)")
+  return figure
+
+
+def _ones(array: sparse.csr_array) -> Ones:
+  return Ones(array.indices, array.indptr, np.asarray(array.shape[1], np.int64))
+
+
+def _split(config: GraphConfig, labels: np.ndarray) -> citation.Split:
+  return citation.split_nodes(labels, config.seed, per_class=config.per_class)
+
+
+def _model(config: GraphConfig, data: Data) -> nn.Module:
+  num_attributes = int(data.cases[0].x.attributes.num_columns)
+  return gnn.make_model(config.model_name, num_attributes, len(data.classes))
+
+
+def _flips(config: GraphConfig, x: Graph) -> Mapping[str, SmoothingDistribution]:
+  """The flips that are compared, by the name of their smoothing.
+
+  "certificate" flips the attributes of every cluster by its rank in the eyes of every other one,
+  "isotropic" all alike, by default as those of a group's own cluster.
+  """
+  plus, minus = (
+    clusters.levels_by_rank(x.ranks, *ends) for ends in (config.theta_plus, config.theta_minus)
+  )
+  single = [np.array([[theta]]) for theta in _isotropic_thetas(config)]
+  return {
+    "certificate": noise.flips(plus, minus, x.clusters[:, None]),
+    "isotropic": noise.flips(single[0], single[1], np.zeros((x.clusters.size, 1), np.int32)),
+  }
+
+
+def _isotropic_thetas(config: GraphConfig) -> tuple[float, float]:
   """Probabilities of the baseline to add and to delete an attribute."""
-  plus = job.theta_plus[0] if job.isotropic_theta_plus is None else job.isotropic_theta_plus
-  minus = job.theta_minus[0] if job.isotropic_theta_minus is None else job.isotropic_theta_minus
+  plus, minus = config.isotropic_theta_plus, config.isotropic_theta_minus
+  return (
+    config.theta_plus[0] if plus is None else plus,
+    config.theta_minus[0] if minus is None else minus,
+  )
+
+
+def _thetas(flips: SmoothingDistribution) -> tuple[np.ndarray, np.ndarray]:
+  """Probabilities to add and to delete, float64 [G, C] each."""
+  plus, minus = flips.scale
   return plus, minus
 
 
-def obtain_model(
-  job: GraphJob, data: GraphInput, flips: SmoothingDistribution, name: str, path: Path
-) -> tuple[float, Any, str]:
-  """Loads a network, training it under the flips of that name first if its file does not exist.
-
-  Returns:
-    Seconds of training, the variables, and a digest of them.
-
-  Raises:
-    ValueError: a file that is no network of this architecture.
-  """
-  start = time.perf_counter()
-  seconds = 0.0
-  if not path.exists():
-    variables, history = graph_training.train(
-      keys.tagged(jax.random.key(job.seed), f"{name}, training"),
-      data.model,
-      data.edges,
-      sparse_flips.plan_flips(data.graph.attributes, flips),
-      groups_of(flips, data),
-      data.graph.labels,
-      data.split,
-      num_classes=data.num_classes,
-      max_steps=job.steps,
-      learning_rate=job.learning_rate,
-    )
-    arrays = flax.traverse_util.flatten_dict(jax.device_get(variables), sep="/")
-    meta = {
-      "model_name": job.model_name,
-      "steps": int(history.steps[history.best]),
-      "validation_accuracy": float(history.validation_accuracy[history.best]),
-    }
-    storage.save_arrays(path, {**arrays, "meta": storage.json_array(meta)})
-    seconds = time.perf_counter() - start
-  arrays = storage.load_arrays(path)
-  if "meta" not in arrays:
-    raise ValueError(f"{path} is not a network stored by lrs-jax: it has no array `meta`.")
-  arrays.pop("meta")
-  shape = jax.ShapeDtypeStruct(data.graph.attributes.shape, jnp.float32)
-  wanted = jax.eval_shape(data.model.lazy_init, {"params": jax.random.key(0)}, shape, data.edges)
-  try:
-    variables = check_variables(path, arrays, wanted)
-  except ValueError as error:
-    raise ValueError(
-      f"{error} It is another network than --model-name {job.model_name} on {data.name}: give the "
-      "right one, or another --model."
-    ) from None
-  return seconds, variables, storage.digest(arrays)
-
-
-def model_path(job: GraphJob, flips: SmoothingDistribution, data: GraphInput, out: Path) -> Path:
-  """Where a job's network lies unless the user says otherwise: named by what decides it."""
-  fields = [str(getattr(job, name)) for name in _NETWORK]
-  digest = hashlib.sha256(json.dumps(fields).encode())
-  for part in (*flips.scale, data.clusters if len(flips.scale[0]) > 1 else np.zeros(1)):
-    digest.update(np.ascontiguousarray(part).tobytes())
-  return out / "models" / f"{job.model_name}-{digest.hexdigest()[:12]}.npz"
-
-
-def groups_of(flips: SmoothingDistribution, data: GraphInput) -> np.ndarray:
-  """The group of every node: its cluster, or 0 where all nodes share one distribution."""
-  return data.clusters if flips.weights.shape[1] > 1 else np.zeros_like(data.clusters)
-
-
-def _flag(field: str) -> str:
-  return "--" + field.replace("_", "-")
+TASK = Task(
+  name="graphs",
+  unit="nodes",
+  data={"citeseer": GraphConfig(), "cora_ml": GraphConfig(data="cora_ml")},
+  about={
+    name: f"citation graph; --data-dir holds {name}.npz, or --graph FILE"
+    for name in ("citeseer", "cora_ml")
+  },
+  check=check,
+  load=load,
+  models=Models(_network, _train, _shapes, lambda config, data, variables: variables, _predict),
+  smoothings=smoothings,
+  counter=counter,
+  chunk_size=chunk_size,
+  adversaries=adversaries,
+  rivals={"region": region},
+  check_record=check_record,
+  figures=_figures,
+)
+"""Citation graphs, as `lrs_jax.jobs` runs them."""
