@@ -58,8 +58,8 @@ def graph_record(methods=("votes", "kl", "bernstein"), names=NAMES):
   selection = class_sums(np.stack([selected, 100 - selected], axis=1), 0.9, 100)
   test = np.array([True, True, True, True, True, False])
   record = GraphRecord(
-    theta_plus=flips.scale[0],
-    theta_minus=flips.scale[1],
+    theta_plus=flips.parameters[0],
+    theta_minus=flips.parameters[1],
     cells=flips.cells,
     groups=GROUPS,
     num_ones=np.array([1, 2, 3, 0, 5, 2]),

@@ -1,5 +1,7 @@
 """Stored certificates that were forged, mutated or made up: refused in one line, or harmless."""
 
+import dataclasses
+import functools
 import json
 import zipfile
 
@@ -10,6 +12,7 @@ from lrs_jax import collective, noise, storage
 from lrs_jax.cli import main
 from lrs_jax.confidence import certificates
 from lrs_jax.jobs import cards, graph_records, records
+from lrs_jax.noise import families
 from lrs_jax.sampling import sparse_flips
 from tests.making import GROUPS, RADII, graph_record, image_record
 
@@ -236,24 +239,25 @@ def test_no_shift_of_a_graph_record_is_proven(field, shift):
 def test_libraries_that_differ_in_the_last_digits_agree(make, shift, monkeypatch):
   """Bounds, thresholds and weights of the verifying machine are others by 1e-12."""
   record = make()
-  lower, families = certificates.clopper_pearson_lower, dict(vars(noise))
+  lower = certificates.clopper_pearson_lower
   monkeypatch.setattr(certificates, "clopper_pearson_lower", lambda *a: lower(*a) * (1 + shift))
 
-  def other(family):
-    def make(*arguments):
-      made = families[family](*arguments)
-      return made._replace(
-        weights=made.weights * (1 - shift),
+  def other(factory):
+    @functools.wraps(factory)
+    def make(*args, **arguments):
+      made = factory(*args, **arguments)
+      family = dataclasses.replace(
+        made.family,
         eta=lambda q: made.eta(q) * (1 + shift),
         eta_soft=lambda m, v: made.eta_soft(m, v) * (1 + shift),
       )
+      return made._replace(weights=made.weights * (1 - shift), family=family)
 
-    made = make
-    made.__name__ = family
-    return made
+    return make
 
-  monkeypatch.setattr(noise, "flips", other("flips"))
-  monkeypatch.setattr(noise, "gaussian", other("gaussian"))
+  others = {name: other(factory) for name, factory in noise.FAMILIES.items()}
+  monkeypatch.setattr(families, "FAMILIES", others)
+  monkeypatch.setattr(noise, "flips", others["flips"])
   (records if make is image_record else graph_records).verify(record, exact=True)
 
 

@@ -469,14 +469,7 @@ def _claim(
 
 
 def _perturbations(distribution: SmoothingDistribution, certificate: CollectiveCertificate) -> str:
-  text = {
-    2: "Every delta added to the input with ||delta||_2 <= epsilon, over all cells together.",
-    1: "Every delta added to the input with ||delta||_1 <= epsilon, over all cells together.",
-    0: "Every change of at most the stated number of entries, to any values; an entry is what is "
-    "hidden together.",
-  }[distribution.p]
-  if distribution.family == "flips":
-    text = "At most the stated numbers of additions (0 to 1) and deletions (1 to 0) of entries."
+  text = distribution.family.perturbations
   if certificate.caps is not None:
     text += " In no cell more than its cap (for flips: the zeros and ones it has)."
   return f"{text} One perturbation for all outputs, chosen knowing model, noise and samples."
@@ -493,16 +486,8 @@ def _confidence(alpha: float, base: BaseCertificates) -> str:
 
 
 def _levels(distribution: SmoothingDistribution) -> dict[str, Any]:
-  names = {
-    "gaussian": ("standard deviation",),
-    "uniform": ("half-width",),
-    "laplace": ("scale",),
-    "ablation": ("probability hidden",),
-    "flips": ("P(0 becomes 1)", "P(1 becomes 0)"),
-  }[distribution.family]
-  scales = distribution.scale if isinstance(distribution.scale, tuple) else (distribution.scale,)
-  found: dict[str, Any] = {"family": distribution.family}
-  for name, scale in zip(names, scales, strict=True):
+  found: dict[str, Any] = {"family": distribution.family.name}
+  for name, scale in zip(distribution.family.titles, distribution.parameters, strict=False):
     visible = scale[np.isfinite(scale)]
     if visible.size:
       ends = visible.min(), visible.max()

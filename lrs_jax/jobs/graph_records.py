@@ -12,7 +12,6 @@ from lrs_jax.confidence import certificates
 from lrs_jax.confidence.bounds import LEVELS
 from lrs_jax.confidence.certificates import BaseCertificates
 from lrs_jax.jobs import formats, rechecks
-from lrs_jax.noise import draws, renyi
 from lrs_jax.sampling.scores import ScoreSums
 from lrs_jax.sampling.sparse_flips import ClassSums
 
@@ -149,9 +148,8 @@ def _pair(record: GraphRecord, order: str) -> Pair:
   if not number > 0 or f"{number:g}" != order:
     raise ValueError(f"an order must be a number greater than 0, but one is {order[:60]!r}.")
   flips = noise.flips(record.theta_plus, record.theta_minus, record.cells)
-  drawn = [np.where(level == draws.ALWAYS, 1.0, level / 2.0**32) for level in flips.levels]
-  weights = [renyi.flip_weights(plus, minus, number) for plus, minus in (flips.scale, drawn)]
-  return Pair(np.maximum(*weights), renyi.eta(record.base.q_lower, number))
+  assert flips.family.renyi is not None
+  return Pair(*flips.family.renyi(flips, record.base.q_lower, number))
 
 
 def certify(

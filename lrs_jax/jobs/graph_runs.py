@@ -206,7 +206,7 @@ def smooth(
   base = graph_records.base_certificates(flips, groups, *sums, alpha=job.alpha, methods=job.scores)
   test = np.zeros(groups.size, bool)
   test[data.split.test] = True
-  theta_plus, theta_minus = flips.scale
+  theta_plus, theta_minus = flips.parameters
   record = GraphRecord(
     theta_plus=theta_plus,
     theta_minus=theta_minus,
@@ -240,7 +240,7 @@ def _manifest(
     "jax": versions()["jax"],
     "device": jax.local_devices()[0].device_kind,
     "key": jax.random.key_data(key).tolist(),
-    "flips": _digest(*flips.scale, flips.cells),
+    "flips": _digest(*flips.parameters, flips.cells),
     **_graph_digests(data),
   }
 

@@ -19,7 +19,7 @@ from lrs_jax import collective, storage
 from lrs_jax.collective import CollectiveCertificate
 from lrs_jax.confidence.certificates import BaseCertificates, same_samples
 from lrs_jax.noise.families import SmoothingDistribution
-from lrs_jax.sampling.counting import MAX_SAMPLES
+from lrs_jax.sampling import MAX_SAMPLES
 
 ROOM = 1e-10
 """By so much is what is stored weaker than what was computed, relatively."""

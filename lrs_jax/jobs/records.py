@@ -1,7 +1,7 @@
 """A certified input on disk: all from the counts to the witnesses, and its re-check (host)."""
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -11,11 +11,6 @@ from lrs_jax import collective, noise, storage
 from lrs_jax.confidence import certificates
 from lrs_jax.jobs import formats, rechecks
 from lrs_jax.sampling.counting import Votes
-
-_FAMILIES: Mapping[str, Callable[..., noise.SmoothingDistribution]] = {
-  family.__name__: family
-  for family in (noise.gaussian, noise.uniform, noise.laplace, noise.ablation, noise.flips)
-}
 
 
 class Record(NamedTuple):
@@ -90,10 +85,9 @@ def make_record(
     for name, targets in sets.items()
     for method, keywords in options.items()
   }
-  scales = smoothing.scale if isinstance(smoothing.scale, tuple) else (smoothing.scale,)
   return Record(
-    smoothing.family,
-    np.stack(scales),
+    smoothing.family.name,
+    np.stack(smoothing.parameters),
     smoothing.cells,
     selection_counts,
     counts,
@@ -172,11 +166,11 @@ def smoothing(record: Record) -> noise.SmoothingDistribution:
   Raises:
     ValueError: an unknown family, or levels that it cannot have.
   """
-  if record.family not in _FAMILIES:
+  if record.family not in noise.FAMILIES:
     raise ValueError(
-      f"`family` must be one of {', '.join(_FAMILIES)}, but it is {record.family!r}."
+      f"`family` must be one of {', '.join(noise.FAMILIES)}, but it is {record.family!r}."
     )
-  return _FAMILIES[record.family](*record.scales, record.cells)
+  return noise.make(record.family, record.scales, record.cells)
 
 
 def verify(record: Record, *, exact: bool = False) -> None:
@@ -266,8 +260,10 @@ def _check_job(record: Record, fields: Mapping[str, Any]) -> None:
   localized = own != (1, 1) or num_cells == 1
   options = [jobs.localized_noise(job)] if localized else []
   options += [jobs.isotropic_noise(job)] if own == (1, 1) else []
-  if record.family != "gaussian" or not any(
-    np.array_equal(record.scales[0], option.scale) and np.array_equal(record.cells, option.cells)
+  if not any(
+    record.family == option.family.name
+    and np.array_equal(record.scales[0], option.scale)
+    and np.array_equal(record.cells, option.cells)
     for option in options
   ):
     raise ValueError("`scales` or `cells` are not those of the noise of the job in `meta`.")

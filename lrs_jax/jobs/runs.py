@@ -456,8 +456,8 @@ def _input(image: np.ndarray) -> str:
 
 
 def _digest(distribution: noise.SmoothingDistribution) -> str:
-  levels = {f"scale/{i}": part for i, part in enumerate(jax.tree.leaves(distribution.scale))}
-  family = np.asarray(distribution.family)
+  levels = {f"scale/{i}": part for i, part in enumerate(distribution.parameters)}
+  family = np.asarray(distribution.family.name)
   return storage.digest({"family": family, "cells": distribution.cells, **levels})
 
 
@@ -522,7 +522,7 @@ def already_done(task: Task, radii: np.ndarray, meta: Mapping[str, Any]) -> Reco
   distribution, methods = task.smoothed.distribution, task.smoothed.methods
   same = (
     set(checkpoints.differences(record.meta, meta)) <= {"device"}
-    and record.family == distribution.family
+    and record.family == distribution.family.name
     and np.array_equal(record.scales[0], distribution.scale)
     and np.array_equal(record.cells, distribution.cells)
     and np.array_equal(record.radii, radii)

@@ -65,22 +65,15 @@ def counter(
     (key, number of samples, first sample) -> `ClassSums`, and how many samples the devices take at
     once.
   """
-  mesh = local_mesh()
+  mesh, soft = local_mesh(), tuple(config.scores) != ("votes",)
   options: dict[str, Any] = {"num_classes": num_classes, "windows": windows, "mesh": mesh}
 
   def count(key: jax.Array, num_samples: int, first_sample: int) -> ClassSums:
+    args = key, apply, params, x, smoothing.noise, smoothing.groups, num_samples
     with jax.default_matmul_precision(config.precision):
-      votes = sampling.votes(
-        key,
-        apply,
-        params,
-        x,
-        smoothing.noise,
-        smoothing.groups,
-        num_samples,
-        first_sample=first_sample,
-        **options,
-      )
+      if soft:
+        return sampling.class_sums(*args, first_sample=first_sample, **options)
+      votes = sampling.votes(*args, first_sample=first_sample, **options)
       return ClassSums(votes.counts, None, None, votes.num_samples)
 
   return count, sampling.default_chunk_size(np.size(x)) * mesh.size

@@ -223,7 +223,7 @@ def model_path(job: GraphJob, flips: SmoothingDistribution, data: GraphInput, ou
   """Where a job's network lies unless the user says otherwise: named by what decides it."""
   fields = [str(getattr(job, name)) for name in _NETWORK]
   digest = hashlib.sha256(json.dumps(fields).encode())
-  for part in (*flips.scale, data.clusters if len(flips.scale[0]) > 1 else np.zeros(1)):
+  for part in (*flips.parameters, data.clusters if len(flips.scale) > 1 else np.zeros(1)):
     digest.update(np.ascontiguousarray(part).tobytes())
   return out / "models" / f"{job.model_name}-{digest.hexdigest()[:12]}.npz"
 
