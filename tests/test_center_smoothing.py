@@ -13,7 +13,7 @@ from scipy import stats
 
 from lrs_jax import noise, sampling
 from lrs_jax.baselines import center_smoothing
-from lrs_jax.sampling import counting
+from lrs_jax.sampling import checks
 
 NUM_OUTPUTS = 4
 MASKS = np.array(list(itertools.product([0, 1], repeat=NUM_OUTPUTS)))
@@ -142,13 +142,15 @@ def test_distances_keep_no_predictions():
   def memory(num_samples):
     gaussian = noise.gaussian([[1.0]], cells=np.zeros(num_outputs, int))
     x, centers = jnp.zeros(num_outputs), jnp.zeros((1, num_outputs), jnp.int32)
-    _, sample_range, args, options = counting.prepare(
-      jax.random.key(0), apply, None, x, gaussian, np.zeros(num_outputs, int), num_samples, 0, 8,
-      jax.make_mesh((1,), ("samples",), devices=jax.devices()[:1]), "threefry2x32",
+    mesh = jax.make_mesh((1,), ("samples",), devices=jax.devices()[:1])
+    request = checks.check_request(
+      jax.random.key(0), apply, None, x, gaussian, np.zeros(num_outputs, int), num_samples,
+      chunk_size=8, mesh=mesh,
     )  # fmt: skip
     lowered = center_smoothing._hamming_distances.lower(
-      sample_range, (*args, centers), num_samples=num_samples, **options
-    )
+      request.sample_range, request.setting, centers, apply=apply, num_samples=num_samples,
+      chunk_size=8, mesh=mesh,
+    )  # fmt: skip
     return lowered.compile().memory_analysis().temp_size_in_bytes
 
   assert memory(num_samples) - memory(8) < 8 * 4 * num_samples < num_outputs * num_samples
@@ -157,19 +159,21 @@ def test_distances_keep_no_predictions():
 def test_lowers_for_every_platform():
   line = Line(0)
   mesh = jax.make_mesh((1,), ("samples",), devices=jax.devices()[:1])
-  _, sample_range, args, options = counting.prepare(
-    jax.random.key(0), apply_line, line.params, X, GAUSSIAN, np.zeros(NUM_OUTPUTS, int), 10, 0, 4,
-    mesh, "threefry2x32",
+  request = checks.check_request(
+    jax.random.key(0), apply_line, line.params, X, GAUSSIAN, np.zeros(NUM_OUTPUTS, int), 10,
+    chunk_size=4, mesh=mesh,
   )  # fmt: skip
-  (key, *rest) = args
   centers = jnp.asarray(MASKS, jnp.int32)
 
-  def on_data(key_data, sample_range, *rest):
-    args = (jax.random.wrap_key_data(key_data), *rest)
-    return center_smoothing._hamming_distances(sample_range, args, num_samples=10, **options)
+  def on_data(key_data, sample_range, setting, centers):
+    return center_smoothing._hamming_distances(
+      sample_range, setting._replace(key=jax.random.wrap_key_data(key_data)), centers,
+      apply=apply_line, num_samples=10, chunk_size=4, mesh=mesh,
+    )  # fmt: skip
 
+  setting = request.setting
   exported = export.export(jax.jit(on_data), platforms=("cpu", "cuda", "tpu"))(
-    jax.random.key_data(key), sample_range, *rest, centers
+    jax.random.key_data(setting.key), request.sample_range, setting._replace(key=None), centers
   )
   assert set(exported.platforms) == {"cpu", "cuda", "tpu"}
 

@@ -12,7 +12,7 @@ from lrs_jax import noise
 from lrs_jax.confidence import certificates
 from lrs_jax.confidence.bounds import clopper_pearson_lower, score_bounds_bernstein, score_bounds_kl
 from lrs_jax.confidence.certificates import from_scores, from_votes
-from lrs_jax.confidence.corrections import k_fwer, weighted_bonferroni
+from lrs_jax.confidence.corrections import Levels, k_fwer
 from lrs_jax.confidence.planning import reachable_eta, samples_needed
 from lrs_jax.sampling.scores import ScoreSums
 
@@ -45,8 +45,8 @@ def test_from_votes_with_other_corrections():
   generous = from_votes(GAUSSIAN, [0] * 8, counts, counts, alpha=k_fwer(0.01, 8, 3))
   assert generous.forfeit == 2
   assert (generous.eta > default.eta).all()
-  weights = weighted_bonferroni(0.01, [1, 1, 0, 0, 0, 0, 0, 0])
-  weighted = from_votes(GAUSSIAN, [0] * 8, counts, counts, alpha=weights)
+  levels = Levels(np.array([0.005, 0.005, 0, 0, 0, 0, 0, 0]), 0)
+  weighted = from_votes(GAUSSIAN, [0] * 8, counts, counts, alpha=levels)
   assert (weighted.eta[:2] > default.eta[:2]).all()
   assert (weighted.eta[2:] == 0).all()
   with pytest.raises(ValueError, match=r"shape \[N\]"):
@@ -163,7 +163,7 @@ FAMILIES = [
 ]
 
 
-@pytest.mark.parametrize("family", FAMILIES, ids=lambda family: family.family)
+@pytest.mark.parametrize("family", FAMILIES, ids=lambda family: family.family.name)
 @given(price=st.floats(0, 30))
 @settings(deadline=None, max_examples=50)
 def test_probability_needed(family, price):
@@ -193,7 +193,7 @@ def test_holm_certifies_at_least_what_bonferroni_does():
 # The planner.
 
 
-@pytest.mark.parametrize("family", FAMILIES, ids=lambda family: family.family)
+@pytest.mark.parametrize("family", FAMILIES, ids=lambda family: family.family.name)
 def test_planner_is_exact_for_unanimous_votes(family):
   budgets = [1, 1] if family is FLIPS else 0.3
   plan = samples_needed(family, budgets, num_outputs=100, alpha=0.01)

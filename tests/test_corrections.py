@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lrs_jax.confidence.corrections import bonferroni, holm, k_fwer, weighted_bonferroni
+from lrs_jax.confidence.corrections import bonferroni, holm, k_fwer
 
 ALPHA = st.floats(1e-12, 0.5)
 
@@ -21,13 +21,6 @@ def test_bonferroni_adds_up(alpha, num_outputs):
   levels = bonferroni(alpha, num_outputs)
   assert Fraction(alpha) * (1 - Fraction(1, 10**14)) <= total(levels) <= Fraction(alpha)
   assert levels.forfeit == 0
-
-
-@given(ALPHA, st.lists(st.floats(0, 1e6), min_size=1, max_size=50).filter(lambda w: sum(w) > 0))
-def test_weighted_bonferroni_adds_up(alpha, weights):
-  levels = weighted_bonferroni(alpha, weights)
-  assert Fraction(alpha) * (1 - Fraction(1, 10**12)) <= total(levels) <= Fraction(alpha)
-  assert ((levels.alpha > 0) <= (np.asarray(weights) > 0)).all()
 
 
 @given(ALPHA, st.integers(1, 200), st.data())
@@ -56,7 +49,6 @@ def test_holm_step_by_step(p_values, alpha):
 
 def test_no_outputs():
   assert bonferroni(0.1, 0).alpha.shape == (0,)
-  assert weighted_bonferroni(0.1, []).alpha.shape == (0,)
   assert holm([], 0.1).shape == (0,)
 
 
@@ -64,7 +56,6 @@ def test_no_outputs():
 def test_refuses_levels_that_are_none(alpha):
   for correction in (
     lambda: bonferroni(alpha, 3),
-    lambda: weighted_bonferroni(alpha, [1.0]),
     lambda: holm([0.1], alpha),
   ):
     with pytest.raises(ValueError, match=r"`alpha` must lie in \(0, 1\)"):
@@ -75,6 +66,3 @@ def test_refuses_other_nonsense():
   for m in (4, 0, 1.5):
     with pytest.raises(ValueError, match=r"`m` must be an integer in \[1, N\] = \[1, 3\]"):
       k_fwer(0.1, 3, m)
-  for weights in ([0.0, 0.0], [-1.0, 2.0], [np.inf, 1.0], [np.nan]):
-    with pytest.raises(ValueError, match="`weights` must be"):
-      weighted_bonferroni(0.1, weights)

@@ -55,7 +55,7 @@ def test_no_attack_beats_the_certificates(seed, soft):
   scores /= scores.sum(axis=2, keepdims=True)
   table = scores if soft else np.eye(2)[scores.argmax(axis=2)]
   groups = rng.integers(0, 2, 3)
-  plus, minus = flips.scale
+  plus, minus = flips.parameters
 
   def expected(z):
     masses = np.stack([outcome_probabilities(z, plus[g], minus[g]) for g in groups])

@@ -12,7 +12,7 @@ from scipy import sparse
 from lrs_jax import noise, sampling
 from lrs_jax.cells import partition
 from lrs_jax.noise import draws
-from lrs_jax.sampling import counting, scores, sparse_flips
+from lrs_jax.sampling import checks, scores, sparse_flips
 from lrs_jax.tasks.graph_training import head_of
 from lrs_jax.tasks.models import folded_unet, gnn
 from lrs_jax.tasks.models.unet import UNet
@@ -41,16 +41,28 @@ def votes(key, params, x, **options):
 
 
 def score_sums(key, params, x):
-  _, sample_range, args, options = counting.prepare(
-    key, folded_unet.apply, params, x, SMOOTHING, CELLS.ravel(), 9, 0, 2, MESH, "threefry2x32"
+  request = checks.check_request(
+    key, folded_unet.apply, params, x, SMOOTHING, CELLS.ravel(), 9, chunk_size=2, mesh=MESH
   )
   labels = jnp.zeros(CELLS.size, jnp.int32)
   return scores._score_sums(
-    sample_range, args, labels, score=jax.nn.softmax, num_bins=256, **options
+    request.sample_range, request.setting, labels, apply=folded_unet.apply,
+    score=jax.nn.softmax, num_bins=256, chunk_size=2, mesh=MESH,
+  )  # fmt: skip
+
+
+def class_sums(key, params, x, windows=None):
+  request = checks.check_request(
+    key, folded_unet.apply, params, x, SMOOTHING, CELLS.ravel(), 9, chunk_size=2, mesh=MESH
   )
+  window, starts = checks.check_windows(windows, request.logits_shape, CELLS.ravel(), 4)
+  return scores._class_sums(
+    request.sample_range, request.setting, starts, apply=folded_unet.apply, num_classes=3,
+    chunk_size=2, mesh=MESH, window=window,
+  )  # fmt: skip
 
 
-def class_sums(key, variables, arrays):
+def class_sums_of_flips(key, variables, arrays):
   model = gnn.make_model("gcn", 5, 3)
   args = key, (variables, EDGES), variables["params"]["first_kernel"], arrays, GROUPS
   options = {"head": head_of(model), "sizes": PLAN.sizes, "chunk_size": 2, "mesh": MESH}
@@ -68,7 +80,9 @@ TABLE = {
   "sampling.vote_counts": (votes, KEY, FOLDED, IMAGE),
   "sampling.vote_counts, windows": (partial(votes, windows=WINDOWS), KEY, FOLDED, IMAGE),
   "scores.score_sums": (score_sums, KEY, FOLDED, IMAGE),
-  "sparse_flips.class_sums": (class_sums, KEY, graph("gcn")[1], PLAN.arrays),
+  "scores.class_sums": (class_sums, KEY, FOLDED, IMAGE),
+  "scores.class_sums, windows": (partial(class_sums, windows=WINDOWS), KEY, FOLDED, IMAGE),
+  "sparse_flips.class_sums": (class_sums_of_flips, KEY, graph("gcn")[1], PLAN.arrays),
   "sparse_flips.flipped_products": (
     lambda key, arrays: sparse_flips.flipped_products(key, arrays, PLAN.sizes, jnp.eye(5)),
     KEY, PLAN.arrays,
@@ -92,8 +106,8 @@ TABLE = {
     for draw in (draws.normal, draws.laplace, draws.uniform, draws.bits)
   },
   **{
-    f"noise.{smoothing.family}": (
-      lambda key, x, smoothing=smoothing: noise.sample(key, smoothing, x, 0), KEY, jnp.ones((3, 1)),
+    f"noise.{smoothing.family.name}": (
+      lambda key, x, noisy: noise.sample(key, noisy, x, 0), KEY, jnp.ones((3, 1)), smoothing,
     )
     for smoothing in (
       noise.gaussian([[0.5, 1.0]], FLIPS.cells),

@@ -1,5 +1,8 @@
 """Every noise family: one protocol, draws of the stated law, weights and eta rounded soundly."""
 
+import dataclasses
+import inspect
+
 import jax
 import jax.numpy as jnp
 import mpmath as mp
@@ -10,7 +13,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from lrs_jax import noise
-from lrs_jax.noise import draws
+from lrs_jax.noise import draws, renyi
 
 mp.mp.dps = 50
 
@@ -39,19 +42,57 @@ def samples(distribution, x, group, num_samples, seed=0):
 class TestProtocol:
   def test_fields(self, family):
     distribution = FAMILIES[family](CELLS)
-    assert distribution.family == family
+    assert distribution.family.name == family
+    assert len(distribution.family.kinds) == distribution.weights.shape[0]
+    assert len(distribution.parameters) == len(distribution.family.parameters)
+    assert all(part.shape == (2, 2) for part in distribution.parameters)
+    assert all(part.dtype == np.float64 for part in distribution.parameters)
+    assert distribution.scale is distribution.parameters[0]
+    assert distribution.num_groups == 2
     assert distribution.weights.dtype == np.float64
     assert distribution.weights.shape == (2 if family == "flips" else 1, 2, 2)
     assert (distribution.weights >= 0).all()
     assert (distribution.weights[:, 1, 1] == 0).all(), "a hidden cell costs nothing"
     assert distribution.p == {"gaussian": 2, "uniform": 1, "laplace": 1}.get(family, 0)
 
-  def test_family_scale_and_cells_make_it_again(self, family):
+  def test_family_parameters_and_cells_make_it_again(self, family):
     one = FAMILIES[family](CELLS)
-    scale = one.scale if isinstance(one.scale, tuple) else (one.scale,)
-    again = getattr(noise, one.family)(*scale, one.cells)
-    np.testing.assert_array_equal(one.weights, again.weights)
-    jax.tree.map(np.testing.assert_array_equal, one.levels, again.levels)
+    again = noise.make(one.family.name, np.stack(one.parameters), one.cells)
+    jax.tree.map(np.testing.assert_array_equal, one, again)  # and the family is the same
+    arguments = [name for name in inspect.signature(noise.FAMILIES[family]).parameters]
+    assert set(arguments) == {*one.family.parameters, "cells"}
+    with pytest.raises(ValueError, match=f"`parameters` of {family} must be"):
+      noise.make(family, [*one.parameters, one.scale], CELLS)
+    with pytest.raises(ValueError, match="but there are 0"):
+      noise.make(family, [], CELLS)
+    with pytest.raises(ValueError, match="must"):
+      noise.make(family, [-part for part in one.parameters], CELLS)
+
+  def test_is_an_argument_of_a_compiled_function(self, family):
+    """One program for all levels of a family, and another one for another family."""
+    traced = []
+
+    def draw(key, distribution, x):
+      traced.append(distribution.family.name)
+      return noise.sample(key, distribution, x, 1)
+
+    compiled, x = jax.jit(draw), jnp.asarray([1.0, 0.0, 1.0])
+    one = FAMILIES[family](CELLS)
+    key = jax.random.key(3)
+    np.testing.assert_array_equal(compiled(key, one, x), noise.sample(key, one, x, 1))
+    half = [0.5 * part for part in one.parameters]
+    compiled(key, noise.make(family, half, 1 - CELLS), x)
+    assert traced == [family]
+    compiled(key, noise.gaussian([[1.0, 2.0]] * 2, CELLS), x)
+    assert traced == list(dict.fromkeys([family, "gaussian"]))
+
+  def test_its_tree(self, family):
+    one, other = FAMILIES[family](CELLS), FAMILIES[family](1 - CELLS)
+    assert jax.tree.structure(one) == jax.tree.structure(other)
+    assert hash(one.family) == hash(other.family)
+    assert all(isinstance(leaf, np.ndarray) for leaf in jax.tree.leaves(one))
+    changed = one._replace(family=dataclasses.replace(one.family, p=7))
+    assert jax.tree.structure(one) != jax.tree.structure(changed)
 
   def test_functions_do_not_depend_on_levels(self, family):
     one, other = FAMILIES[family](CELLS), FAMILIES[family](np.array([[0]]))
@@ -102,6 +143,35 @@ class TestProtocol:
       FAMILIES[family](np.array([0, -1]))
     with pytest.raises(ValueError, match="integers"):
       FAMILIES[family](np.array([0.0, 1.0]))
+
+
+def test_the_table_has_all_families():
+  assert list(noise.FAMILIES) == list(FAMILIES)
+  for unknown in ("cauchy", "__name__", "sample"):
+    with pytest.raises(ValueError, match="must be one of gaussian, uniform, laplace, ablation, fl"):
+      noise.make(unknown, [[[1.0]]], [0])
+
+
+def test_fill_survives_a_record():
+  """Before, a distribution that was made again showed 0 in hidden entries."""
+  for fill in (0.4, np.nan, [[0.1, 0.2]]):
+    one = noise.ablation([[1.0, 1.0]], [0, 1], fill=fill)
+    again = noise.make("ablation", np.stack(one.parameters), one.cells)
+    z = noise.sample(jax.random.key(0), again, jnp.zeros(2), 0)
+    np.testing.assert_array_equal(z, np.broadcast_to(np.asarray(fill, np.float32), (1, 2))[0])
+  assert noise.make("ablation", [[[0.5]]], [0]).parameters[1] == [[0.0]]  # as it was stored
+  with pytest.raises(ValueError, match=r"`fill` must be one number, or have the shape of `rho`"):
+    noise.ablation([[0.5, 0.5]], [0, 1], fill=[0.1, 0.2])
+
+
+def test_orders_of_flips_hold_for_what_is_stated_and_for_what_is_drawn():
+  flips = noise.flips([[0.1, 1e-12]], [[0.6, 1e-12]], [0, 1])
+  weights, eta = flips.family.renyi(flips, [0.5, 0.9], 2.0)
+  assert (weights >= renyi.flip_weights(*flips.parameters, 2.0)).all()
+  drawn = [draws.probability(threshold) for threshold in flips.levels]
+  assert (weights >= renyi.flip_weights(*drawn, 2.0)).all()
+  np.testing.assert_array_equal(eta, renyi.eta([0.5, 0.9], 2.0))
+  assert noise.gaussian([[1.0]], [0]).family.renyi is None
 
 
 @pytest.mark.parametrize("family", LOCATION_SCALE)

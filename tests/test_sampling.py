@@ -11,7 +11,7 @@ from scipy import stats
 from lrs_jax import noise, sampling
 from lrs_jax.confidence import certificates
 from lrs_jax.errors import LostVotesWarning, NaNLogitsError, NonFiniteInputError
-from lrs_jax.sampling import counting
+from lrs_jax.sampling import checks, counting
 from lrs_jax.tasks.models.unet import UNet
 
 SCALE = np.array([[0.5, 2.0], [1.0, 0.25]])
@@ -269,24 +269,15 @@ def test_sample_ids_stay_below_two_to_the_thirty_first():
 def lowered_arguments(num_samples):
   gaussian = noise.gaussian(SCALE, CELLS)
   sample_range = jnp.asarray((0, num_samples), jnp.int32)
-  levels = jax.tree.map(jnp.asarray, gaussian.levels), jnp.asarray(CELLS, jnp.int32)
   groups = jnp.asarray(GROUPS, jnp.int32)
-  return sample_range, (
-    jax.random.key(0),
-    jnp.asarray(PARAMS),
-    jnp.asarray(X),
-    levels,
-    groups,
-    None,
-  )
+  arrays = jax.random.key(0), jnp.asarray(PARAMS), jnp.asarray(X), noise.to_device(gaussian), groups
+  return sample_range, checks.Setting(*arrays), None
 
 
 def static_options(chunk_size):
-  gaussian = noise.gaussian(SCALE, CELLS)
   mesh = jax.make_mesh((1,), ("samples",), devices=jax.devices()[:1])
   return {
-    "apply": linear, "draw": gaussian.draw, "perturb": gaussian.perturb, "num_classes": 2,
-    "chunk_size": chunk_size, "mesh": mesh,
+    "apply": linear, "num_classes": 2, "chunk_size": chunk_size, "mesh": mesh,
   }  # fmt: skip
 
 
@@ -302,13 +293,8 @@ def test_the_loop_around_a_u_net_lowers_for_tpu():
   x = jnp.zeros((6, 7, 3), jnp.float32)
   variables = model.init(jax.random.key(0), x)
   gaussian = noise.gaussian([[0.5]], np.zeros(x.shape, int))
-  arguments = (
-    jnp.asarray((0, 4), jnp.int32),
-    (
-      jax.random.key(0), variables, x,
-      (jax.tree.map(jnp.asarray, gaussian.levels), jnp.zeros(x.shape, jnp.int32)),
-      jnp.zeros(42, jnp.int32), None,
-    ),
-  )  # fmt: skip
+  groups = jnp.zeros(42, jnp.int32)
+  setting = checks.Setting(jax.random.key(0), variables, x, noise.to_device(gaussian), groups)
+  arguments = jnp.asarray((0, 4), jnp.int32), setting, None
   options = {**static_options(chunk_size=2), "apply": model.apply, "num_classes": 3}
   export.export(counting._vote_counts, platforms=("cpu", "cuda", "tpu"))(*arguments, **options)

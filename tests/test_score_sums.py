@@ -1,12 +1,16 @@
 """Score sums are exact integers, whatever the chunks and devices, and any number of samples."""
 
+from types import SimpleNamespace
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from lrs_jax import noise, sampling
-from lrs_jax.sampling import counting, scores
+from lrs_jax.sampling import checks, scores
+from lrs_jax.tasks import common
+from lrs_jax.tasks.task import Smoothing
 
 NOISE = noise.gaussian([[0.3, 1.0], [2.0, np.inf]], [0, 1, 0, 1])
 X = np.array([0.2, -0.4, 1.0, 0.1], np.float32)
@@ -142,18 +146,20 @@ def test_overflow_end_to_end():
 
 
 def test_lowers_for_all_platforms():
-  shape, sample_range, args, options = counting.prepare(
-    jax.random.key(0), apply, jnp.float32(0), X, NOISE, GROUPS, 10, 0, 4,
-    jax.make_mesh((1,), ("samples",), devices=jax.devices()[:1]), "threefry2x32",
-  )  # fmt: skip
-  assert shape == (4, 2)
+  mesh = jax.make_mesh((1,), ("samples",), devices=jax.devices()[:1])
+  request = checks.check_request(
+    jax.random.key(0), apply, jnp.float32(0), X, NOISE, GROUPS, 10, chunk_size=4, mesh=mesh
+  )
+  assert request.logits_shape == (4, 2)
 
-  def job(sample_range, args, labels):
+  def job(sample_range, setting, labels):
     return scores._score_sums(
-      sample_range, args, labels, score=jax.nn.softmax, num_bins=256, **options
-    )
+      sample_range, setting, labels, apply=apply, score=jax.nn.softmax, num_bins=256,
+      chunk_size=4, mesh=mesh,
+    )  # fmt: skip
 
-  specs = jax.eval_shape(lambda: (sample_range, args, jnp.asarray(LABELS, jnp.int32)))
+  labels = jnp.asarray(LABELS, jnp.int32)
+  specs = jax.eval_shape(lambda: (request.sample_range, request.setting, labels))
   exported = jax.export.export(jax.jit(job), platforms=("cpu", "cuda", "tpu"))(*specs)
   assert {aval.dtype.itemsize for aval in exported.out_avals} == {4}
   assert "f64" not in exported.mlir_module()
@@ -176,3 +182,125 @@ def test_refuses_labels_that_do_not_fit(labels):
 def test_refuses_chunks_that_could_overflow():
   with pytest.raises(ValueError, match="65536 for exact sums"):
     sums(chunk_size=2**16 + 1)
+
+
+def class_sums(num_samples=301, *, apply=apply, **options):
+  return sampling.class_sums(
+    jax.random.key(5), apply, jnp.float32(0.1), X, NOISE, GROUPS, num_samples, num_classes=2,
+    **{"chunk_size": 16, **options},
+  )  # fmt: skip
+
+
+def test_class_sums_equal_the_samples():
+  @jax.jit
+  def by_group(i):
+    key = jax.random.fold_in(jax.random.key(5), i)
+    return jnp.stack([apply(jnp.float32(0.1), noise.sample(key, NOISE, X, g)) for g in range(2)])
+
+  expected = np.zeros((3, 4, 2), np.int64)
+  for i in range(12):
+    logits = by_group(i)[GROUPS, np.arange(4)]
+    score = np.asarray(scores.to_255(jax.nn.softmax(logits)), np.int64)
+    expected += np.stack(
+      [np.eye(2, dtype=int)[np.asarray(logits).argmax(axis=-1)], score, score**2]
+    )
+  found = class_sums(12)
+  np.testing.assert_array_equal(np.stack(found[:3]), expected)
+  assert {part.dtype for part in found} == {np.dtype(np.int64)}
+  assert found.num_samples == 12
+
+
+@pytest.mark.parametrize(("chunk_size", "devices"), [(1, 3), (7, 8), (64, 1)])
+def test_class_sums_do_not_depend_on_chunks_and_devices(chunk_size, devices):
+  mesh = jax.make_mesh((devices,), ("samples",), devices=jax.devices()[:devices])
+  assert_equal(class_sums(chunk_size=chunk_size, mesh=mesh), class_sums())
+
+
+def test_class_sums_of_pieces_add_up():
+  one, other = class_sums(100), class_sums(201, first_sample=100)
+  assert_equal(jax.tree.map(np.add, one, other), class_sums(301))
+  assert all((part == 0).all() for part in class_sums(0))
+
+
+def test_class_sums_agree_with_those_of_a_label_and_with_votes():
+  found = class_sums()
+  own = np.arange(4), LABELS
+  expected = sums(score=jax.nn.softmax)
+  np.testing.assert_array_equal(found.scores[own], expected.total)
+  np.testing.assert_array_equal(found.squares[own], expected.squares)
+  counts = sampling.vote_counts(
+    jax.random.key(5), apply, jnp.float32(0.1), X, NOISE, GROUPS, 301, num_classes=2
+  )
+  np.testing.assert_array_equal(found.votes, counts)
+
+
+@pytest.mark.parametrize("piece", [64, 1000])
+def test_class_sums_are_made_of_pieces_that_int32_can_hold(piece, monkeypatch):
+  ranges, inner = [], scores._class_sums
+
+  def watched(sample_range, *args, **options):
+    ranges.append(np.asarray(sample_range).tolist())
+    return inner(sample_range, *args, **options)
+
+  expected = class_sums()
+  monkeypatch.setattr(scores, "_class_sums", watched)
+  monkeypatch.setattr(scores, "MAX_PIECE", piece)
+  mesh = jax.make_mesh((3,), ("samples",), devices=jax.devices()[:3])
+  assert_equal(class_sums(mesh=mesh), expected)
+  if piece == 64:  # in multiples of what three devices take at once
+    assert ranges[:2] == [[0, 48], [48, 96]]
+    assert ranges[-1] == [288, 301]
+  else:
+    assert ranges == [[0, 301]]
+  assert 2**15 * 255**2 < 2**31
+
+
+def test_class_sums_of_certain_scores_do_not_overflow():
+  certain = sampling.class_sums(
+    jax.random.key(0), lambda params, z: jnp.stack([jnp.full_like(z, 1e30), z], axis=-1), None,
+    np.zeros(1, np.float32), noise.gaussian([[1.0]], [0]), [0], 100_000, num_classes=2,
+    chunk_size=2**12,
+  )  # fmt: skip
+  assert certain.votes.tolist() == [[10**5, 0]]
+  assert certain.scores.tolist() == [[255 * 10**5, 0]]
+  assert certain.squares.tolist() == [[255**2 * 10**5, 0]]
+
+
+def test_logits_that_are_not_finite_have_no_vote_and_no_score():
+  def broken(params, z):
+    return apply(params, z).at[1, 0].set(jnp.nan)
+
+  found, whole = class_sums(50, apply=broken), class_sums(50)
+  assert found.num_samples == 50
+  for part, expected in zip(found[:3], whole[:3], strict=True):
+    assert (part[1] == 0).all()
+    np.testing.assert_array_equal(np.delete(part, 1, axis=0), np.delete(expected, 1, axis=0))
+
+
+@pytest.mark.parametrize(
+  ("change", "message"),
+  [
+    ({"num_classes": 3}, "`num_classes` is 3"),
+    ({"groups": GROUPS[:3]}, "`groups` must have shape"),
+    ({"x": X.astype(int)}, "must be floating-point"),
+    ({"num_samples": -1}, "must be at least 0"),
+  ],
+)
+def test_class_sums_refuse_what_vote_counts_refuses(change, message):
+  arguments = {"x": X, "noise": NOISE, "groups": GROUPS, "num_samples": 5, "num_classes": 2}
+  with pytest.raises(ValueError, match=message):
+    sampling.class_sums(jax.random.key(0), apply, jnp.float32(0), **{**arguments, **change})
+
+
+@pytest.mark.parametrize("wanted", [("votes",), ("votes", "kl")])
+def test_a_task_counts_scores_where_they_are_asked_for(wanted):
+  config = SimpleNamespace(scores=wanted, precision="float32")
+  smoothing = Smoothing("", NOISE, GROUPS, ())
+  count, multiple = common.counter(config, apply, jnp.float32(0.1), X, smoothing, 2)
+  found = count(jax.random.key(5), 301, 0)
+  assert multiple % jax.device_count() == 0
+  if wanted == ("votes",):
+    assert (found.scores, found.squares) == (None, None)
+    np.testing.assert_array_equal(found.votes, class_sums().votes)
+  else:
+    assert_equal(found, class_sums())

@@ -23,19 +23,18 @@ def params():
   return folded_unet.fold(variables)
 
 
-def count(params, size=SIZE, grid=GRID, hide_beyond=np.inf, **options):
+def count(params, size=SIZE, grid=GRID, hide_beyond=np.inf, of=sampling.vote_counts, **options):
   groups = partition.image_grid(size, grid)
   distances = locality.chebyshev_distances(grid)
   scale = np.random.default_rng(0).uniform(0.1, 1.0, distances.shape)
   scale = locality.hide_beyond(scale, distances, hide_beyond)
   smoothing = noise.gaussian(scale, partition.pixel_cells(groups, 3))
   x = np.asarray(jax.random.uniform(jax.random.key(1), (*size, 3)))
-  return np.asarray(
-    sampling.vote_counts(
-      jax.random.key(2), folded_unet.apply, params, x, smoothing, groups.ravel(), 40,
-      num_classes=K, chunk_size=8, **options,
-    )
+  counts = of(
+    jax.random.key(2), folded_unet.apply, params, x, smoothing, groups.ravel(), 40,
+    num_classes=K, chunk_size=8, **options,
   )  # fmt: skip
+  return jax.tree.map(np.asarray, counts)
 
 
 def windows(params, size=SIZE, grid=GRID):
@@ -49,6 +48,14 @@ def test_counts_are_those_of_the_whole_frame(params):
   whole = count(params)
   assert (whole.max(axis=1) < 40).any()  # votes differ between samples
   np.testing.assert_array_equal(count(params, windows=windows(params)), whole)
+
+
+def test_class_sums_are_those_of_the_whole_frame(params):
+  whole = count(params, of=sampling.class_sums)
+  assert (whole.votes.max(axis=1) < 40).any()
+  np.testing.assert_array_equal(whole.votes, count(params))
+  there = count(params, windows=windows(params), of=sampling.class_sums)
+  jax.tree.map(np.testing.assert_array_equal, there, whole)
 
 
 @pytest.mark.parametrize("hide_beyond", [0, 1, np.inf])

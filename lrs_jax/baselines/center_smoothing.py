@@ -38,16 +38,11 @@ from jax.typing import ArrayLike
 from scipy import special
 
 from lrs_jax.confidence.bounds import binomial_p_value, clopper_pearson_lower
+from lrs_jax.noise.distributions import SmoothingDistribution
 from lrs_jax.noise.eta import round_up
-from lrs_jax.noise.families import SmoothingDistribution
-from lrs_jax.sampling.counting import (
-  Apply,
-  predict,
-  prepare,
-  stitched,
-  sum_over_samples,
-  whole_frame,
-)
+from lrs_jax.sampling import checks
+from lrs_jax.sampling.checks import Setting
+from lrs_jax.sampling.stitching import Apply, predict, stitched, sum_over_samples, whole_frame
 
 Ranks = Callable[[np.ndarray, int, float], np.ndarray]
 """(probabilities [B], S, alpha) -> int64 [B]: `ranks_by_dkw` or `ranks_by_binomial`."""
@@ -65,7 +60,7 @@ def hamming_distances(
   first_sample: int = 0,
   chunk_size: int | None = None,
   mesh: Mesh | None = None,
-  prng: str = "threefry2x32",
+  prng: str = checks.PRNG,
 ) -> jax.Array:
   r"""Counts in how many outputs the prediction of every sample differs from each center.
 
@@ -73,24 +68,14 @@ def hamming_distances(
   `fold_in(key, i)`, as in `sampling.vote_counts`. Predictions are not kept: memory grows with S,
   not with S N. One compilation serves all inputs, centers and noise levels for one S.
 
-  Args:
-    key: typed key, `jax.random.key(seed)`.
-    apply: pure function (params, x) -> logits [..., K] of one input.
-    params: pytree of arrays, passed to `apply`.
-    x: one input, of a floating-point type.
-    noise: smoothing distribution with one group.
-    centers: int [M, N], masks in the order of the flattened logits.
-    num_samples: S >= 0.
-    first_sample: the S samples from this one on.
-    chunk_size: samples per device that are evaluated at once; by default chosen from x's size.
-    mesh: one-dimensional device mesh to spread the samples over; all devices if None.
-    prng: the PRNG implementation that the key must have, see `sampling.vote_counts`.
+  Arguments and errors are those of `sampling.vote_counts`, but that `noise` has one group, and
+  `centers` are masks, int [M, N], in the order of the flattened logits.
 
   Returns:
     int32 [M, S], on the device.
 
   Raises:
-    ValueError: shapes, types or sizes that do not fit together, or noise with several groups.
+    ValueError: centers that do not fit, or noise with several groups.
 
   Example:
     >>> from lrs_jax import noise
@@ -102,29 +87,44 @@ def hamming_distances(
            [1, 1, 1]], dtype=int32)
   """
   centers = np.asarray(centers)
-  if noise.weights.shape[1] != 1:
-    raise ValueError(f"`noise` must have one group, but it has {noise.weights.shape[1]}.")
+  if noise.num_groups != 1:
+    raise ValueError(f"`noise` must have one group, but it has {noise.num_groups}.")
   if centers.ndim != 2 or centers.dtype.kind not in "iu":
     raise ValueError(
       f"`centers` must be int [M, N], but it is {centers.dtype} of shape {centers.shape}."
     )
   groups = np.zeros(centers.shape[1], np.int32)
-  _, sample_range, args, options = prepare(
-    key, apply, params, x, noise, groups, num_samples, first_sample, chunk_size, mesh, prng
+  request = checks.check_request(
+    key,
+    apply,
+    params,
+    x,
+    noise,
+    groups,
+    num_samples,
+    first_sample=first_sample,
+    chunk_size=chunk_size,
+    mesh=mesh,
+    prng=prng,
   )
   return _hamming_distances(
-    sample_range, (*args, jnp.asarray(centers, jnp.int32)), num_samples=num_samples, **options
+    request.sample_range,
+    request.setting,
+    jnp.asarray(centers, jnp.int32),
+    apply=apply,
+    num_samples=num_samples,
+    chunk_size=request.chunk_size,
+    mesh=request.mesh,
   )
 
 
-@partial(jax.jit, static_argnames=("apply", "draw", "perturb", "num_samples", "chunk_size", "mesh"))
+@partial(jax.jit, static_argnames=("apply", "num_samples", "chunk_size", "mesh"))
 def _hamming_distances(
   sample_range: jax.Array,
-  args: tuple,
+  setting: Setting,
+  centers: jax.Array,
   *,
   apply: Apply,
-  draw: Callable,
-  perturb: Callable,
   num_samples: int,
   chunk_size: int,
   mesh: Mesh,
@@ -132,16 +132,14 @@ def _hamming_distances(
   def add_distances(
     distances: jax.Array, sample_ids: jax.Array, valid: jax.Array, args: tuple
   ) -> jax.Array:
-    *arrays, centers, first = args
-    see = whole_frame(apply, predict)
-    predictions = stitched(sample_ids, *arrays, see=see, draw=draw, perturb=perturb)
+    setting, centers, first = args
+    predictions = stitched(sample_ids, *setting, see=whole_frame(apply, predict))
     differ = (predictions[None] != centers[:, None]).sum(axis=-1, dtype=jnp.int32)
     return distances.at[:, sample_ids - first].add(jnp.where(valid[None], differ, 0), mode="drop")
 
-  init = jnp.zeros((len(args[-1]), num_samples), jnp.int32)
-  return sum_over_samples(
-    add_distances, init, sample_range, (*args, sample_range[0]), chunk_size=chunk_size, mesh=mesh
-  )
+  init = jnp.zeros((len(centers), num_samples), jnp.int32)
+  args = setting, centers, sample_range[0]
+  return sum_over_samples(add_distances, init, sample_range, args, chunk_size=chunk_size, mesh=mesh)
 
 
 class Center(NamedTuple):

@@ -26,7 +26,7 @@ from lrs_jax.evaluation.metrics import ABSTAIN
 from lrs_jax.noise.eta import round_down, round_up
 
 Reject = Callable[[ArrayLike, float], np.ndarray]
-"""(p-values [N], alpha) -> bool [N]: `corrections.holm` or `corrections.bonferroni_test`."""
+"""(p-values [N], alpha) -> bool [N], rejected hypotheses: `corrections.holm`."""
 
 
 class Segmentation(NamedTuple):

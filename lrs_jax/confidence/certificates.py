@@ -22,7 +22,7 @@ from lrs_jax.confidence.bounds import (
 )
 from lrs_jax.confidence.corrections import Levels, bonferroni, holm
 from lrs_jax.errors import SameSamplesWarning, TooFewSamplesWarning
-from lrs_jax.noise.families import SmoothingDistribution
+from lrs_jax.noise.distributions import SmoothingDistribution
 from lrs_jax.sampling.scores import ScoreSums
 
 
@@ -64,7 +64,7 @@ def from_votes(
     selection_counts: int [N, K], from one key.
     counts: int [N, K], from another key.
     alpha: joint error probability over all N outputs, in (0, 1), or the levels of another
-      correction (`corrections.weighted_bonferroni`, `corrections.k_fwer`).
+      correction (`corrections.k_fwer`).
     num_samples: S, how many samples `counts` holds; the sum of its rows if None. To be given if
       votes were lost (`errors.LostVotesWarning`): a lost vote is a sample, too.
 

@@ -40,36 +40,6 @@ def bonferroni(alpha: float, num_outputs: int) -> Levels:
   return k_fwer(alpha, num_outputs, 1)
 
 
-def weighted_bonferroni(alpha: float, weights: ArrayLike) -> Levels:
-  r"""Bonferroni with more of the error probability for some outputs than for others (host).
-
-  :math:`\alpha_n = \alpha w_n / \sum_i w_i`. Weight 0 gives an output up: it abstains.
-
-  Args:
-    alpha: joint error probability, in (0, 1).
-    weights: w [N] >= 0, not all 0, fixed before the samples that are bounded: from the selection
-      samples.
-
-  Returns:
-    `Levels` with nothing forfeited.
-
-  Raises:
-    ValueError: alpha outside (0, 1), or weights that are negative, infinite or all 0.
-
-  Example:
-    >>> weighted_bonferroni(0.01, [3, 1, 0]).alpha
-    array([0.0075, 0.0025, 0.    ])
-  """
-  weights = np.asarray(weights, np.float64)
-  if weights.size and not ((weights >= 0).all() and 0 < weights.sum() < np.inf):
-    raise ValueError(
-      "`weights` must be at least 0, finite and not all 0, "
-      f"but they range from {weights.min()} to {weights.max()}."
-    )
-  shares = weights / weights.sum() if weights.size else weights
-  return Levels(_checked_joint(alpha) * shares * (1 - 1e-15 * (16 + weights.size)), 0)
-
-
 def k_fwer(alpha: float, num_outputs: int, m: int) -> Levels:
   r"""Fewer than m bounds fail with probability :math:`1 - \alpha`, under any dependence (host).
 
@@ -171,27 +141,6 @@ def holm(p_values: ArrayLike, alpha: float) -> np.ndarray:
   rejected = np.zeros(p_values.shape, bool)
   rejected[order] = passed
   return rejected
-
-
-def bonferroni_test(p_values: ArrayLike, alpha: float) -> np.ndarray:
-  r"""Bonferroni's test of N fixed hypotheses: those with :math:`p_n \le \alpha / N` (host).
-
-  Args:
-    p_values: [N], of hypotheses fixed before sampling.
-    alpha: joint error probability, in (0, 1).
-
-  Returns:
-    bool [N], whether a hypothesis is rejected; `holm` rejects these and perhaps more.
-
-  Raises:
-    ValueError: alpha outside (0, 1).
-
-  Example:
-    >>> bonferroni_test([0.02, 0.005, 0.4], 0.05)
-    array([False,  True, False])
-  """
-  p_values = np.asarray(p_values, np.float64)
-  return p_values <= bonferroni(alpha, p_values.size).alpha
 
 
 def _checked_joint(alpha: float) -> float:

@@ -413,7 +413,7 @@ def _confidence(alpha: float, base: BaseCertificates) -> str:
 def _levels(distribution: SmoothingDistribution) -> dict[str, Any]:
   family = distribution.family
   found: dict[str, Any] = {"family": family.name}
-  for name, level in zip(family.titles, distribution.parameters, strict=True):
+  for name, level in zip(family.titles, distribution.parameters, strict=False):
     visible = level[np.isfinite(level)]
     if visible.size:
       ends = visible.min(), visible.max()

@@ -19,7 +19,7 @@ from lrs_jax import collective, noise, storage
 from lrs_jax.collective import CollectiveCertificate
 from lrs_jax.confidence.bounds import LEVELS
 from lrs_jax.confidence.certificates import BaseCertificates, same_samples
-from lrs_jax.noise.families import SmoothingDistribution
+from lrs_jax.noise import SmoothingDistribution
 from lrs_jax.sampling import MAX_SAMPLES, ClassSums
 from lrs_jax.tasks.options import STATISTICS
 

@@ -1,23 +1,27 @@
 """Smoothing distributions: levels per group and cell, draws from them, and what they certify.
 
-`families` has the distributions, `draws` the standard draws behind them (device), `eta` thresholds
-from bounds on probabilities and scores, `renyi` further base certificates of flips (host).
+`families` is the table of all there are: `additive` has Gaussian, uniform and Laplace noise,
+`discrete` ablation and flips, `distributions` the types they share. `draws` has the standard draws
+behind them (device), `eta` thresholds from bounds on probabilities and scores, `renyi` further base
+certificates of flips (host).
 """
 
+from lrs_jax.noise.additive import gaussian, laplace, uniform
 from lrs_jax.noise.budgets import budgets_from_radii
-from lrs_jax.noise.families import (
+from lrs_jax.noise.discrete import ablation, flips
+from lrs_jax.noise.distributions import (
+  Family,
   SmoothingDistribution,
-  ablation,
   as_input,
-  flips,
-  gaussian,
-  laplace,
   level_at,
   sample,
-  uniform,
+  to_device,
 )
+from lrs_jax.noise.families import FAMILIES, make
 
 __all__ = [
+  "FAMILIES",
+  "Family",
   "SmoothingDistribution",
   "ablation",
   "as_input",
@@ -26,6 +30,8 @@ __all__ = [
   "gaussian",
   "laplace",
   "level_at",
+  "make",
   "sample",
+  "to_device",
   "uniform",
 ]

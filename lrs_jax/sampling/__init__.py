@@ -1,25 +1,23 @@
 """Votes and scores of a model under localized noise, streamed on the device.
 
-`counting` has the loop over samples and devices and counts votes, `scores` sums one label's scores,
-`sparse_flips` samples graphs with sparse binary attributes, `guards` looks for what would spoil a
-certificate.
+`stitching` has the loop over groups, samples and devices, `checks` what it can be asked for.
+`counting` counts votes, `scores` sums scores, `sparse_flips` samples graphs with sparse binary
+attributes, `guards` looks for what would spoil a certificate.
 """
 
-from lrs_jax.sampling.counting import (
+from lrs_jax.sampling.checks import default_chunk_size
+from lrs_jax.sampling.counting import ClassSums, Votes, vote_counts, votes
+from lrs_jax.sampling.scores import class_sums
+from lrs_jax.sampling.stitching import (
   MAX_SAMPLES,
   NOBODY,
   Apply,
-  ClassSums,
   See,
-  Votes,
   Windows,
-  default_chunk_size,
   in_windows,
   predict,
   stitched,
   sum_over_samples,
-  vote_counts,
-  votes,
   whole_frame,
 )
 
@@ -31,6 +29,7 @@ __all__ = [
   "See",
   "Votes",
   "Windows",
+  "class_sums",
   "default_chunk_size",
   "in_windows",
   "predict",

@@ -29,8 +29,8 @@ from lrs_jax.errors import (
   TrainingModeError,
   TrainingModeWarning,
 )
-from lrs_jax.noise.families import SmoothingDistribution, as_input
-from lrs_jax.sampling import counting
+from lrs_jax.noise.distributions import SmoothingDistribution, as_input
+from lrs_jax.sampling import checks
 
 NUM_INPUTS = 4
 """Noisy inputs that `check_model` looks at."""
@@ -99,11 +99,10 @@ def check_model(
     lrs_jax.errors.NaNLogitsError: `apply` returns logits that are not numbers: 8 of 16 are nan...
   """
   x = as_input(x)
-  if jnp.issubdtype(x.dtype, jnp.floating):  # else `prepare` refuses it
+  if jnp.issubdtype(x.dtype, jnp.floating):  # else `check_request` refuses it
     _check_logits(apply, params, x, np.asarray(groups), num_classes)
-  counting.prepare(
-    key, apply, params, x, noise, groups, 0, 0, None, None, str(jax.random.key_impl(key))
-  )
+  prng = str(jax.random.key_impl(key))
+  checks.check_request(key, apply, params, x, noise, groups, num_samples=0, prng=prng)
   _check_scale(np.asarray(x), noise)
   _check_training_mode(apply, params, x)
   inputs = _noisy_inputs(key, noise, x)
@@ -182,7 +181,7 @@ def _check_logits(
         "(deterministic=True, train=False, or `model.eval()`)."
       ) from error
     raise
-  counting.check_logits(logits)
+  checks.check_logits(logits)
   outputs = math.prod(logits.shape[:-1])
   if logits.shape[-1] != num_classes and math.prod(logits.shape) == groups.size:
     raise NotLogitsError(
@@ -196,7 +195,7 @@ def _check_logits(
       f"last axis has {logits.shape[-1]}: move the axis of the classes to the end "
       f"(`jnp.moveaxis(logits, {logits.shape.index(num_classes)}, -1)`)."
     )
-  counting.check_classes(num_classes, logits.shape)
+  checks.check_classes(num_classes, logits.shape)
   if outputs != groups.size:
     raise NotLogitsError(
       f"`apply` returns logits of shape {logits.shape}, which are {outputs} outputs of "
@@ -210,8 +209,7 @@ _RANDOM = re.compile(r"dropout|`?deterministic|inference mode", re.IGNORECASE)
 
 
 def _noisy_inputs(key: jax.Array, distribution: SmoothingDistribution, x: jax.Array) -> list:
-  num_groups = distribution.weights.shape[1]
-  groups = np.linspace(0, num_groups - 1, NUM_INPUTS).astype(int)
+  groups = np.linspace(0, distribution.num_groups - 1, NUM_INPUTS).astype(int)
   return [
     noise.sample(jax.random.fold_in(key, i), distribution, x, int(group))
     for i, group in enumerate(groups)
@@ -229,18 +227,18 @@ def _difference(logits: np.ndarray, other: ArrayLike) -> float:
 
 
 def _check_scale(x: np.ndarray, distribution: SmoothingDistribution) -> None:
-  if distribution.family == "flips":
+  if distribution.family.binary:
     if not np.isin(x, (0, 1)).all():
       _warn(
         InputScaleWarning,
-        f"flips see of an input only whether it is 0, but `x` ranges from {x.min():g} to "
-        f"{x.max():g}: the model is shown 0 and 1 alone.",
+        f"{distribution.family.name} see of an input only whether it is 0, but `x` ranges from "
+        f"{x.min():g} to {x.max():g}: the model is shown 0 and 1 alone.",
       )
     return
-  if distribution.family == "ablation" or not x.size:
+  if distribution.p == 0 or not x.size:  # levels are probabilities
     return
   spread = float(np.ptp(np.asarray(x, np.float64)))
-  visible = np.asarray(distribution.scale)[np.isfinite(distribution.scale)]
+  visible = distribution.scale[np.isfinite(distribution.scale)]
   if spread == 0 or not visible.size:
     return
   if visible.max() < spread / 100 or visible.min() > spread * 10:

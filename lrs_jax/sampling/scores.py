@@ -1,4 +1,4 @@
-r"""Soft scores under localized noise: exact sums of one label's scores, streamed on the device.
+r"""Soft scores under localized noise: exact sums, of one label or of every class (device).
 
 The second statistic beside `sampling.vote_counts`, from the same samples and the same loop.
 """
@@ -14,16 +14,24 @@ import numpy as np
 from jax.sharding import Mesh
 from jax.typing import ArrayLike
 
-from lrs_jax.noise.families import SmoothingDistribution
-from lrs_jax.sampling.counting import (
+from lrs_jax.noise.distributions import SmoothingDistribution
+from lrs_jax.sampling import checks
+from lrs_jax.sampling.checks import Setting
+from lrs_jax.sampling.counting import ClassSums
+from lrs_jax.sampling.stitching import (
   NOBODY,
   Apply,
+  Window,
+  Windows,
   predict,
-  prepare,
   stitched,
   sum_over_samples,
+  view,
   whole_frame,
 )
+
+MAX_PIECE = 2**15
+"""Samples whose sums of squared scores, at most 255^2 each, fit into int32."""
 
 
 class ScoreSums(NamedTuple):
@@ -54,7 +62,7 @@ def score_sums(
   first_sample: int = 0,
   chunk_size: int | None = None,
   mesh: Mesh | None = None,
-  prng: str = "threefry2x32",
+  prng: str = checks.PRNG,
 ) -> ScoreSums:
   r"""Sums the scores of every output's label, and their squares, under its group's noise.
 
@@ -63,27 +71,18 @@ def score_sums(
   kept. The score of a label is what was rounded *down* here: if its expectation is above 1/2, so is
   that of the unrounded one. Where the logits are not finite it is 0, and nobody has the vote.
 
-  Args:
-    key: typed key, `jax.random.key(seed)`. Selection and estimation need two independent ones.
-    apply: pure function (params, x) -> logits [..., K] of one input.
-    params: pytree of arrays, passed to `apply`.
-    x: one input, of a floating-point type.
-    noise: smoothing distribution with G groups, on the scale of `x`.
-    groups: int [N], the group of every output, in the order of the flattened logits.
-    labels: int [N], the label of every output, chosen from other samples.
-    num_samples: S >= 0.
-    score: logits [..., K] -> scores in [0, 1] that sum to at most 1 over the classes.
-    histograms: also count the samples of each of the 256 scores, for the "dkw" bound.
-    first_sample: counts the S samples from this one on; the sums of the pieces add up (`merge`).
-    chunk_size: samples per device that are evaluated at once, at most 65,536.
-    mesh: one-dimensional device mesh to spread the samples over; all devices if None.
-    prng: the PRNG implementation that the key must have, see `vote_counts`.
+  Arguments and errors are those of `sampling.vote_counts`, and
+
+  - `labels`, int [N]: the label of every output, chosen from other samples;
+  - `score`: logits [..., K] -> scores in [0, 1] that sum to at most 1 over the classes;
+  - `histograms`: also count the samples of each of the 256 scores, for the "dkw" bound;
+  - `chunk_size` is at most 65,536. Pieces of a job add up by `merge`.
 
   Returns:
     `ScoreSums`, on the host.
 
   Raises:
-    ValueError: shapes, types or sizes that do not fit together.
+    ValueError: labels or a chunk size that do not fit.
 
   Example:
     >>> from lrs_jax import noise
@@ -100,9 +99,20 @@ def score_sums(
     raise ValueError(
       f"`chunk_size` must be at most {_MAX_CHUNK} for exact sums, but it is {chunk_size}."
     )
-  logits_shape, sample_range, args, options = prepare(
-    key, apply, params, x, noise, groups, num_samples, first_sample, chunk_size, mesh, prng
+  request = checks.check_request(
+    key,
+    apply,
+    params,
+    x,
+    noise,
+    groups,
+    num_samples,
+    first_sample=first_sample,
+    chunk_size=chunk_size,
+    mesh=mesh,
+    prng=prng,
   )
+  logits_shape = request.logits_shape
   labels = np.asarray(labels)
   num_outputs, num_classes = math.prod(logits_shape[:-1]), logits_shape[-1]
   if labels.shape != (num_outputs,) or (
@@ -113,12 +123,14 @@ def score_sums(
       f"logits of shape {logits_shape}, but its shape is {labels.shape} and its values {labels}."
     )
   votes, total, squares, histogram = _score_sums(
-    sample_range,
-    args,
+    request.sample_range,
+    request.setting,
     jnp.asarray(labels, jnp.int32),
+    apply=apply,
     score=score,
     num_bins=256 if histograms else 0,
-    **options,
+    chunk_size=request.chunk_size,
+    mesh=request.mesh,
   )
   total, squares = (
     limbs[0] + (limbs[1] << 16) + (limbs[2] << 32)
@@ -150,19 +162,14 @@ _MAX_CHUNK = 2**16
 """Samples whose squares, up to 255^2 each, have a sum that fits 32 bits."""
 
 
-@partial(
-  jax.jit,
-  static_argnames=("apply", "score", "draw", "perturb", "num_bins", "chunk_size", "mesh"),
-)
+@partial(jax.jit, static_argnames=("apply", "score", "num_bins", "chunk_size", "mesh"))
 def _score_sums(
   sample_range: jax.Array,
-  args: tuple,
+  setting: Setting,
   labels: jax.Array,
   *,
   apply: Apply,
   score: Callable,
-  draw: Callable,
-  perturb: Callable,
   num_bins: int,
   chunk_size: int,
   mesh: Mesh,
@@ -170,7 +177,7 @@ def _score_sums(
   """Votes int32 [N], sums in three 16-bit limbs uint32 [3, N], histogram int32 [N, bins]."""
 
   def add_scores(total: tuple, sample_ids: jax.Array, valid: jax.Array, args: tuple) -> tuple:
-    *arrays, labels = args
+    setting, labels = args
 
     def read(logits: jax.Array) -> jax.Array:
       scores = score(logits.astype(jnp.float32)).reshape(labels.size, -1)
@@ -180,7 +187,7 @@ def _score_sums(
       )
       return to_255(of_label) + 256 * (predicted == labels).astype(jnp.int32)
 
-    seen = stitched(sample_ids, *arrays, see=whole_frame(apply, read), draw=draw, perturb=perturb)
+    seen = stitched(sample_ids, *setting, see=whole_frame(apply, read))
     values = jnp.where(valid[:, None], seen & 255, 0).astype(jnp.uint32)
     votes = jnp.where(valid[:, None], seen >> 8, 0)
     bins = (seen & 255)[:, :, None] == jnp.arange(num_bins, dtype=jnp.int32)[None, None]
@@ -195,8 +202,164 @@ def _score_sums(
   histogram = jnp.zeros((labels.size, num_bins), jnp.int32)
   init = jnp.zeros(labels.size, jnp.int32), limbs, limbs, histogram
   return sum_over_samples(
-    add_scores, init, sample_range, (*args, labels), chunk_size=chunk_size, mesh=mesh
+    add_scores, init, sample_range, (setting, labels), chunk_size=chunk_size, mesh=mesh
   )
+
+
+def class_sums(
+  key: jax.Array,
+  apply: Apply,
+  params: Any,
+  x: ArrayLike,
+  noise: SmoothingDistribution,
+  groups: ArrayLike,
+  num_samples: int,
+  *,
+  num_classes: int,
+  first_sample: int = 0,
+  chunk_size: int | None = None,
+  mesh: Mesh | None = None,
+  windows: Windows | None = None,
+  prng: str = checks.PRNG,
+) -> ClassSums:
+  r"""Counts the votes for every class, and sums its scores and their squares.
+
+  The score of class k is its softmax probability, rounded down:
+  :math:`x_{n,k,i} = \lfloor 255\, \mathrm{softmax}(f_n(z_i^{g(n)}))_k \rfloor`, summed to
+  :math:`\sum_i x_{n,k,i}` and :math:`\sum_i x_{n,k,i}^2`. These are integers, and so independent of
+  order, chunks and devices. One call with one key selects labels, another bounds them: only the
+  sums of the selected label are read from the second. Where the logits are not finite, every score
+  is 0, and nobody has the vote.
+
+  Arguments and errors are those of `sampling.vote_counts`, but that lost votes are no reason for
+  one: `num_samples` tells of them.
+
+  Returns:
+    `ClassSums`, int64 on the host.
+
+  Example:
+    >>> from lrs_jax import noise
+    >>> apply = lambda params, x: jnp.stack([x, -x], axis=-1)
+    >>> gaussian = noise.gaussian([[0.1, 0.1]], cells=[0, 1])
+    >>> x = np.asarray([9.0, -0.5], np.float32)
+    >>> class_sums(jax.random.key(0), apply, None, x, gaussian, [0, 0], 10, num_classes=2).scores
+    array([[2550,    0],
+           [ 708, 1832]])
+
+  References:
+    Schuchardt et al. 2023 (arXiv 2210.16140), appendix F: variance-constrained certification.
+  """
+  request = checks.check_request(
+    key,
+    apply,
+    params,
+    x,
+    noise,
+    groups,
+    num_samples,
+    first_sample=first_sample,
+    chunk_size=chunk_size,
+    mesh=mesh,
+    prng=prng,
+  )
+  checks.check_classes(num_classes, request.logits_shape)
+  window, starts = checks.check_windows(windows, request.logits_shape, groups, noise.num_groups)
+
+  def sums(sample_range: jax.Array) -> tuple[jax.Array, ...]:
+    return _class_sums(
+      sample_range,
+      request.setting,
+      starts,
+      apply=apply,
+      num_classes=num_classes,
+      chunk_size=request.chunk_size,
+      mesh=request.mesh,
+      window=window,
+    )
+
+  stride = request.chunk_size * request.mesh.size
+  return in_pieces(sums, first_sample, num_samples, stride)
+
+
+def in_pieces(
+  sums: Callable[[jax.Array], tuple[jax.Array, ...]],
+  first_sample: int,
+  num_samples: int,
+  stride: int,
+) -> ClassSums:
+  """Adds up what int32 can hold of pieces of a range, in int64 (host).
+
+  Args:
+    sums: sample range, int32 [2] -> votes, scores and squares of at most `MAX_PIECE` samples.
+    first_sample: number of the first sample.
+    num_samples: S.
+    stride: samples that all devices evaluate at once; pieces are multiples of it if they can be.
+
+  Returns:
+    `ClassSums` of all.
+
+  Example:
+    >>> ones = lambda sample_range: (jnp.full((1, 1), sample_range[1] - sample_range[0]),) * 3
+    >>> in_pieces(ones, 5, 10**5, 64)
+    ClassSums(votes=array([[100000]]), scores=array([[100000]]), squares=array([[100000]]), ...
+  """
+  size = MAX_PIECE // stride * stride or MAX_PIECE
+  pieces, end = [], first_sample + num_samples
+  for first in range(first_sample, max(end, first_sample + 1), size):
+    found = sums(jnp.asarray((first, min(first + size, end)), jnp.int32))
+    pieces.append([np.asarray(part, np.int64) for part in found])
+  votes, scores, squares = (np.sum(parts, axis=0) for parts in zip(*pieces, strict=True))
+  return ClassSums(votes, scores, squares, np.asarray(num_samples, np.int64))
+
+
+@partial(jax.jit, static_argnames=("apply", "num_classes", "chunk_size", "mesh", "window"))
+def _class_sums(
+  sample_range: jax.Array,
+  setting: Setting,
+  starts: jax.Array | None,
+  *,
+  apply: Apply,
+  num_classes: int,
+  chunk_size: int,
+  mesh: Mesh,
+  window: Window | None = None,
+) -> tuple[jax.Array, ...]:
+  """Votes, scores and their squares, int32 [N, K] each."""
+
+  def read(logits: jax.Array) -> jax.Array:
+    predicted, scores = votes_and_scores(logits)
+    return scores + 256 * predicted
+
+  def add(total: tuple, sample_ids: jax.Array, valid: jax.Array, args: tuple) -> tuple:
+    setting, starts = args
+    see = view(apply, read, window, starts)
+    seen = stitched(sample_ids, *setting, see=see, num_classes=num_classes)
+    seen = jnp.where(valid[:, None, None], seen, 0)
+    votes, score = seen >> 8, seen & 255
+    sums = tuple(part.sum(axis=0, dtype=jnp.int32) for part in (votes, score, score**2))
+    return jax.tree.map(jnp.add, total, sums)
+
+  zeros = jnp.zeros((setting.groups.size, num_classes), jnp.int32)
+  return sum_over_samples(
+    add, (zeros,) * 3, sample_range, (setting, starts), chunk_size=chunk_size, mesh=mesh
+  )
+
+
+def votes_and_scores(logits: jax.Array) -> tuple[jax.Array, jax.Array]:
+  """One sample's votes, 0 or 1, and softmax scores in units of 1/255, int32 [N, K] each (device).
+
+  Where the logits are not finite, all are 0.
+
+  Example:
+    >>> votes_and_scores(jnp.asarray([[0.0, 1.0], [jnp.nan, 0.0]]))
+    (Array([[0, 1],
+           [0, 0]], dtype=int32), Array([[ 68, 186],
+           [  0,   0]], dtype=int32))
+  """
+  predicted, num_classes = predict(logits), logits.shape[-1]
+  scores = to_255(jax.nn.softmax(logits.astype(jnp.float32))).reshape(-1, num_classes)
+  votes = jax.nn.one_hot(predicted, num_classes, dtype=jnp.int32)
+  return votes, jnp.where(predicted[:, None] == NOBODY, 0, scores)
 
 
 def to_255(scores: jax.Array) -> jax.Array:

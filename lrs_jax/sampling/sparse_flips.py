@@ -32,21 +32,15 @@ from jax.sharding import Mesh
 from scipy import sparse
 
 from lrs_jax.noise import draws
-from lrs_jax.noise.families import SmoothingDistribution
-from lrs_jax.sampling.counting import (
-  NOBODY,
-  ClassSums,
-  check_range,
-  predict,
-  sum_over_samples,
-)
-from lrs_jax.sampling.scores import to_255
+from lrs_jax.noise.discrete import FLIPS
+from lrs_jax.noise.distributions import SmoothingDistribution
+from lrs_jax.sampling.checks import check_range
+from lrs_jax.sampling.counting import ClassSums
+from lrs_jax.sampling.scores import in_pieces, votes_and_scores
+from lrs_jax.sampling.stitching import sum_over_samples
 
 Head = Callable[[Any, jax.Array], jax.Array]
 """(params, product [N, G, H]) -> logits [N, G, K]: a model after its first kernel."""
-
-MAX_PIECE = 2**15
-"""Samples whose sums of squared scores, at most 255^2 each, fit into int32."""
 
 MAX_BLOCK = 2**23
 """Entries that one stream of gaps covers at most."""
@@ -134,8 +128,10 @@ def plan_flips(
     value = attributes.data[attributes.data != 1][0]
     raise ValueError(f"`attributes` must be 0 or 1, but one of them is {value}.")
   num_nodes, num_attributes = attributes.shape
-  if noise.family != "flips":
-    raise ValueError(f"`noise` must be made by noise.flips, but its family is {noise.family!r}.")
+  if noise.family is not FLIPS:
+    raise ValueError(
+      f"`noise` must be made by noise.flips, but its family is {noise.family.name!r}."
+    )
   if noise.cells.shape != (num_nodes, 1):
     raise ValueError(
       f"`noise.cells` must have shape [N, 1] = ({num_nodes}, 1), one cell for each node, "
@@ -490,18 +486,17 @@ def class_sums(
   check_range(first_sample, num_samples, chunk_size * mesh.size)
   args = key, params, kernel, plan.arrays, jnp.asarray(groups, jnp.int32)
   static = {"head": head, "sizes": plan.sizes, "chunk_size": chunk_size, "mesh": mesh}
-  pieces, end = [], first_sample + num_samples
-  for first in range(first_sample, max(end, first_sample + 1), MAX_PIECE):
-    sample_range = jnp.asarray((first, min(first + MAX_PIECE, end)), jnp.int32)
-    *sums, overflows = _class_sums(sample_range, args, **static)
+
+  def sums(sample_range: jax.Array) -> tuple[jax.Array, ...]:
+    *found, overflows = _class_sums(sample_range, args, **static)
     if int(overflows):
       raise OverflowError(
         f"{int(overflows)} samples drew more additions than the {plan.sizes.capacity} that "
         "`plan_flips` made room for; plan with larger `deviations`."
       )
-    pieces.append([np.asarray(part, np.int64) for part in sums])
-  votes, scores, squares = (np.sum(parts, axis=0) for parts in zip(*pieces, strict=True))
-  return ClassSums(votes, scores, squares, np.asarray(num_samples, np.int64))
+    return tuple(found)
+
+  return in_pieces(sums, first_sample, num_samples, chunk_size * mesh.size)
 
 
 @partial(jax.jit, static_argnames=("head", "sizes", "chunk_size", "mesh"))
@@ -519,10 +514,7 @@ def _class_sums(
     logits, overflow = stitched_logits(
       jax.random.fold_in(key, sample), head, params, kernel, arrays, groups, sizes=sizes
     )
-    num_classes = logits.shape[-1]
-    predicted = predict(logits)
-    votes = jax.nn.one_hot(predicted, num_classes, dtype=jnp.int32)
-    score = jnp.where(predicted[:, None] == NOBODY, 0, to_255(jax.nn.softmax(logits)))
+    votes, score = votes_and_scores(logits)
     return tuple(
       jnp.where(valid, part, 0) for part in (votes, score, score**2, overflow.astype(jnp.int32))
     )

@@ -85,22 +85,24 @@ def counter(
   Returns:
     (key, number of samples, first sample) -> `ClassSums`.
   """
-  mesh = local_mesh()
+  mesh, soft = local_mesh(), tuple(config.scores) != ("votes",)
   options: dict[str, Any] = {"num_classes": num_classes, "windows": windows, "mesh": mesh}
 
   def count(key: jax.Array, num_samples: int, first_sample: int) -> ClassSums:
     with jax.default_matmul_precision(config.precision):
-      votes = sampling.votes(
-        key,
-        apply=apply,
-        params=params,
-        x=x,
-        noise=smoothing.noise,
-        groups=smoothing.groups,
-        num_samples=num_samples,
-        first_sample=first_sample,
+      asked: dict[str, Any] = {
+        "apply": apply,
+        "params": params,
+        "x": x,
+        "noise": smoothing.noise,
+        "groups": smoothing.groups,
+        "num_samples": num_samples,
+        "first_sample": first_sample,
         **options,
-      )
+      }
+      if soft:
+        return sampling.class_sums(key, **asked)
+      votes = sampling.votes(key, **asked)
       return ClassSums(votes.counts, None, None, votes.num_samples)
 
   return count

@@ -16,7 +16,7 @@ from jax.typing import ArrayLike
 from tqdm import tqdm
 
 from lrs_jax import keys, storage
-from lrs_jax.noise.families import SmoothingDistribution, level_at
+from lrs_jax.noise.distributions import SmoothingDistribution, level_at, sample, to_device
 
 Augment = Callable[[jax.Array, jax.Array, jax.Array], tuple[jax.Array, jax.Array]]
 """(key, image [H, W, channels], labels [H, W]) -> both again, changed at random alike (device)."""
@@ -110,13 +110,12 @@ def random_group(noise: SmoothingDistribution) -> Expose:
   References:
     Schuchardt et al. 2023 (arXiv 2210.16140), section 7: training with the noise of one group.
   """
-  levels, cells = jax.tree.map(jnp.asarray, noise.levels), jnp.asarray(noise.cells)
-  num_groups = noise.weights.shape[1]
+  noise = to_device(noise)
 
   def expose(key: jax.Array, image: jax.Array) -> tuple[jax.Array, jax.Array]:
     key_group, key_noise = jax.random.split(key)
-    level = level_at(levels, cells, jax.random.randint(key_group, (), 0, num_groups))
-    noisy = noise.perturb(image, noise.draw(key_noise, image, cells), level)
+    group = jax.random.randint(key_group, (), 0, noise.num_groups)
+    noisy = sample(key_noise, noise, image, group)
     return noisy[None], jnp.ones((1, *image.shape[:2]), bool)
 
   return expose
@@ -132,14 +131,13 @@ def own_pixels(noise: SmoothingDistribution, groups: ArrayLike) -> Expose:
     noise: smoothing distribution of G groups, or of a multiple of it.
     groups: int [H, W], the group of every pixel, in [0, G).
   """
-  levels, cells = jax.tree.map(jnp.asarray, noise.levels), jnp.asarray(noise.cells)
-  num_rows, num_groups = noise.weights.shape[1], int(np.max(groups)) + 1
+  noise, num_groups = to_device(noise), int(np.max(groups)) + 1
   groups = jnp.asarray(groups, jnp.int32)
 
   def expose(key: jax.Array, image: jax.Array) -> tuple[jax.Array, jax.Array]:
     key_row, key_noise = jax.random.split(key)
-    row = jax.random.randint(key_row, (), 0, num_rows)
-    noisy = noise.perturb(image, noise.draw(key_noise, image, cells), level_at(levels, cells, row))
+    row = jax.random.randint(key_row, (), 0, noise.num_groups)
+    noisy = sample(key_noise, noise, image, row)
     return noisy[None], (groups == row % num_groups)[None]
 
   return expose
@@ -157,14 +155,16 @@ def stitched(noise: SmoothingDistribution, groups: ArrayLike) -> Expose:
   References:
     Schuchardt et al. 2023 (arXiv 2210.16140), section 7: training on the assembled prediction.
   """
-  levels, cells = jax.tree.map(jnp.asarray, noise.levels), jnp.asarray(noise.cells)
-  groups = jnp.asarray(groups, jnp.int32)
-  every_group = jnp.arange(noise.weights.shape[1], dtype=jnp.int32)
+  noise, groups = to_device(noise), jnp.asarray(groups, jnp.int32)
+  every_group = jnp.arange(noise.num_groups, dtype=jnp.int32)
 
   def expose(key: jax.Array, image: jax.Array) -> tuple[jax.Array, jax.Array]:
-    standard = noise.draw(key, image, cells)
-    views = jax.vmap(lambda g: noise.perturb(image, standard, level_at(levels, cells, g)))
-    return views(every_group), groups[None] == every_group[:, None, None]
+    standard = noise.draw(key, image, noise.cells)
+
+    def view(group: jax.Array) -> jax.Array:
+      return noise.perturb(image, standard, level_at(noise.levels, noise.cells, group))
+
+    return jax.vmap(view)(every_group), groups[None] == every_group[:, None, None]
 
   return expose
 

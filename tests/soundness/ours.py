@@ -6,7 +6,7 @@ import numpy as np
 
 from lrs_jax import noise, sampling
 from lrs_jax.confidence.certificates import from_scores, from_votes
-from lrs_jax.confidence.corrections import bonferroni, k_fwer, weighted_bonferroni
+from lrs_jax.confidence.corrections import Levels, bonferroni, k_fwer
 from lrs_jax.sampling.scores import ScoreSums
 
 ANY = noise.flips([[0.1]], [[0.1]], [0])  # coverage does not depend on the noise
@@ -21,9 +21,12 @@ def votes(sample, alpha, correction=None):
 
 def votes_weighted(sample, alpha):
   """Levels that depend on the selection samples."""
-  return votes(
-    sample, alpha, lambda alpha, selection: weighted_bonferroni(alpha, selection.max(axis=1))
-  )
+
+  def weighted(alpha, selection):
+    weights = selection.max(axis=1)
+    return Levels(alpha * weights / weights.sum(), 0)
+
+  return votes(sample, alpha, weighted)
 
 
 def votes_k_fwer(sample, alpha, m=5):

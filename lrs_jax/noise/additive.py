@@ -1,0 +1,165 @@
+r"""Noise that is added to the input: Gaussian, uniform, Laplace."""
+
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.typing import ArrayLike
+
+from lrs_jax.noise import draws, eta
+from lrs_jax.noise.distributions import Family, SmoothingDistribution, check_levels
+
+
+def gaussian(scale: ArrayLike, cells: ArrayLike) -> SmoothingDistribution:
+  r"""Anisotropic Gaussian noise, :math:`z_d \sim \mathcal{N}(x_d, \sigma_{g,c(d)}^2)` for group g.
+
+  If output :math:`n` predicts its class with probability at least :math:`q_n > 1/2`, it survives
+  every :math:`\delta` with :math:`\sum_c w_{g,c} \sum_{d \in c} \delta_d^2 < \eta_n`, where
+  :math:`w_{g,c} = \sigma_{g,c}^{-2}` and :math:`\eta_n = \Phi^{-1}(q_n)^2`.
+
+  Args:
+    scale: standard deviations [G, C], in the units of the input; inf hides the cell.
+    cells: int, shaped like the input x: the cell of every input coordinate. Any index will do: per
+      pixel, channel or entry.
+
+  Returns:
+    A `SmoothingDistribution` with p = 2.
+
+  Raises:
+    ValueError: a standard deviation that is not positive, or a cell index outside [0, C).
+
+  Example:
+    >>> gaussian([[0.5, 2.0]], [0, 1]).weights
+    array([[[4.  , 0.25]]])
+
+  References:
+    Cohen et al. 2019 (arXiv 1902.02918), theorem 1, after rescaling each coordinate by its
+    standard deviation; Schuchardt et al. 2023 (arXiv 2210.16140), proposition 4.1 and section 6.
+  """
+  return _location_scale(GAUSSIAN, scale, cells)
+
+
+def uniform(scale: ArrayLike, cells: ArrayLike) -> SmoothingDistribution:
+  r"""Anisotropic uniform noise, :math:`z_d \sim \mathcal{U}(x_d - \lambda, x_d + \lambda)`.
+
+  :math:`w_{g,c} = 1/\lambda_{g,c}` and :math:`\eta_n = 2 q_n - 1`: the total variation distance
+  between the noise at x and at :math:`x + \delta` is at most :math:`\sum_d |\delta_d| / 2\lambda`.
+
+  Args:
+    scale: half-widths lambda [G, C], in the units of the input; inf hides the cell.
+    cells: int, shaped like the input x.
+
+  Returns:
+    A `SmoothingDistribution` with p = 1.
+
+  Raises:
+    ValueError: a half-width that is not positive, or a cell index outside [0, C).
+
+  Example:
+    >>> uniform([[0.5, 2.0]], [0, 1]).eta([0.5, 0.75])
+    array([0. , 0.5])
+
+  References:
+    Yang et al. 2020 (arXiv 2002.08118), section 4, the uniform distribution against l1.
+  """
+  return _location_scale(UNIFORM, scale, cells)
+
+
+def laplace(scale: ArrayLike, cells: ArrayLike) -> SmoothingDistribution:
+  r"""Anisotropic Laplace noise, of density proportional to :math:`e^{-|z_d - x_d| / s_{g,c(d)}}`.
+
+  :math:`w_{g,c} = 1/s_{g,c}` and :math:`\eta_n = -\ln(2(1 - q_n))`.
+
+  Args:
+    scale: s [G, C], in the units of the input; inf hides the cell.
+    cells: int, shaped like the input x.
+
+  Returns:
+    A `SmoothingDistribution` with p = 1.
+
+  Raises:
+    ValueError: a scale that is not positive, or a cell index outside [0, C).
+
+  Example:
+    >>> laplace([[0.5, 2.0]], [0, 1]).weights
+    array([[[2. , 0.5]]])
+
+  References:
+    Teng et al. 2020, "l1 adversarial robustness certificates: a randomized smoothing approach",
+    theorem 1. Variance: Schuchardt et al. 2023 (arXiv 2210.16140), appendix F, with
+    :math:`\tfrac23 e^t + \tfrac13 e^{-2t} \le e^t`.
+  """
+  return _location_scale(LAPLACE, scale, cells)
+
+
+def _location_scale(family: Family, scale: ArrayLike, cells: ArrayLike) -> SmoothingDistribution:
+  scale, cells = check_levels("scale", scale, cells)
+  hidden = np.isinf(scale)
+  if not ((scale >= 1e-30) & ((scale <= 1e30) | hidden)).all():
+    raise ValueError(
+      "`scale` must be positive, between 1e-30 and 1e30, or inf to hide a cell, "
+      f"but it ranges from {scale.min()} to {scale.max()}."
+    )
+  level = scale.astype(np.float32)
+  level = np.where(level < scale, np.nextafter(level, np.float32(np.inf)), level)
+  weights = np.where(hidden, 0.0, eta.round_up(1 / scale**family.p))[None]
+  return SmoothingDistribution(family, (scale,), level, cells, weights)
+
+
+def _draw_normal(key: jax.Array, x: jax.Array, cells: jax.Array) -> jax.Array:
+  return draws.normal(key, x.shape)
+
+
+def _draw_uniform(key: jax.Array, x: jax.Array, cells: jax.Array) -> jax.Array:
+  return draws.uniform(key, x.shape)
+
+
+def _draw_laplace(key: jax.Array, x: jax.Array, cells: jax.Array) -> jax.Array:
+  return draws.laplace(key, x.shape)
+
+
+def _add_scaled(x: jax.Array, standard: jax.Array, level: jax.Array) -> jax.Array:
+  # The sum is formed in float32: with narrower inputs it is rounded once, to their type.
+  noisy = (x.astype(jnp.float32) + level * standard).astype(x.dtype)
+  return jnp.where(jnp.isinf(level), jnp.zeros_like(x), noisy)
+
+
+GAUSSIAN = Family(
+  name="gaussian",
+  parameters=("scale",),
+  titles=("standard deviation",),
+  p=2,
+  kinds=("epsilon",),
+  perturbations="Every delta added to the input with ||delta||_2 <= epsilon, over all cells "
+  "together.",
+  draw=_draw_normal,
+  perturb=_add_scaled,
+  eta=eta.gaussian,
+  eta_soft=partial(eta.better, eta.gaussian),
+)
+UNIFORM = Family(
+  name="uniform",
+  parameters=("scale",),
+  titles=("half-width",),
+  p=1,
+  kinds=("epsilon",),
+  perturbations="Every delta added to the input with ||delta||_1 <= epsilon, over all cells "
+  "together.",
+  draw=_draw_uniform,
+  perturb=_add_scaled,
+  eta=eta.uniform,
+  eta_soft=partial(eta.mean_alone, eta.uniform),
+)
+LAPLACE = Family(
+  name="laplace",
+  parameters=("scale",),
+  titles=("scale",),
+  p=1,
+  kinds=("epsilon",),
+  perturbations=UNIFORM.perturbations,
+  draw=_draw_laplace,
+  perturb=_add_scaled,
+  eta=eta.laplace,
+  eta_soft=partial(eta.better, eta.laplace),
+)

@@ -1,0 +1,215 @@
+"""Smoothing distributions: a family of functions, and the arrays that they take."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.typing import ArrayLike
+
+
+@jax.tree_util.register_static
+@dataclass(frozen=True)
+class Family:
+  """What all distributions of one kind of noise have in common: functions and words, no arrays.
+
+  To JAX it is a part of the structure of a tree, as the length of a tuple is. One that is no
+  factory's own is made by `dataclasses.replace`, or written down, with module-level functions: a
+  compiled program serves all distributions whose families are equal.
+  """
+
+  name: str  # of the factory, see `FAMILIES`
+  parameters: tuple[str, ...]  # arrays [G, C] that the factory takes beside `cells`
+  titles: tuple[str, ...]  # what a reader calls the parameters that matter to a certificate
+  p: int  # exponent of |delta| in the certificate; 0 counts changed entries
+  kinds: tuple[str, ...]  # what the A budgets count
+  perturbations: str  # a sentence: what a certificate holds against
+  draw: Callable[[jax.Array, jax.Array, jax.Array], jax.Array]
+  # device: (key, x, cells) -> standard draw, which all groups of a sample may share
+  perturb: Callable[[jax.Array, jax.Array, Any], jax.Array]
+  # device: (x, standard draw, level = levels[g, cells]) -> one noisy copy of x
+  eta: Callable[[ArrayLike], np.ndarray]  # host: q_lower [N] -> eta [N], rounded down
+  eta_soft: Callable[[ArrayLike, ArrayLike], np.ndarray]
+  # host: (lower bound on the mean score, upper bound on its variance) [N] -> eta [N]
+  renyi: Callable[[Any, ArrayLike, float], tuple[np.ndarray, np.ndarray]] | None = None
+  # host: (distribution, q_lower [N], order) -> weights [A, G, C] and eta [N] of a Rényi order, see
+  # `noise.renyi`; None if there are none
+  binary: bool = False  # of an input, only whether an entry is 0 is seen
+
+
+class SmoothingDistribution(NamedTuple):
+  """Anisotropic input noise and its base certificate: a family, and arrays for its functions.
+
+  It is a tree of arrays, and so an argument of compiled functions: one program serves all levels of
+  a family. What only the host reads, `to_device` leaves out.
+
+  Example:
+    >>> from lrs_jax import noise
+    >>> narrow, wide = (noise.gaussian([[std]], cells=[0, 0]) for std in (0.1, 0.2))
+    >>> compiled = jax.jit(noise.sample)
+    >>> for gaussian in narrow, wide:
+    ...   _ = compiled(jax.random.key(0), gaussian, jnp.zeros(2), 0)
+    >>> compiled._cache_size()
+    1
+  """
+
+  family: Family
+  parameters: tuple[np.ndarray, ...]  # float64 [G, C] each: with `cells` they make it again, `make`
+  levels: Any  # the same as the device uses it: pytree of arrays [G, C]
+  cells: Any  # int32, shaped like x but for axes of size 1: the cell of every input coordinate
+  weights: np.ndarray  # float64 [A, G, C]: price of perturbing each cell, rounded up
+
+  @property
+  def scale(self) -> np.ndarray:
+    """The first parameter: the level at which group g perturbs cell c, float64 [G, C]."""
+    return self.parameters[0]
+
+  @property
+  def num_groups(self) -> int:
+    """G."""
+    return jax.tree.leaves(self.levels)[0].shape[0]
+
+  @property
+  def p(self) -> int:
+    """Exponent of the certificate, see `Family`."""
+    return self.family.p
+
+  @property
+  def draw(self) -> Callable[[jax.Array, jax.Array, jax.Array], jax.Array]:
+    """The family's standard draw."""
+    return self.family.draw
+
+  @property
+  def perturb(self) -> Callable[[jax.Array, jax.Array, Any], jax.Array]:
+    """How the family turns a standard draw into a noisy input."""
+    return self.family.perturb
+
+  @property
+  def eta(self) -> Callable[[ArrayLike], np.ndarray]:
+    """The family's thresholds from votes."""
+    return self.family.eta
+
+  @property
+  def eta_soft(self) -> Callable[[ArrayLike, ArrayLike], np.ndarray]:
+    """The family's thresholds from scores."""
+    return self.family.eta_soft
+
+
+def to_device(noise: SmoothingDistribution) -> SmoothingDistribution:
+  """What a device needs of a distribution: its levels and cells, without parameters and weights.
+
+  The float64 arrays are the host's. Under `JAX_ENABLE_X64` compiled code would take them as such.
+
+  Args:
+    noise: smoothing distribution.
+
+  Returns:
+    One to draw from, and for nothing else.
+
+  Example:
+    >>> from lrs_jax import noise
+    >>> to_device(noise.gaussian([[0.5]], cells=[0])).levels
+    Array([[0.5]], dtype=float32)
+  """
+  levels = jax.tree.map(jnp.asarray, noise.levels)
+  return noise._replace(
+    parameters=(),
+    levels=levels,
+    cells=jnp.asarray(noise.cells),
+    weights=np.zeros((0, 0, 0), np.float32),
+  )
+
+
+def sample(
+  key: jax.Array, noise: SmoothingDistribution, x: jax.Array, group: ArrayLike
+) -> jax.Array:
+  """One noisy copy of x, as the outputs of a group see it (device).
+
+  Args:
+    key: typed key. Groups that are given the same key share their standard draw.
+    noise: smoothing distribution.
+    x: one input, of a floating-point type; float64 is rounded to float32 (`as_input`).
+    group: int, may be traced.
+
+  Returns:
+    Like x.
+
+  Example:
+    >>> from lrs_jax.noise import gaussian
+    >>> sample(jax.random.key(0), gaussian([[0.5, np.inf]], [0, 1]), jnp.ones(2), 0)
+    Array([1.1583..., 0.       ], dtype=float32)
+  """
+  x, noise = as_input(x), to_device(noise)
+  level = level_at(noise.levels, noise.cells, group)
+  return noise.perturb(x, noise.draw(key, x, noise.cells), level)
+
+
+def as_input(x: ArrayLike) -> jax.Array:
+  """An input as noise is added to it: float64 is rounded to float32 (device).
+
+  Draws are float32. Under `JAX_ENABLE_X64` the low bits of a float64 input would pass through the
+  noise untouched, for a model to read; no certificate allows for that. What is certified is the
+  rounded input, whatever the flag says.
+
+  Args:
+    x: one input.
+
+  Returns:
+    x, or x in float32.
+
+  Example:
+    >>> as_input(np.ones(1, np.float64)).dtype, as_input(jnp.ones(1, jnp.bfloat16)).dtype
+    (dtype('float32'), dtype(bfloat16))
+  """
+  x = jnp.asarray(x)
+  return x.astype(jnp.float32) if x.dtype == jnp.float64 else x
+
+
+def level_at(levels: Any, cells: jax.Array, group: ArrayLike) -> Any:
+  """The level of every coordinate for one group, `levels[group][cells]` (device).
+
+  Args:
+    levels: pytree of arrays [G, C].
+    cells: int32.
+    group: int, may be traced.
+
+  Returns:
+    Pytree of arrays shaped like `cells`.
+
+  Example:
+    >>> level_at(jnp.asarray([[0.1, 0.2]]), jnp.asarray([1, 0, 0]), 0)
+    Array([0.2, 0.1, 0.1], dtype=float32)
+  """
+  return jax.tree.map(lambda level: level[group][cells], levels)
+
+
+def check_levels(name: str, level: ArrayLike, cells: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
+  """Levels as float64 [G, C] and cells as int32, if they fit together (host).
+
+  Args:
+    name: of the levels, for errors.
+    level: [G, C].
+    cells: int.
+
+  Raises:
+    ValueError: levels of another shape, or a cell index that is no integer in [0, C).
+
+  Example:
+    >>> check_levels("scale", [[1, 2]], [0, 2])
+    Traceback (most recent call last):
+    ...
+    ValueError: `cells` must lie in [0, C) with C = 2 cells in `scale`, but they range from 0 to 2.
+  """
+  level, cells = np.asarray(level, np.float64), np.asarray(cells)
+  if level.ndim != 2:
+    raise ValueError(f"`{name}` must have shape [G, C], but its shape is {level.shape}.")
+  if not np.issubdtype(cells.dtype, np.integer) and cells.size:
+    raise ValueError(f"`cells` must be integers, but their type is {cells.dtype}.")
+  if cells.size and (cells.min() < 0 or cells.max() >= level.shape[1]):
+    raise ValueError(
+      f"`cells` must lie in [0, C) with C = {level.shape[1]} cells in `{name}`, "
+      f"but they range from {cells.min()} to {cells.max()}."
+    )
+  return level, cells.astype(np.int32)
