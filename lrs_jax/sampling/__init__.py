@@ -2,7 +2,7 @@
 
 `counting` has the loop over samples and devices and counts votes, `scores` sums one label's scores,
 `sparse_flips` samples graphs with sparse binary attributes, `guards` looks for what would spoil a
-certificate.
+certificate, `views` for outputs that see farther than they are said to.
 """
 
 from lrs_jax.sampling.counting import (
@@ -22,6 +22,7 @@ from lrs_jax.sampling.counting import (
   votes,
   whole_frame,
 )
+from lrs_jax.sampling.views import check_view
 
 __all__ = [
   "MAX_SAMPLES",
@@ -31,6 +32,7 @@ __all__ = [
   "See",
   "Votes",
   "Windows",
+  "check_view",
   "default_chunk_size",
   "in_windows",
   "predict",
