@@ -7,6 +7,7 @@ the certificate to the votes.
 
 import html
 import math
+import warnings
 from collections.abc import Callable, Sequence
 from decimal import ROUND_FLOOR, Context, Decimal
 from fractions import Fraction
@@ -23,7 +24,7 @@ from lrs_jax.cells import locality, partition
 from lrs_jax.collective import CollectiveCertificate
 from lrs_jax.confidence import certificates, corrections, planning
 from lrs_jax.confidence.certificates import BaseCertificates
-from lrs_jax.errors import NotLogitsError
+from lrs_jax.errors import NotLogitsError, TooFewSamplesWarning
 from lrs_jax.noise import SmoothingDistribution
 from lrs_jax.sampling import Apply, Votes, Windows, guards
 
@@ -393,16 +394,20 @@ def verify(certified: Certified, *, exact: bool = False) -> None:
   base, proof = certified.base, certified.proof
   num_outputs = math.prod(certified.shape)
   _follows("base.groups", np.shape(base.groups), (num_outputs,), "the shape of the outputs")
-  again = _base_certificates(
-    certified.noise,
-    base.groups,
-    certified.view,
-    certified.shape,
-    certified.selection,
-    certified.estimation,
-    alpha=certified.alpha,
-    k_fwer=certified.k_fwer,
-  )
+  if certificates.same_samples(certified.selection.counts, certified.estimation.counts):
+    raise ValueError("`selection` and `estimation` are the same votes: one key drew both.")
+  with warnings.catch_warnings():
+    warnings.simplefilter("ignore", TooFewSamplesWarning)  # was told when it was made
+    again = _base_certificates(
+      certified.noise,
+      base.groups,
+      certified.view,
+      certified.shape,
+      certified.selection,
+      certified.estimation,
+      alpha=certified.alpha,
+      k_fwer=certified.k_fwer,
+    )
   for name, value in again._asdict().items():
     _follows(f"base.{name}", getattr(base, name), value, "the votes, `noise`, `alpha` and `view`")
   _follows("labels", certified.labels, _labels(again), "`base`")

@@ -1,4 +1,4 @@
-"""The front door gives what the functions behind it give, promises no more, and can be gone back."""
+"""The front door gives what the functions behind it give, and what it gives can be proven again."""
 
 import itertools
 
@@ -60,8 +60,11 @@ def test_the_same_as_step_by_step():
 
 def test_what_unanimous_votes_certify():
   """One output whose label every sample agrees about survives up to a radius known beforehand."""
+
+  def apply(params, x):
+    return jnp.stack([jnp.zeros_like(x), jnp.ones_like(x)], axis=-1)
+
   gaussian = noise.gaussian([[0.5]], [0])
-  apply = lambda params, x: jnp.stack([jnp.zeros_like(x), jnp.ones_like(x)], axis=-1)
   reach = 0.5 * np.sqrt(planning.reachable_eta(gaussian, 1000, num_outputs=1, alpha=0.01))
   certified = lrs_jax.certify(
     KEY, apply, None, np.zeros(1, np.float32), gaussian, [0], [0, reach * 0.999, reach * 1.001],
@@ -91,7 +94,7 @@ def test_groups_with_one_noise_share_their_passes():
   options = {"num_samples": 40, "selection_samples": 0, "chunk_size": 8, "mesh": mesh}
   certified = lrs_jax.certify(KEY, apply, HALF, X, halves, groups, [0.1], **options, check=False)
   jax.effects_barrier()
-  assert len(evaluated) == 2 * 40
+  assert len(evaluated) == 2 * 40 / 8  # two noises, chunks of 8
   counts = sampling.vote_counts(
     keys.tagged(KEY, "estimation"), bright, HALF, X, halves, groups, 40, num_classes=2
   )
@@ -162,8 +165,10 @@ BUDGETS = np.array([[0, 0], [1, 0], [0, 1], [0, 3], [1, 1], [2, 4]])
 
 
 def certified_flips():
+  def apply(params, x):
+    return jnp.stack([x.sum(axis=1), params - x.sum(axis=1)], axis=-1)
+
   x = np.stack([np.arange(9) % 2, np.ones(9)]).astype(np.float32)
-  apply = lambda params, x: jnp.stack([x.sum(axis=1), params - x.sum(axis=1)], axis=-1)
   return lrs_jax.certify(KEY, apply, np.float32(9), x, FLIPS, [0, 1], BUDGETS)
 
 
@@ -175,13 +180,13 @@ def test_flips_have_budgets_of_two_kinds():
   np.testing.assert_array_equal(certified.certified, proof.certified)
   assert certified.radii.shape == (6, 2)
   assert certified.certified[0] > 0
-  assert "additions, deletions  0, 0" in str(certified)
+  assert str(certified).splitlines()[1].startswith("additions, deletions    0, 0    0, 1    0, 3")
   lrs_jax.verify(certified)
   lines = certified.plot().axes[0].get_lines()
   assert len(lines) == 4
   for line, deletions in zip(lines, (0, 1, 3, 4), strict=True):
     for additions, share in zip(*line.get_data(), strict=True):
-      beyond = (BUDGETS >= [additions, deletions]).all(axis=1)
+      beyond = np.greater_equal(BUDGETS, [additions, deletions]).all(axis=1)
       assert share == max(certified.share[beyond], default=0)
   with pytest.raises(ValueError, match=r"budgets \[B, A\]"):
     lrs_jax.certify(KEY, bright, HALF, X, _flips_of_pixels(), [0] * 96, check=False)
@@ -259,10 +264,15 @@ def test_batch_statistics_in_training_mode():
       return nn.Dense(2)(nn.BatchNorm(use_running_average=False)(x))
 
   variables = Network().init(jax.random.key(0), X[None])
-  apply = lambda v, x: Network().apply(v, x[None], mutable=["batch_stats"])[0][0]
+
+  def apply(variables, x):
+    return Network().apply(variables, x[None], mutable=["batch_stats"])[0][0]
+
+  def frozen(variables, x):
+    return Network().apply(variables, x[None])[0]
+
   with pytest.warns(errors.TrainingModeWarning, match="running averages"):
     lrs_jax.certify(KEY, apply, variables, X, NOISE, GRID, RADII, num_samples=100)
-  frozen = lambda v, x: Network().apply(v, x[None])[0]
   with pytest.raises(errors.TrainingModeError, match="running averages"):
     lrs_jax.certify(KEY, frozen, variables, X, NOISE, GRID, RADII, check=False)
 
@@ -380,7 +390,8 @@ def test_one_field_whatever_the_blocks():
   )
   np.testing.assert_array_equal(certified.estimation.counts, counts)
   assert certified.base.weights.shape == (1, 9, 9)  # blocks of about 16 x 16 pixels
-  np.testing.assert_array_equal(certified.base.weights[0], 16.0 * np.eye(9))
+  np.testing.assert_array_equal(certified.base.weights[0] > 0, np.eye(9, dtype=bool))
+  assert certified.base.weights.max() == pytest.approx(16)
   near = lrs_jax.certify_segmentation(
     KEY, bright, HALF, image, std=0.25, view=1, radii=[0.1, 0.5], check=False
   )
@@ -521,8 +532,8 @@ def of_capped_adversaries(c):
     (lambda c: c._replace(certified=c.certified + 1), "`certified` does not follow from `proof`"),
     (lambda c: c._replace(certified=c.certified[:-1]), "`certified` does not follow"),
     (lambda c: c._replace(labels=np.zeros(96, int)), "`labels` does not follow from `base`"),
-    (lambda c: c._replace(alpha=0.001), "`base.q_lower` does not follow"),
-    (lambda c: c._replace(k_fwer=0.1), "`base.eta` does not follow|`base.q_lower`"),
+    (lambda c: c._replace(alpha=0.001), "`base.eta` does not follow"),
+    (lambda c: c._replace(k_fwer=0.1), "`base.eta` does not follow"),
     (lambda c: c._replace(view=0), "`base.weights` does not follow"),
     (lambda c: c._replace(noise=noise.gaussian(2 * c.noise.scale, GRID[..., None])), "weights"),
     (lambda c: c._replace(radii=c.radii * 1.001), "`proof.budgets` does not follow from `radii`"),
@@ -536,8 +547,8 @@ def of_capped_adversaries(c):
       lambda c: c._replace(estimation=c.estimation._replace(num_samples=999)),
       "`num_samples` is 999",
     ),
-    (lambda c: c._replace(estimation=c.estimation._replace(num_samples=1001)), "base.q_lower"),
-    (lambda c: c._replace(selection=c.estimation), "."),
+    (lambda c: c._replace(estimation=c.estimation._replace(num_samples=1001)), "base.eta"),
+    (lambda c: c._replace(selection=c.estimation), "one key drew both"),
     (with_base(eta=lambda c: c.base.eta * 1.001), "`base.eta` does not follow"),
     (with_base(q_lower=lambda c: c.base.q_lower * 1.001), "`base.q_lower` does not follow"),
     (with_base(weights=lambda c: c.base.weights / 2), "`base.weights` does not follow"),
@@ -551,7 +562,6 @@ def of_capped_adversaries(c):
     (of_capped_adversaries, "`proof.caps` does not follow"),
   ],
 )
-@pytest.mark.filterwarnings("ignore::lrs_jax.errors.SameSamplesWarning")
 def test_what_was_tampered_with_is_refused(tamper, message):
   lrs_jax.verify(IMAGE, exact=True)
   with pytest.raises(ValueError, match=message):
