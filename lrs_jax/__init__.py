@@ -1,6 +1,8 @@
 """Localized randomized smoothing: collective robustness certificates, in JAX.
 
-From an input to a certificate, floor by floor; lower ones never import higher ones:
+The front door is three functions: `certify` and `certify_segmentation` go from a model and an input
+to a certificate in one call, `verify` goes through it again. Behind it, from an input to a
+certificate, floor by floor; lower ones never import higher ones:
 
 `cells` says which coordinates share a noise level, `noise` makes a smoothing distribution of
 levels, `sampling` counts the model's votes on the device, `confidence` turns them into base
@@ -19,14 +21,19 @@ from lrs_jax import (
   noise,
   sampling,
 )
+from lrs_jax.front import Certified, certify, certify_segmentation, verify
 
 __all__ = [
+  "Certified",
   "baselines",
   "cells",
+  "certify",
+  "certify_segmentation",
   "collective",
   "confidence",
   "errors",
   "evaluation",
   "noise",
   "sampling",
+  "verify",
 ]

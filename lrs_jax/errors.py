@@ -41,6 +41,10 @@ class TrainingModeError(ValueError):
   """The model cannot be evaluated as it is: dropout or batch statistics are in training mode."""
 
 
+class FartherViewError(ValueError):
+  """Some output of the model sees farther than it was said to."""
+
+
 class OtherResultsError(ValueError):
   """A folder holds results of another job, which this one would replace."""
 

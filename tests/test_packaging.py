@@ -54,9 +54,15 @@ def test_a_missing_optional_part_names_its_extra(monkeypatch):
   assert any(part.startswith("pymetis") for part in PROJECT["optional-dependencies"]["graphs"])
 
 
-def test_all_public_names_are_modules_that_exist():
+DOOR = ("Certified", "certify", "certify_segmentation", "verify")
+
+
+def test_all_public_names_are_the_front_door_or_modules_that_exist():
   for name in lrs_jax.__all__:
-    assert getattr(lrs_jax, name).__name__ == f"lrs_jax.{name}"
+    value = getattr(lrs_jax, name)
+    home = "lrs_jax.front" if name in DOOR else f"lrs_jax.{name}"
+    assert (value.__module__ if name in DOOR else value.__name__) == home
+  assert set(DOOR) <= set(lrs_jax.__all__)
 
 
 def test_license_is_named_and_there():

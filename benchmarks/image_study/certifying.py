@@ -1,6 +1,7 @@
 """What the counts certify: curves over one grid of budgets for all methods."""
 
 import functools
+import math
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from benchmarks.image_study.configurations import (
 from lrs_jax import collective, noise, storage
 from lrs_jax.baselines import center_smoothing, segcertify
 from lrs_jax.collective import iou as certified_iou
-from lrs_jax.confidence import certificates, corrections
+from lrs_jax.confidence import certificates, corrections, planning
 from lrs_jax.evaluation import metrics
 from lrs_jax.jobs import reports
 from lrs_jax.jobs.running import describe_devices, versions
@@ -48,13 +49,13 @@ def common_radii(sizes: Sizes, times: int = 1) -> np.ndarray:
     sizes: of the study.
     times: so many times as fine; the coarse grid is every so manieth of it.
   """
-  ways = [
-    Smoothed("", distribution(s, sizes), np.zeros(0, np.int32), (), None)
-    for s in smoothings(sizes).values()
-  ]
-  samples = sizes.marks[-1] * sizes.more
-  job = ImageJob(size=sizes.size, samples=samples, alpha=sizes.alpha)
-  return np.linspace(0, job_radii(job, tuple(ways))[-1], (sizes.radii - 1) * times + 1)
+  radii = planning.radii(
+    [distribution(smoothing, sizes) for smoothing in smoothings(sizes).values()],
+    sizes.marks[-1] * sizes.more,
+    num_outputs=math.prod(sizes.size),
+    alpha=sizes.alpha,
+  )
+  return np.linspace(0, radii[-1], (sizes.radii - 1) * times + 1)
 
 
 def certify(
@@ -98,6 +99,13 @@ def certify(
   }
 
 
+def quality(data: LabelledImages, predictions: np.ndarray) -> dict[str, float]:
+  """Accuracy of predictions [M, N] on all images together; abstentions (-1) are wrong."""
+  labels = data.labels.reshape(predictions.shape)
+  found = reports.quality(list(labels), list(predictions), len(data.classes))
+  return {"pixel_accuracy": found.pop("accuracy"), **found}
+
+
 def evaluate(
   data: LabelledImages,
   bases: list[certificates.BaseCertificates],
@@ -108,7 +116,7 @@ def evaluate(
   predictions = np.stack([np.where(base.eta > 0, base.labels, -1) for base in bases])
   labels = data.labels.reshape(predictions.shape)
   known = (labels < len(data.classes)).sum(axis=1)
-  result: dict[str, Any] = reports.quality(data, predictions)
+  result: dict[str, Any] = quality(data, predictions)
   result["curves"] = {}
   for method in methods:
     fractions, right = [], []
@@ -183,7 +191,7 @@ def segcertify_curve(
       fractions[i, j] = _fractions(kept, truth, data)
   certified, accurate = fractions.mean(axis=0).T
   curve = _curve(radii, certified, accurate[::FINE])
-  return {**reports.quality(data, np.stack(predictions)), "curve": curve}
+  return {**quality(data, np.stack(predictions)), "curve": curve}
 
 
 def threshold_curve(
@@ -198,7 +206,7 @@ def threshold_curve(
   )
   certified, accurate = np.outer(level, radii < found[0].radius)
   curve = _curve(radii, certified, accurate[::FINE])
-  return {**reports.quality(data, predictions), "curve": curve, "certified_up_to": found[0].radius}
+  return {**quality(data, predictions), "curve": curve, "certified_up_to": found[0].radius}
 
 
 def _fractions(
@@ -219,7 +227,7 @@ def center_curves(
     [np.where(a["accepted"], a["prediction"], metrics.ABSTAIN) for a in stored]
   )
   labels, radii = data.labels.reshape(predictions.shape), common_radii(sizes, FINE)
-  result: dict[str, Any] = reports.quality(data, predictions)
+  result: dict[str, Any] = quality(data, predictions)
   result["curves"] = {}
   for ranks in (center_smoothing.ranks_by_dkw, center_smoothing.ranks_by_binomial):
     fractions = []

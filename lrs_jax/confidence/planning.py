@@ -1,5 +1,6 @@
 """Before any sampling: what a number of samples can certify, and how many a budget needs (host)."""
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -99,6 +100,78 @@ def samples_needed(
     reached = enough(middle)
     few, many = np.where(reached, few, middle), np.where(reached, middle, many)
   return Plan(price, probability, np.where(enough(many), many, np.inf))
+
+
+def radii(
+  distributions: Sequence[SmoothingDistribution],
+  num_samples: int,
+  *,
+  num_outputs: int,
+  alpha: float,
+) -> np.ndarray:
+  r"""Up to 41 radii from 0 to where nothing can be certified, whatever the votes are (host).
+
+  No output's :math:`\eta` exceeds that of unanimous votes, :math:`\eta_1`. A budget spread over all
+  C cells alike, or spent on one cell c, makes every group perceive at least :math:`\eta_1` once
+
+  .. math:: \varepsilon^p \ge \eta_1 \min( \max_g C / \textstyle\sum_c W_{g,c},\;
+    \min_c \max_g 1 / W_{g,c} ) ,
+
+  where :math:`\varepsilon` is the number of entries if p = 0. The last radius is half a percent
+  beyond, of three digits; for p = 0, radii are whole numbers.
+
+  Args:
+    distributions: smoothing distributions that are compared at the same radii, of one kind of
+      perturbation (A = 1); the one that reaches farthest decides.
+    num_samples: S.
+    num_outputs: N, which share alpha (Bonferroni).
+    alpha: joint error probability, in (0, 1).
+
+  Returns:
+    float64 [B], rising, in the units of the input (p = 0: entries); 0 alone if S samples certify
+    nothing.
+
+  Raises:
+    ValueError: several kinds of perturbation, or a group that is shown nothing, which no
+      perturbation reaches.
+
+  Example:
+    >>> from lrs_jax import noise
+    >>> gaussian, ablation = noise.gaussian([[0.5]], [0]), noise.ablation([[0.9]], [0])
+    >>> radii([gaussian], 1000, num_outputs=100, alpha=0.01)[[0, 1, -1]].round(4)
+    array([0.    , 0.0298, 1.19  ])
+    >>> radii([ablation], 1000, num_outputs=100, alpha=0.01)
+    array([0., 1., 2., 3., 4., 5., 6., 7.])
+  """
+  farthest = max(
+    _reach(distribution, num_samples, num_outputs=num_outputs, alpha=alpha)
+    for distribution in distributions
+  )
+  last = float(f"{farthest * 1.005:.3g}")
+  if all(distribution.p == 0 for distribution in distributions):
+    return np.unique(np.rint(np.linspace(0, np.ceil(last), 41)))
+  return np.unique(np.linspace(0, last, 41))
+
+
+def _reach(
+  distribution: SmoothingDistribution, num_samples: int, *, num_outputs: int, alpha: float
+) -> float:
+  """A radius at which every output falls even if all votes agree."""
+  if len(distribution.weights) != 1:
+    raise ValueError(
+      f"{len(distribution.weights)} kinds of perturbation have budgets of their own, not a radius: "
+      "say at which budgets [B, A] to certify."
+    )
+  eta = reachable_eta(distribution, num_samples, num_outputs=num_outputs, alpha=alpha)
+  weights = distribution.weights[0]
+  with np.errstate(divide="ignore"):
+    spread, spent = 1 / weights.mean(axis=1).min(), 1 / weights.min(axis=0).max()
+  if np.isinf(min(spread, spent)):
+    raise ValueError(
+      "some group is shown nothing of the input, so that no perturbation reaches its outputs: say "
+      "at which radii to certify."
+    )
+  return (float(eta) * min(spread, spent)) ** (1 / max(distribution.p, 1))
 
 
 MOST = 2**31 - 1

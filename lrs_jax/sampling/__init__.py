@@ -2,7 +2,8 @@
 
 `stitching` has the loop over groups, samples and devices, `checks` what it can be asked for.
 `counting` counts votes, `scores` sums scores, `sparse_flips` samples graphs with sparse binary
-attributes, `guards` looks for what would spoil a certificate.
+attributes, `guards` looks for what would spoil a
+certificate, `views` for outputs that see farther than they are said to.
 """
 
 from lrs_jax.sampling.checks import default_chunk_size
@@ -20,6 +21,7 @@ from lrs_jax.sampling.stitching import (
   sum_over_samples,
   whole_frame,
 )
+from lrs_jax.sampling.views import check_view
 
 __all__ = [
   "MAX_SAMPLES",
@@ -29,6 +31,7 @@ __all__ = [
   "See",
   "Votes",
   "Windows",
+  "check_view",
   "class_sums",
   "default_chunk_size",
   "in_windows",

@@ -2,7 +2,8 @@
 
 A randomized smoothing certificate takes for granted that the base model is a function of one input:
 the same logits for it every time, whatever else is in the batch. `check_model` asks a few noisy
-inputs. What arrays cannot show, the certificate's card states as an assumption (`jobs.cards`).
+inputs. How far an output sees is asked by `views`. What arrays cannot show, the certificate's card
+states as an assumption (`jobs.cards`).
 """
 
 import math
@@ -133,6 +134,47 @@ def check_model(
   _check_ties(alone, logits[0].dtype)
 
 
+def logits_of(apply: sampling.Apply, params: Any, x: ArrayLike) -> jax.ShapeDtypeStruct:
+  """Shape [..., K] and type of a model's logits, without evaluating it.
+
+  Args:
+    apply: pure function (params, x) -> logits [..., K] of one input.
+    params: pytree of arrays, passed to `apply`.
+    x: one input.
+
+  Returns:
+    Shape and type.
+
+  Raises:
+    TrainingModeError: the model cannot be evaluated, since dropout is on and has no random numbers,
+      or since batch statistics are updated.
+    NotLogitsError: the model returns something else than one array with an axis for the classes.
+
+  Example:
+    >>> logits_of(lambda params, x: jnp.stack([x, -x], axis=-1), None, np.zeros(3)).shape
+    (3, 2)
+  """
+  x = as_input(x)
+  try:
+    logits = jax.eval_shape(apply, params, jax.ShapeDtypeStruct(x.shape, x.dtype))
+  except Exception as error:
+    import flax.errors  # heavy, and not everyone's
+
+    if isinstance(error, flax.errors.ModifyScopeVariableError):
+      raise TrainingModeError(
+        "`apply` updates variables, such as batch statistics: evaluate it with running averages "
+        "(train=False, use_running_average=True, or `model.eval()`)."
+      ) from error
+    if isinstance(error, flax.errors.InvalidRngError) or _RANDOM.search(str(error)):
+      raise TrainingModeError(
+        "`apply` asks for random numbers that it is not given: turn dropout off "
+        "(deterministic=True, train=False, or `model.eval()`)."
+      ) from error
+    raise
+  checks.check_logits(logits)
+  return logits
+
+
 def check_keys(selection_key: jax.Array, estimation_key: jax.Array) -> None:
   """Makes sure that the labels and their bounds come from two keys.
 
@@ -164,24 +206,8 @@ def check_keys(selection_key: jax.Array, estimation_key: jax.Array) -> None:
 def _check_logits(
   apply: sampling.Apply, params: Any, x: jax.Array, groups: np.ndarray, num_classes: int
 ) -> None:
-  """Whether the model can be evaluated at all, and returns one row of logits for every output."""
-  try:
-    logits = jax.eval_shape(apply, params, jax.ShapeDtypeStruct(x.shape, x.dtype))
-  except Exception as error:
-    import flax.errors  # heavy, and not everyone's
-
-    if isinstance(error, flax.errors.ModifyScopeVariableError):
-      raise TrainingModeError(
-        "`apply` updates variables, such as batch statistics: evaluate it with running averages "
-        "(train=False, use_running_average=True, or `model.eval()`)."
-      ) from error
-    if isinstance(error, flax.errors.InvalidRngError) or _RANDOM.search(str(error)):
-      raise TrainingModeError(
-        "`apply` asks for random numbers that it is not given: turn dropout off "
-        "(deterministic=True, train=False, or `model.eval()`)."
-      ) from error
-    raise
-  checks.check_logits(logits)
+  """Whether the model returns one row of logits for every output."""
+  logits = logits_of(apply, params, x)
   outputs = math.prod(logits.shape[:-1])
   if logits.shape[-1] != num_classes and math.prod(logits.shape) == groups.size:
     raise NotLogitsError(

@@ -12,7 +12,7 @@ import numpy as np
 from jax.sharding import Mesh
 
 from lrs_jax import noise, sampling, storage
-from lrs_jax.confidence import planning
+from lrs_jax.confidence import corrections, planning
 from lrs_jax.sampling import ClassSums
 from lrs_jax.tasks.task import Adversary, Case, Count, Smoothing
 
@@ -114,33 +114,19 @@ def chunk_size(config: Any, case: Case) -> int:
 
 
 def ball(config: Any, smoothings: Sequence[Smoothing], num_outputs: int) -> tuple[Adversary, ...]:
-  r"""Adversaries of a ball: at the configuration's radii, or 41 from 0 to where nothing is left.
-
-  No output's :math:`\eta` exceeds that of unanimous votes, :math:`\eta_1`. A budget spread over all
-  C cells alike, or spent on one cell c, makes every group perceive at least :math:`\eta_1` once
-
-  .. math:: \varepsilon^p \ge \eta_1 \min( \max_g C / \textstyle\sum_c W_{g,c},\;
-    \min_c \max_g 1 / W_{g,c} ) .
-  """
+  """Adversaries of a ball: at the configuration's radii, or those of `planning.radii`."""
   if config.budgets is not None:
     radii = np.unique(np.asarray(config.budgets, np.float64))
   else:
-    farthest = max(_reach(config, smoothing.noise, num_outputs) for smoothing in smoothings)
-    radii = np.linspace(0, float(f"{farthest * 1.005:.3g}"), 41)
+    distributions, level = [smoothing.noise for smoothing in smoothings], config.alpha
+    if config.k_fwer and num_outputs:
+      levels = corrections.levels(config.alpha, num_outputs, config.k_fwer)
+      num_outputs, level = 1, float(levels.alpha[0])
+    radii = planning.radii(distributions, config.samples, num_outputs=num_outputs, alpha=level)
   return tuple(
     Adversary(noise.budgets_from_radii(radii, smoothing.noise.p)[:, None], radii)
     for smoothing in smoothings
   )
-
-
-def _reach(config: Any, distribution: noise.SmoothingDistribution, num_outputs: int) -> float:
-  eta = planning.reachable_eta(
-    distribution, config.samples, num_outputs=num_outputs, alpha=config.alpha
-  )
-  weights = distribution.weights[0]
-  with np.errstate(divide="ignore"):
-    spread, spent = 1 / weights.mean(axis=1).min(), 1 / weights.min(axis=0).max()
-  return (float(eta) * min(spread, spent)) ** (1 / distribution.p)
 
 
 def shapes_of(model: nn.Module, *inputs: Any) -> Any:

@@ -1,6 +1,5 @@
 """Citation graphs as a task: nodes classified from binary attributes that an attack may flip."""
 
-import math
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -206,13 +205,6 @@ def load(config: GraphConfig) -> Data:
   if not counted.any():
     raise ValueError(
       f"--per-class {config.per_class} leaves none of the {num_nodes} nodes for testing."
-    )
-  # unanimous votes bound a probability by level^(1/S) only, which must exceed 1/2
-  needed = 1 + math.floor(-math.log2(common.levels(config, num_nodes).alpha[0]))
-  if config.samples < needed:
-    raise ValueError(
-      f"--samples {config.samples} can not certify any of {num_nodes} nodes at --alpha "
-      f"{config.alpha}: at least {needed} samples are needed."
     )
   ranks = clusters.affinity_ranks(clusters.cluster_affinity(graph.adjacency, found))
   x = Graph(_ones(graph.attributes), _ones(graph.adjacency), found, ranks)
@@ -521,7 +513,7 @@ def _isotropic_thetas(config: GraphConfig) -> tuple[float, float]:
 
 def _thetas(flips: SmoothingDistribution) -> tuple[np.ndarray, np.ndarray]:
   """Probabilities to add and to delete, float64 [G, C] each."""
-  plus, minus = flips.scale
+  plus, minus = flips.parameters
   return plus, minus
 
 

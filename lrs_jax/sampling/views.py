@@ -1,0 +1,166 @@
+"""How far an output of an image model sees: a claim that is tested before it is used (host).
+
+A model has a *view* of r pixels if its output at (i, j) depends on no pixel (k, l) with
+max(|i - k|, |j - l|) > r. A certificate that counts on it is wrong if an output sees farther, and
+nothing in its numbers would show that.
+"""
+
+from collections.abc import Iterator
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.typing import ArrayLike
+from scipy import ndimage
+
+from lrs_jax.errors import (
+  FartherViewError,
+  IntegerInputError,
+  NotDeterministicError,
+  NotLogitsError,
+)
+from lrs_jax.noise import as_input
+from lrs_jax.sampling.checks import check_logits
+from lrs_jax.sampling.stitching import Apply
+
+ALIGNMENTS = 32
+"""Pixels after which the poolings and strides of a model are aligned alike, in most of them."""
+
+
+def check_view(
+  apply: Apply, params: Any, x: ArrayLike, view: int, *, num_places: int = ALIGNMENTS
+) -> None:
+  r"""Looks for outputs that see farther than they are said to.
+
+  For sets P of pixels, the input is changed in P alone, and every output that is farther from P
+  must keep each bit of its logits:
+
+  .. math:: \min_{(k, l) \in P} \max(|i - k|, |j - l|) > r \;\Rightarrow\; f_{ij}(z') = f_{ij}(z) .
+
+  P is a block of pixels, or all that a block of outputs should not see: at the corners, the center,
+  and at places of all alignments modulo 32, as poolings see less or farther by their alignment;
+  blocks are 1, 4 and 16 pixels wide. New values are nan, which arithmetic passes on wherever there
+  is a path, and numbers within the input's range and far beyond it, which pass comparisons as well;
+  z is the input, or a noisy copy. About four evaluations per place, always the same ones: no proof,
+  but it takes an unusual model to see farther and pass.
+
+  Args:
+    apply: pure function (params, x) -> logits [H, W, K] of one input.
+    params: pytree of arrays, passed to `apply`.
+    x: one input [H, W, ...], of a floating-point type.
+    view: r, in pixels; 0 if an output sees its own pixel alone.
+    num_places: how many, beside corners and center.
+
+  Raises:
+    FartherViewError: some output sees farther, with its place and how far.
+    IntegerInputError: x has integer entries.
+    NotDeterministicError: two evaluations of one input differ in some bit.
+    NotLogitsError: the logits do not have one output for every pixel of x.
+    ValueError: `view` is no integer >= 0.
+
+  Example:
+    >>> def apply(params, x):  # every pixel and its left neighbor
+    ...   return jnp.stack([x, jnp.pad(x, ((0, 0), (1, 0)))[:, :-1]], axis=-1)
+    >>> x = np.linspace(0, 1, 48, dtype=np.float32).reshape(6, 8)
+    >>> check_view(apply, None, x, 1)
+    >>> check_view(apply, None, x, 0)
+    Traceback (most recent call last):
+    ...
+    lrs_jax.errors.FartherViewError: `view` is 0, but the output at (0, 1) sees 1 pixels far: ...
+  """
+  x = as_input(x)
+  if isinstance(view, bool) or not isinstance(view, int | np.integer) or view < 0:
+    raise ValueError(f"`view` must be a number of pixels, an integer >= 0, but it is {view!r}.")
+  if not jnp.issubdtype(x.dtype, jnp.floating):
+    raise IntegerInputError(f"`x` must be floating-point, but its type is {x.dtype}.")
+  logits = jax.eval_shape(apply, params, jax.ShapeDtypeStruct(x.shape, x.dtype))
+  check_logits(logits)
+  if len(logits.shape) != 3 or x.ndim < 2 or logits.shape[:2] != x.shape[:2]:
+    raise NotLogitsError(
+      "a `view` in pixels needs logits [H, W, K] with one output for every pixel of `x`, but they "
+      f"have shape {logits.shape} and `x` has {x.shape}."
+    )
+  model = jax.jit(lambda params, z: apply(params, z))  # one program: the same bits for one input
+  height, width = logits.shape[:2]
+  pixels = np.asarray(x)
+  rng = np.random.default_rng(0)
+  spread = float(np.ptp(pixels.astype(np.float64))) if pixels.size else 0.0
+  spread = spread or 1.0
+  noisy = pixels + (spread / 2 * rng.standard_normal(x.shape)).astype(x.dtype)
+  inputs = [(z, model(params, jnp.asarray(z))) for z in (pixels, noisy)]
+  if _changed(inputs[0][1], model(params, x)).any():
+    raise NotDeterministicError(
+      "two evaluations of one input differ in some bits, so that nobody can tell what an output "
+      "sees. Random numbers, or an unordered sum of the accelerator?"
+    )
+  for i, (name, changed) in enumerate(_changes(height, width, int(view), num_places, rng)):
+    distance = ndimage.distance_transform_cdt(~changed, metric="chessboard")
+    if not (distance > view).any():
+      continue
+    z, before = inputs[i // 2 % 2]
+    for values in ("nan", _FINITE[i // 4 % len(_FINITE)][0]):
+      new = _new_values(values, z, spread, rng)
+      mask = changed.reshape(changed.shape + (1,) * (z.ndim - 2))
+      after = model(params, jnp.asarray(np.where(mask, new, z)))
+      farther = np.where(_changed(before, after), distance, 0)
+      if farther.max() > view:
+        row, column = np.unravel_index(int(farther.argmax()), farther.shape)
+        raise FartherViewError(
+          f"`view` is {view}, but the output at ({row}, {column}) sees {farther.max()} pixels far: "
+          f"its logits changed when {name} became {values}, and nothing else. Take a larger view, "
+          "or None; pooling over the whole image, and some normalizations, see all of it."
+        )
+
+
+_FINITE: tuple[tuple[str, float], ...] = (("another value of its range", 1.0), ("huge", 1e4))
+
+
+def _new_values(kind: str, z: np.ndarray, spread: float, rng: np.random.Generator) -> np.ndarray:
+  if kind == "nan":
+    return np.full_like(z, np.nan)
+  factor = dict(_FINITE)[kind]
+  return z + (factor * spread * rng.standard_normal(z.shape)).astype(z.dtype)
+
+
+def _changes(
+  height: int, width: int, view: int, num_places: int, rng: np.random.Generator
+) -> Iterator[tuple[str, np.ndarray]]:
+  """Sets of pixels, bool [H, W], and what they are in words."""
+  corners = [(i, j) for i in (0, height - 1) for j in (0, width - 1)]
+  residues = [rng.permutation(np.arange(num_places) % ALIGNMENTS) for _ in range(2)]
+  spots = [
+    (residue + ALIGNMENTS * rng.integers(0, max(size // ALIGNMENTS, 1), num_places)) % size
+    for residue, size in zip(residues, (height, width), strict=True)
+  ]
+  places = [*corners, (height // 2, width // 2), *zip(*spots, strict=True)]
+  rows, columns = np.arange(height)[:, None], np.arange(width)[None, :]
+  for k, (row, column) in enumerate(places):
+    size = (1, 4, 16)[k % 3]
+    top, left = max(0, min(row, height - size)), max(0, min(column, width - size))
+
+    def near(
+      distance: int, top: int = int(top), left: int = int(left), size: int = size
+    ) -> np.ndarray:
+      inside = (rows >= top - distance) & (rows < top + size + distance)
+      return inside & (columns >= left - distance) & (columns < left + size + distance)
+
+    block = f"{size}x{size} pixels from ({top}, {left}) on" if size > 1 else f"({top}, {left})"
+    yield f"the input at {block}", near(0)
+    yield f"the input farther than {view} pixels from {block}", ~near(view)
+
+
+def _bits(logits: jax.Array) -> jax.Array:
+  if not jnp.issubdtype(logits.dtype, jnp.floating):
+    return logits
+  return jax.lax.bitcast_convert_type(logits, f"uint{8 * logits.dtype.itemsize}")
+
+
+@jax.jit
+def _differ(logits: jax.Array, other: jax.Array) -> jax.Array:
+  return (_bits(logits) != _bits(other)).any(axis=2)
+
+
+def _changed(logits: jax.Array, other: jax.Array) -> np.ndarray:
+  """Which outputs [H, W] differ in some bit of their logits [H, W, K]."""
+  return np.asarray(_differ(logits, other))
