@@ -119,6 +119,7 @@ def test_a_stopped_job_goes_on_and_ranges_add_up(job, tmp_path, monkeypatch):
     where = ["--sample-range", bounds, "--out", str(tmp_path / name)]
     assert main(["certify", *arguments, *where]) == 0
   merge = ["merge", str(tmp_path / "b"), str(tmp_path / "a"), "--model", str(model)]
+  merge += ["--data-dir", str(model.parent)]  # where the graph lies
   assert main([*merge, "--out", str(tmp_path / "merged")]) == 0
   for path in certificates(out):
     for other in ("resumed", "merged"):
@@ -168,7 +169,7 @@ def test_outputs_may_be_given_up_for_better_bounds(job, tmp_path):
   path = certificates(out)[0]
   without, record = records.load(path), records.load(tmp_path / path.relative_to(out))
   assert record.base.forfeit == int(0.1 * record.groups.size)
-  assert (record.base.q_lower >= without.base.q_lower).all()
+  assert record.base.eta.sum() > without.base.eta.sum()
   assert main(["verify", str(tmp_path)]) == 0
 
 

@@ -273,8 +273,9 @@ def check_meta(record: Any) -> Mapping[str, Any]:
     if job.get(name, value) != value:
       told = storage.shortened(job[name])
       raise ValueError(f"`meta` says that {name} is {told}, but the record's is {value}.")
-  if meta.get("smoothing", record.smoothing.name) != record.smoothing.name:
-    raise ValueError("`meta` says another smoothing than the record.")
+  for name, value in (("task", record.task), ("smoothing", record.smoothing.name)):
+    if meta.get(name, value) != value:
+      raise ValueError(f"`meta` says another {name} than the record.")
   if "ranges" in meta:
     check_ranges("meta.ranges", meta["ranges"], num_samples, job.get("samples"))
   drew = meta.get("keys", {})

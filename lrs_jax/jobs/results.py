@@ -94,7 +94,7 @@ def _differing(
     if isinstance(here, Mapping):
       yield from _differing(there if isinstance(there, Mapping) else {}, here, f"{full}.")
     elif here != there:
-      label = key.replace("_", "-") if inside else _WORDS.get(full, full)
+      label = key.replace("_", "-") if inside else _WORDS.get(full.partition(".")[0], full)
       yield label, _shown(full, there), _shown(full, here)
 
 
@@ -105,6 +105,6 @@ def _shown(name: str, value: Any) -> str:
   if isinstance(value, list):
     sign = "x" if name in ("job.size", "job.grid") else ","
     return sign.join(f"{part:g}" if isinstance(part, float) else str(part) for part in value)
-  if isinstance(value, str) and name in _WORDS:
+  if isinstance(value, str) and name.partition(".")[0] in _WORDS:
     return f"{value[:12]}..."
   return "not given" if value is None else str(value)

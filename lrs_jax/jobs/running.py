@@ -247,7 +247,13 @@ def prepare(
       if names[item.smoothing.network] in digests:
         facts_of_item["model"] = digests[names[item.smoothing.network]]
       in_the_way[item.path] = facts_of_item
-    results.refuse_others(in_the_way, defaults)
+    by_smoothing = {
+      item.smoothing.name: digests[names[item.smoothing.network]]
+      for item in items
+      if names[item.smoothing.network] in digests
+    }
+    in_the_way[out / "summary.json"] = {**asked, "model": by_smoothing}
+    results.refuse_others(dict(sorted(in_the_way.items(), key=lambda entry: entry[0].name != "summary.json")), defaults)
   for note in data.notes:
     tqdm.write(note)
   if not processes.is_first():

@@ -38,11 +38,11 @@ class Config(NamedTuple):
   data: str = "scenes"
   data_dir: options.DataDir = None
   size: Annotated[
-    tuple[int, int], Option("pixels, images are resized", "images", "HxW", separator="x")
+    tuple[int, int], Option("pixels, images are resized", "images", "HxW", separator="x", **options.ONE)
   ] = (48, 64)
   images: Annotated[int, Option("test images to certify", "images", **options.ONE)] = 4
   grid: Annotated[
-    tuple[int, int], Option("cells, rows by columns", "noise", "RxQ", separator="x")
+    tuple[int, int], Option("cells, rows by columns", "noise", "RxQ", separator="x", **options.ONE)
   ] = (2, 3)
   std_min: Annotated[
     float, Option("noise in a group's own cell, on the input's [0, 1] scale", "noise")
