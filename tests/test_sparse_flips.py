@@ -13,7 +13,7 @@ from scipy import sparse, stats
 
 from lrs_jax import noise, sampling
 from lrs_jax.cells import clusters
-from lrs_jax.sampling import sparse_flips
+from lrs_jax.sampling import scores, sparse_flips
 from lrs_jax.tasks.graph_training import head_of
 from lrs_jax.tasks.models import gnn
 
@@ -232,7 +232,7 @@ def test_sums_do_not_depend_on_chunks_pieces_or_devices(monkeypatch):
     jax.tree.map(np.add, linear_job(30)[0], linear_job(20, first_sample=30)[0]),
   ):
     jax.tree.map(np.testing.assert_array_equal, whole, other)
-  monkeypatch.setattr(sparse_flips, "MAX_PIECE", 16)
+  monkeypatch.setattr(scores, "MAX_PIECE", 16)
   jax.tree.map(np.testing.assert_array_equal, whole, linear_job(50)[0])
   assert (whole.votes.sum(axis=1) == 50).all()
   assert linear_job(0)[0].votes.sum() == 0
