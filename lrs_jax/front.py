@@ -34,6 +34,9 @@ if TYPE_CHECKING:
 BLOCK = 16
 """Rows and columns of pixels in a block, where a view is given and no grid."""
 
+MAX_BLOCKS = 24
+"""Blocks in a row, or in a column, of such a grid: in large images, blocks are larger."""
+
 
 class Certified(NamedTuple):
   """At radius i, at least `certified[i]` outputs keep their label, whatever the perturbation is.
@@ -274,7 +277,8 @@ def certify_segmentation(
     std: standard deviation of the noise, in the units of the image; what the model was trained on.
     std_max: that in the farthest block, for localized noise; None: isotropic.
     grid: (R, Q), blocks in a column and in a row. If None, blocks of about 16x16 pixels where a
-      view is given, and one block otherwise; to be given for localized noise.
+      view is given (larger ones in large images: at most 24x24 blocks), and one block otherwise; to
+      be given for localized noise.
     view: r, in pixels; None: the whole image.
     radii: [B], l2 norms in the units of the image; None: up to where nothing can be certified.
     num_samples: as for `certify`, like all that follow.
@@ -553,7 +557,10 @@ def _grid(
       "`std_max` is for localized noise, which needs a `grid` of (R, Q) blocks as well, such as "
       "(3, 5): every block takes a pass per sample."
     )
-  return (1, 1) if view is None else (-(-shape[0] // BLOCK), -(-shape[1] // BLOCK))
+  if view is None:
+    return 1, 1
+  rows, columns = (min(-(-size // BLOCK), MAX_BLOCKS) for size in shape)
+  return rows, columns
 
 
 def _seen(

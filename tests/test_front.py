@@ -409,6 +409,15 @@ def test_one_field_whatever_the_blocks():
   assert not certified.base.forfeit
 
 
+def test_blocks_are_not_too_many():
+  image = np.zeros((400, 20), np.float32)
+  certified = lrs_jax.certify_segmentation(
+    KEY, lambda p, x: jnp.stack([x, -x], -1), None, image, view=3, radii=[0.1], num_samples=100,
+    check=False,
+  )  # fmt: skip
+  assert certified.base.weights.shape == (1, 48, 48)
+
+
 def test_a_cell_is_left_out_only_if_no_output_of_the_group_sees_any_of_it():
   """Against every pair of pixels, one by one."""
   image = np.zeros((9, 7), np.float32)

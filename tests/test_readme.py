@@ -13,8 +13,18 @@ def blocks(path):
   return re.findall(r"```python\n(.*?)```", path.read_text(), flags=re.DOTALL)
 
 
+def test_the_five_lines_run(capsys):
+  front, _, _ = blocks(ROOT / "README.md")
+  namespace: dict = {}
+  exec(front, namespace)
+  certified = namespace["certified"]
+  assert 0 < certified.certified[24] < certified.certified[0] <= 48 * 64
+  assert certified.view == 2
+  assert capsys.readouterr().out.startswith("3072 outputs, ")
+
+
 def test_the_ten_lines_run(capsys):
-  image, _ = blocks(ROOT / "README.md")
+  _, image, _ = blocks(ROOT / "README.md")
   namespace: dict = {}
   exec(image, namespace)
   certified = namespace["certificate"].certified
@@ -24,7 +34,7 @@ def test_the_ten_lines_run(capsys):
 
 
 def test_groups_and_cells_that_are_no_grid(capsys):
-  _, tokens = blocks(ROOT / "README.md")
+  _, _, tokens = blocks(ROOT / "README.md")
   namespace: dict = {}
   exec(tokens, namespace)
   certified = namespace["certificate"].certified

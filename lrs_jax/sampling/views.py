@@ -120,7 +120,8 @@ def _new_values(kind: str, z: np.ndarray, spread: float, rng: np.random.Generato
   if kind == "nan":
     return np.full_like(z, np.nan)
   factor = dict(_FINITE)[kind]
-  return z + (factor * spread * rng.standard_normal(z.shape)).astype(z.dtype)
+  with np.errstate(over="ignore"):  # float16 becomes infinite, which is huge as well
+    return z + (factor * spread * rng.standard_normal(z.shape)).astype(z.dtype)
 
 
 def _changes(
