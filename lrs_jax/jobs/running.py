@@ -253,7 +253,9 @@ def prepare(
       if names[item.smoothing.network] in digests
     }
     in_the_way[out / "summary.json"] = {**asked, "model": by_smoothing}
-    results.refuse_others(dict(sorted(in_the_way.items(), key=lambda entry: entry[0].name != "summary.json")), defaults)
+    results.refuse_others(
+      dict(sorted(in_the_way.items(), key=lambda entry: entry[0].name != "summary.json")), defaults
+    )
   for note in data.notes:
     tqdm.write(note)
   if not processes.is_first():

@@ -190,10 +190,12 @@ def load(config: GraphConfig) -> Data:
   The two named data sets are binarized; any other graph only on request.
 
   Raises:
-    ValueError: a graph that can not be used, or too few samples to certify any of its nodes.
+    ValueError: a graph that can not be used.
   """
   if config.graph is not None:
     path, name, binarize = Path(config.graph), Path(config.graph).stem, config.binarize
+    if config.data_dir is not None and not path.exists():  # as a merge is told of it
+      path = Path(config.data_dir) / path
   else:
     path, name, binarize = citation.find_graph(config.data, config.data_dir), config.data, True
   graph = citation.load_graph(path, binarize=binarize)

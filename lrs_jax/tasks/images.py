@@ -38,7 +38,8 @@ class Config(NamedTuple):
   data: str = "scenes"
   data_dir: options.DataDir = None
   size: Annotated[
-    tuple[int, int], Option("pixels, images are resized", "images", "HxW", separator="x", **options.ONE)
+    tuple[int, int],
+    Option("pixels, images are resized", "images", "HxW", separator="x", **options.ONE),
   ] = (48, 64)
   images: Annotated[int, Option("test images to certify", "images", **options.ONE)] = 4
   grid: Annotated[
