@@ -6,7 +6,9 @@ import numpy as np
 import pytest
 
 from lrs_jax import errors, sampling
+from lrs_jax.tasks.models import folded_unet, folding, unet
 
+KEY = jax.random.key(0)
 X = np.random.default_rng(0).random((40, 48, 3)).astype(np.float32)
 
 
@@ -87,6 +89,26 @@ def test_the_error_says_where_and_how_far():
   with pytest.raises(errors.FartherViewError, match=r"output at \(3, 4\) sees 43 pixels far"):
     sampling.check_view(apply, None, X, 20)
   sampling.check_view(apply, None, X, 43)
+
+
+def test_a_network_with_poolings_to_the_pixel():
+  """Where all weights are positive, a huge pixel reaches every output that sees it."""
+  x = np.full((80, 88, 3), 0.6, np.float32)
+  variables = unet.UNet(num_classes=2, width=4, depth=2).init(KEY, x[None], train=False)
+  params = folding.fold(variables)
+  positive = jax.tree.map(lambda weights: jnp.abs(weights) + 0.01, params)
+  model = jax.jit(folded_unet.apply)
+  before = np.asarray(model(positive, x))
+  sees = 0
+  for place in range(40, 44):  # all alignments
+    after = np.asarray(model(positive, jnp.asarray(x).at[place, place].set(1e6)))
+    changed = np.argwhere((after != before).any(axis=-1))
+    sees = max(sees, int(np.abs(changed - place).max()))
+  assert 0 < sees <= folded_unet.reach(params)
+  image = np.random.default_rng(0).random((80, 88, 3)).astype(np.float32)
+  sampling.check_view(folded_unet.apply, params, image, sees)
+  with pytest.raises(errors.FartherViewError, match=f"sees {sees} pixels far"):
+    sampling.check_view(folded_unet.apply, params, image, sees - 1)
 
 
 @pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float32])
