@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from scipy import special, stats
 
 from lrs_jax import noise
-from lrs_jax.confidence import certificates
+from lrs_jax.confidence import naive
 from lrs_jax.confidence.bounds import clopper_pearson_lower, score_bounds_bernstein, score_bounds_kl
 from lrs_jax.confidence.certificates import from_scores, from_votes
 from lrs_jax.confidence.corrections import Levels, k_fwer
@@ -147,11 +147,11 @@ def test_a_mean_alone_has_all_of_alpha():
 
 def test_naive_price():
   weights = np.array([[[1.0, np.inf], [3.0, 0.0]], [[np.inf, 2.0], [0.0, 0.5]]])
-  np.testing.assert_allclose(certificates.naive_price(weights, [0, 0]), [0, 0])
-  np.testing.assert_allclose(certificates.naive_price(weights, [2, 0]), [np.inf, 6])
-  np.testing.assert_allclose(certificates.naive_price(weights, [2, 4]), [np.inf, 8])
+  np.testing.assert_allclose(naive.naive_price(weights, [0, 0]), [0, 0])
+  np.testing.assert_allclose(naive.naive_price(weights, [2, 0]), [np.inf, 6])
+  np.testing.assert_allclose(naive.naive_price(weights, [2, 4]), [np.inf, 8])
   with pytest.raises(ValueError, match="`budgets` must have shape"):
-    certificates.naive_price(weights, 1.0)
+    naive.naive_price(weights, 1.0)
 
 
 FAMILIES = [
@@ -167,7 +167,7 @@ FAMILIES = [
 @given(price=st.floats(0, 30))
 @settings(deadline=None, max_examples=50)
 def test_probability_needed(family, price):
-  needed = float(certificates.probability_needed(family, price))
+  needed = float(naive.probability_needed(family, price))
   if needed > 1:
     assert family.eta(1.0) <= price
     return
@@ -183,8 +183,8 @@ def test_holm_certifies_at_least_what_bonferroni_does():
   base = from_votes(GAUSSIAN, groups, counts // 2, counts, alpha=0.01)
   gained = 0
   for budget in (0.0, 0.01, 0.1, 0.5, 2.0):
-    naive = base.eta > certificates.naive_price(base.weights, budget)[groups]
-    by_holm = certificates.naive_holm(GAUSSIAN, groups, counts // 2, counts, budget, alpha=0.01)
+    alone = base.eta > naive.naive_price(base.weights, budget)[groups]
+    by_holm = naive.naive_holm(GAUSSIAN, groups, counts // 2, counts, budget, alpha=0.01)
     assert (by_holm >= naive).all()
     gained += (by_holm & ~naive).sum()
   assert gained > 0

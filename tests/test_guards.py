@@ -8,7 +8,7 @@ import pytest
 from flax import nnx
 
 from lrs_jax import errors, noise, sampling
-from lrs_jax.confidence import certificates
+from lrs_jax.confidence import certificates, naive
 from lrs_jax.sampling import guards
 
 KEY = jax.random.key(7)
@@ -261,7 +261,7 @@ def test_one_key_with_as_many_samples_is_seen_of_the_counts():
   with pytest.warns(errors.SameSamplesWarning, match="two independent keys"):
     certificates.from_votes(gaussian, groups, counts(KEY), counts(KEY), alpha=0.01)
   with pytest.warns(errors.SameSamplesWarning):
-    certificates.naive_holm(gaussian, groups, counts(KEY), counts(KEY), 0.1, alpha=0.01)
+    naive.naive_holm(gaussian, groups, counts(KEY), counts(KEY), 0.1, alpha=0.01)
   certificates.from_votes(gaussian, groups, counts(KEY), counts(jax.random.key(8)), alpha=0.01)
   unanimous = np.tile([200, 0], (8, 1))  # equal by chance, as often as not
   certificates.from_votes(gaussian, groups, unanimous, unanimous, alpha=0.01)

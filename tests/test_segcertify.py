@@ -8,7 +8,7 @@ from scipy import stats
 
 from lrs_jax import noise
 from lrs_jax.baselines import segcertify
-from lrs_jax.confidence import certificates
+from lrs_jax.confidence import naive
 from lrs_jax.confidence.corrections import bonferroni, holm
 from lrs_jax.evaluation.metrics import ABSTAIN
 
@@ -29,7 +29,7 @@ def test_at_radius_is_the_naive_certificate_with_holm(successes, radius, std):
   gaussian = noise.gaussian([[std]], cells=[0])
   groups = np.zeros(len(successes), int)
   selection = 2 * counts  # chooses the same labels
-  naive = certificates.naive_holm(gaussian, groups, selection, counts, radius**2, alpha=0.01)
+  alone = naive.naive_holm(gaussian, groups, selection, counts, radius**2, alpha=0.01)
   ours = segcertify.at_radius(selection, counts, std, radius, alpha=0.01)
   # The thresholds are rounded up by different steps; a p-value at a level may tell.
   assert (naive == (ours.labels != ABSTAIN)).all()

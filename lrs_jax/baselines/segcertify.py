@@ -94,7 +94,7 @@ def at_radius(
 
   With probability :math:`1 - \alpha` all that does not abstain survives every
   :math:`\|\delta\|_2 \le \varepsilon`. That holds at the *one* radius asked for: answers at several
-  radii, a curve of them or the best of them do not hold together. `certificates.naive_holm` is the
+  radii, a curve of them or the best of them do not hold together. `naive.naive_holm` is the
   same for other noise.
 
   Args:

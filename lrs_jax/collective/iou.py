@@ -27,7 +27,8 @@ from jax.typing import ArrayLike
 from lrs_jax import collective
 from lrs_jax.collective import CollectiveCertificate
 from lrs_jax.collective.certificate import checked
-from lrs_jax.confidence.certificates import BaseCertificates, naive_price
+from lrs_jax.confidence.certificates import BaseCertificates
+from lrs_jax.confidence.naive import naive_price
 from lrs_jax.noise.eta import round_down, round_up
 
 

@@ -1,7 +1,8 @@
 """From counts to base certificates that hold together with probability 1 - alpha (host).
 
 `bounds` has one bound at one level, `corrections` the levels for many outputs, `certificates` base
-certificates made of both, `planning` says beforehand how many samples they take.
+certificates made of both, `naive` those of every output on its own, `planning` says beforehand how
+many samples they take.
 """
 
 from lrs_jax.confidence.bounds import (

@@ -13,16 +13,16 @@ from jax.typing import ArrayLike
 from lrs_jax.confidence.bounds import (
   LEVELS,
   ScoreBounds,
-  binomial_p_value,
   clopper_pearson_lower,
   score_bounds_bernstein,
   score_bounds_dkw,
   score_bounds_kl,
   score_bounds_mixed,
 )
-from lrs_jax.confidence.corrections import Levels, bonferroni, holm
+from lrs_jax.confidence.corrections import Levels, bonferroni
 from lrs_jax.errors import SameSamplesWarning, TooFewSamplesWarning
 from lrs_jax.noise.distributions import SmoothingDistribution
+from lrs_jax.sampling import ClassSums
 from lrs_jax.sampling.scores import ScoreSums
 
 
@@ -92,7 +92,7 @@ def from_votes(
       "`selection_counts` and `counts` must have one shape [N, K] and `groups` [N], but theirs are "
       f"{selection_counts.shape}, {counts.shape} and {groups.shape}."
     )
-  _warn_of_same_samples(selection_counts, counts)
+  warn_of_same_samples(selection_counts, counts)
   labels = selection_counts.argmax(axis=1)
   levels = _levels(alpha, labels.size)
   trials = number_of_samples(counts, num_samples)
@@ -212,109 +212,56 @@ def from_scores(
   )
 
 
-def naive_price(weights: ArrayLike, budgets: ArrayLike) -> np.ndarray:
-  r"""What a group perceives at most when it is attacked alone with the whole budget (host).
-
-  :math:`s_g = \sum_a B_a \max_c W_{a,g,c}`, with :math:`0 \cdot \infty = 0`: an output of group g
-  survives by its own certificate if :math:`s_g < \eta_n`.
-
-  Args:
-    weights: [A, G, C].
-    budgets: [A], or a scalar where A = 1, in the units of b: epsilon^p, or counts.
-
-  Returns:
-    float64 [G], rounded up.
-
-  Example:
-    >>> naive_price([[[4.0, 0.25], [1.0, 2.0]]], 0.5)
-    array([2., 1.])
-  """
-  weights = np.asarray(weights, np.float64)
-  budgets = np.atleast_1d(np.asarray(budgets, np.float64))
-  if budgets.shape != weights.shape[:1] or not (budgets >= 0).all():
-    raise ValueError(
-      f"`budgets` must have shape [A] = {weights.shape[:1]} and be at least 0, but is {budgets}."
-    )
-  dearest = weights.max(axis=2, initial=0.0)
-  spent = np.where(budgets[:, None] > 0, budgets[:, None], 1.0) * dearest
-  return np.where(budgets[:, None] > 0, spent, 0.0).sum(axis=0) * (1 + 2.0**-50)
-
-
-def probability_needed(noise: SmoothingDistribution, price: ArrayLike) -> np.ndarray:
-  r"""The least probability at which a prediction survives a price, :math:`\eta(q) > s` (host).
-
-  Args:
-    noise: smoothing distribution.
-    price: s >= 0, of any shape.
-
-  Returns:
-    float64, rounded up; inf where no probability is enough.
-
-  Example:
-    >>> from lrs_jax import noise
-    >>> probability_needed(noise.uniform([[1.0]], [0]), [0.0, 0.5, 1.0])
-    array([0.5 , 0.75,  inf])
-  """
-  price = np.asarray(price, np.float64)
-  low, high = np.full(price.shape, 0.5), np.ones(price.shape)
-  for _ in range(54):  # down to neighboring numbers: high is always enough, low never
-    middle = (low + high) / 2
-    enough = noise.eta(middle) > price
-    low, high = np.where(enough, low, middle), np.where(enough, middle, high)
-  return np.where(noise.eta(high) > price, high, np.inf)
-
-
-def naive_holm(
+def from_class_sums(
   noise: SmoothingDistribution,
   groups: ArrayLike,
-  selection_counts: ArrayLike,
-  counts: ArrayLike,
-  budgets: ArrayLike,
+  selection: ClassSums,
+  estimation: ClassSums,
   *,
-  alpha: float,
-  num_samples: int | None = None,
-) -> np.ndarray:
-  r"""Naive certificates at *one* budget, by Holm's test of fixed thresholds (host).
-
-  Output n survives if the hypothesis that its label's probability is at most
-  :math:`\min\{q : \eta(q) > s_{g(n)}\}` is rejected, see `corrections.holm`. With probability
-  :math:`1 - \alpha` all of those survive. That holds at the one budget asked for, fixed before
-  sampling: the answers at several budgets, or a curve, do not hold together, and the levels serve
-  no collective certificate.
+  alpha: float | Levels,
+  methods: Sequence[str] = METHODS,
+) -> BaseCertificates:
+  """Base certificates of the most voted class of every output, by `from_votes` or `from_scores`.
 
   Args:
-    noise: the smoothing distribution both sets were drawn from.
+    noise: the smoothing distribution both sums were drawn from.
     groups: int [N].
-    selection_counts: int [N, K], from one key.
-    counts: int [N, K], from another key.
-    budgets: [A], or a scalar where A = 1: the one budget.
-    alpha: joint error probability over all N outputs, in (0, 1).
-    num_samples: S of `counts`, see `from_votes`.
+    selection: sums of all classes, from one key; they select labels and statistics.
+    estimation: from another key.
+    alpha: joint error probability over all N outputs, in (0, 1), or `Levels`.
+    methods: statistics to choose from, see `from_scores`; votes alone need no scores.
 
   Returns:
-    bool [N], the outputs that survive.
-
-  Warns:
-    SameSamplesWarning: both sets hold the very same votes, so that one key must have drawn them.
+    `BaseCertificates`.
 
   Example:
     >>> from lrs_jax import noise
-    >>> votes = [[1000, 0], [900, 100], [550, 450]]
-    >>> uniform = noise.uniform([[1.0]], cells=[0])
-    >>> naive_holm(uniform, [0, 0, 0], votes, votes, 0.7, alpha=0.01)  # two keys in earnest
-    array([ True,  True, False])
-
-  References:
-    Fischer et al. 2021 (arXiv 2107.00228), section 4.2.
+    >>> sums = ClassSums(np.array([[98, 2]]), None, None, 100)
+    >>> gaussian = noise.gaussian([[0.5]], cells=[0])
+    >>> from_class_sums(  # two keys in earnest
+    ...   gaussian, [0], sums, sums, alpha=0.01, methods=("votes",)
+    ... ).labels
+    array([0])
   """
-  groups, selection_counts, counts = map(np.asarray, (groups, selection_counts, counts))
-  _warn_of_same_samples(selection_counts, counts)
-  labels = selection_counts.argmax(axis=1)
-  successes = np.take_along_axis(counts, labels[:, None], axis=1)[:, 0]
-  threshold = probability_needed(noise, naive_price(noise.weights, budgets))[groups]
-  trials = number_of_samples(counts, num_samples)
-  p_value = binomial_p_value(successes, trials, np.minimum(threshold, 1.0))
-  return holm(p_value, alpha) & (threshold < 1)
+  if tuple(methods) == ("votes",):
+    return from_votes(
+      noise,
+      groups,
+      selection.votes,
+      estimation.votes,
+      alpha=alpha,
+      num_samples=int(estimation.num_samples),
+    )
+  labels = np.asarray(selection.votes).argmax(axis=1)
+
+  def of_label(sums: ClassSums) -> ScoreSums:
+    *parts, num_samples = sums
+    chosen = [np.take_along_axis(part, labels[:, None], axis=1)[:, 0] for part in parts]
+    return ScoreSums(int(num_samples), *chosen)
+
+  return from_scores(
+    noise, groups, labels, of_label(selection), of_label(estimation), alpha=alpha, methods=methods
+  )
 
 
 def _levels(alpha: float | Levels, num_outputs: int) -> Levels:
@@ -360,7 +307,12 @@ def same_samples(selection_counts: np.ndarray, counts: np.ndarray) -> bool:
   return len(np.unique(divided, axis=0)) >= _TELLING
 
 
-def _warn_of_same_samples(selection_counts: np.ndarray, counts: np.ndarray) -> None:
+def warn_of_same_samples(selection_counts: np.ndarray, counts: np.ndarray) -> None:
+  """Warns if two sets of votes [N, K] are the very same, see `same_samples`.
+
+  Example:
+    >>> warn_of_same_samples(np.array([[9, 1]]), np.array([[8, 2]]))
+  """
   if same_samples(selection_counts, counts):
     warnings.warn(
       "`selection_counts` and `counts` are the same: draw them from two independent keys "

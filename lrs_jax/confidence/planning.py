@@ -7,8 +7,8 @@ import numpy as np
 from jax.typing import ArrayLike
 
 from lrs_jax.confidence.bounds import clopper_pearson_lower
-from lrs_jax.confidence.certificates import naive_price, probability_needed
 from lrs_jax.confidence.corrections import bonferroni
+from lrs_jax.confidence.naive import naive_price, probability_needed
 from lrs_jax.noise.distributions import SmoothingDistribution
 
 

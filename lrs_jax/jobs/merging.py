@@ -144,11 +144,13 @@ def _add_up(files: Sequence[Path]) -> checkpoints.Counts:
         f"{path} holds no votes, which are two sums, [N, K] and a number: version 0.1 may have "
         "counted them, so count again."
       )
+  total = checkpoints.add_up(parts)
+  for path, part in parts.items():
     sums = _class_sums(part.sums)
     if sums.num_samples != part.done:
       raise ValueError(f"{path} says {part.done} samples, but its sum says {sums.num_samples}.")
     rechecks.check_sums(str(path), sums)
-  return checkpoints.add_up(parts)
+  return total
 
 
 def _common_job(

@@ -13,7 +13,6 @@ from lrs_jax.confidence.certificates import BaseCertificates
 from lrs_jax.jobs import formats, rechecks
 from lrs_jax.noise import SmoothingDistribution
 from lrs_jax.sampling import ClassSums
-from lrs_jax.sampling.scores import ScoreSums
 from lrs_jax.tasks import common, options
 from lrs_jax.tasks.task import Adversary, Smoothing, Task
 
@@ -173,30 +172,12 @@ def _base(
   smoothing: Smoothing, selection: ClassSums, estimation: ClassSums, bounds: Bounds
 ) -> BaseCertificates:
   """Base certificates of the most voted class, as they follow from the sums."""
-  num_outputs = selection.votes.shape[0]
-  levels = corrections.levels(bounds.alpha, num_outputs, bounds.k_fwer)
-  if bounds.statistics == ("votes",):
-    return certificates.from_votes(
-      smoothing.noise,
-      smoothing.groups,
-      selection.votes,
-      estimation.votes,
-      alpha=levels,
-      num_samples=int(estimation.num_samples),
-    )
-  labels = selection.votes.argmax(axis=1)
-
-  def of_label(sums: ClassSums) -> ScoreSums:
-    *parts, num_samples = sums
-    chosen = [np.take_along_axis(part, labels[:, None], axis=1)[:, 0] for part in parts]
-    return ScoreSums(int(num_samples), *chosen)
-
-  return certificates.from_scores(
+  levels = corrections.levels(bounds.alpha, selection.votes.shape[0], bounds.k_fwer)
+  return certificates.from_class_sums(
     smoothing.noise,
     smoothing.groups,
-    labels,
-    of_label(selection),
-    of_label(estimation),
+    selection,
+    estimation,
     alpha=levels,
     methods=bounds.statistics,
   )

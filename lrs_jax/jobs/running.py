@@ -241,21 +241,14 @@ def prepare(
       for name, path in paths.items()
       if path.exists()
     }
-    in_the_way: dict[Path, Mapping[str, Any]] = {}
+    digest_of = {item.smoothing.name: digests.get(names[item.smoothing.network]) for item in items}
+    there = {name: digest for name, digest in digest_of.items() if digest is not None}
+    results.refuse_others({out / "summary.json": {**asked, "model": there}}, defaults)
     for item in items:
-      facts_of_item = {**asked, "input": input_digest(item.case)}
-      if names[item.smoothing.network] in digests:
-        facts_of_item["model"] = digests[names[item.smoothing.network]]
-      in_the_way[item.path] = facts_of_item
-    by_smoothing = {
-      item.smoothing.name: digests[names[item.smoothing.network]]
-      for item in items
-      if names[item.smoothing.network] in digests
-    }
-    in_the_way[out / "summary.json"] = {**asked, "model": by_smoothing}
-    results.refuse_others(
-      dict(sorted(in_the_way.items(), key=lambda entry: entry[0].name != "summary.json")), defaults
-    )
+      of_item = {**asked, "input": input_digest(item.case)}
+      if item.smoothing.name in there:
+        of_item["model"] = there[item.smoothing.name]
+      results.refuse_others({item.path: of_item}, defaults)
   for note in data.notes:
     tqdm.write(note)
   if not processes.is_first():
