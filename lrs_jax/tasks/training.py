@@ -117,7 +117,7 @@ def random_group(noise: SmoothingDistribution) -> Expose:
     key_group, key_noise = jax.random.split(key)
     level = level_at(levels, cells, jax.random.randint(key_group, (), 0, num_groups))
     noisy = noise.perturb(image, noise.draw(key_noise, image, cells), level)
-    return noisy[None], jnp.ones((1, *image.shape[:2]), bool)
+    return noisy[None], jnp.ones((1, *image.shape[:-1]), bool)
 
   return expose
 
