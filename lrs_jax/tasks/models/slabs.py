@@ -98,9 +98,7 @@ def pair(x: jax.Array) -> jax.Array:
     [[[[0, 1]]], [[[2, 0]]]]
   """
   depth_axis = x.ndim - 4
-  padded = jnp.pad(
-    x, [(0, x.shape[-4] % 2 if axis == depth_axis else 0) for axis in range(x.ndim)]
-  )
+  padded = jnp.pad(x, [(0, x.shape[-4] % 2 if axis == depth_axis else 0) for axis in range(x.ndim)])
   even, odd = (
     jax.lax.slice_in_dim(padded, i, padded.shape[-4], stride=2, axis=depth_axis) for i in range(2)
   )
