@@ -11,6 +11,13 @@ def test_chebyshev_distance_equals_its_definition():
       assert distances[g, c] == max(abs(g // 5 - c // 5), abs(g % 5 - c % 5))
 
 
+@pytest.mark.parametrize("shape", [(4,), (2, 3, 4), (2, 1, 3, 2)])
+def test_chebyshev_distances_in_any_number_of_dimensions(shape):
+  cells = list(np.ndindex(shape))  # as `partition.image_grid` numbers them
+  wanted = [[max(abs(i - j) for i, j in zip(g, c, strict=True)) for c in cells] for g in cells]
+  np.testing.assert_array_equal(locality.chebyshev_distances(shape), wanted)
+
+
 def test_only_the_grids_ends_reach_the_largest_distance_in_it():
   fraction = locality.fraction_of_grid(locality.chebyshev_distances((3, 5)))
   assert fraction.max() == 1

@@ -34,17 +34,35 @@ def test_a_grid_finer_than_the_image_is_refused(shape):
     partition.image_grid((4, 6), shape)
 
 
+@pytest.mark.parametrize("shape", [(2, 3), (2, 3, 1, 1), (0, 1, 1), (1, 1, 8)])
+def test_a_grid_of_a_volume_is_checked_as_well(shape):
+  with pytest.raises(ValueError, match=rf"1x1x1 .* 4x6x7 pixels, .* {'x'.join(map(str, shape))}"):
+    partition.image_grid((4, 6, 7), shape)
+
+
+@pytest.mark.parametrize(
+  ("shape", "grid"), [((7,), (3,)), ((5, 6, 7), (2, 3, 2)), ((2, 3, 4, 5), (2, 1, 3, 2))]
+)
+def test_cells_in_any_number_of_dimensions_are_products_of_intervals(shape, grid):
+  cells = partition.image_grid(shape, grid)
+  assert cells.dtype == np.int32
+  for at in np.ndindex(shape):
+    cell = [i * n // length for i, n, length in zip(at, grid, shape, strict=True)]
+    assert cells[at] == np.ravel_multi_index(cell, grid)
+
+
 def test_all_channels_of_a_pixel_share_its_cell():
   cells = partition.pixel_cells(partition.image_grid((4, 6), (2, 3)), channels=3)
   assert cells.shape == (4, 6, 3)
   assert (cells == cells[..., :1]).all()
 
 
-def test_distances_between_pixels_are_the_least_of_all_pairs():
+@pytest.mark.parametrize("shape", [(5, 6), (9,), (3, 4, 5)])
+def test_distances_between_pixels_are_the_least_of_all_pairs(shape):
   rng = np.random.default_rng(0)
-  groups, cells = rng.integers(0, 3, (5, 6)), rng.integers(0, 4, (5, 6))
+  groups, cells = rng.integers(0, 3, shape), rng.integers(0, 4, shape)
   cells[cells == 1] = 0  # an empty cell
-  at = np.argwhere(np.ones((5, 6), bool))
+  at = np.argwhere(np.ones(shape, bool))
   apart = np.abs(at[:, None] - at[None]).max(axis=-1).astype(float)
   for g, row in enumerate(partition.pixel_distances(groups, cells)):
     for c, distance in enumerate(row):

@@ -8,29 +8,31 @@ import numpy as np
 from jax.typing import ArrayLike
 
 
-def chebyshev_distances(grid_shape: tuple[int, int]) -> np.ndarray:
+def chebyshev_distances(grid_shape: tuple[int, ...]) -> np.ndarray:
   r"""Chebyshev distances between the cells of a grid, in cells.
 
-  :math:`d_{g,c} = \max(|r_g - r_c|, |q_g - q_c|)` for cells in rows r and columns q.
+  :math:`d_{g,c} = \max(|r_g - r_c|, |q_g - q_c|)` for cells in rows r and columns q, and so in any
+  number of dimensions.
 
   Args:
-    grid_shape: (R, Q), in cells.
+    grid_shape: (R, Q), or (P, R, Q), ..., in cells.
 
   Returns:
-    float64 [G, C] with G = C = R Q.
+    float64 [G, C] with G = C = R Q, the number of cells, which `partition.image_grid` numbers so.
 
   Example:
     >>> chebyshev_distances((1, 3))
     array([[0., 1., 2.],
            [1., 0., 1.],
            [2., 1., 0.]])
+    >>> chebyshev_distances((2, 1, 3))[0]
+    array([0., 1., 2., 1., 1., 2.])
 
   References:
     Schuchardt et al. 2023 (arXiv 2210.16140), section 7.
   """
-  rows, columns = grid_shape
-  row, column = np.divmod(np.arange(rows * columns), columns)
-  return np.maximum(abs(row[:, None] - row), abs(column[:, None] - column)).astype(np.float64)
+  cells = np.indices(grid_shape).reshape(len(grid_shape), -1)
+  return np.abs(cells[:, :, None] - cells[:, None]).max(axis=0).astype(np.float64)
 
 
 def fraction_of_grid(distances: ArrayLike) -> np.ndarray:

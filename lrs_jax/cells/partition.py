@@ -4,41 +4,53 @@ import numpy as np
 from scipy import ndimage
 
 
-def image_grid(image_shape: tuple[int, int], grid_shape: tuple[int, int]) -> np.ndarray:
-  r"""Cuts an image into a grid of rectangular cells, whose sizes differ by at most one pixel.
+def image_grid(image_shape: tuple[int, ...], grid_shape: tuple[int, ...]) -> np.ndarray:
+  r"""Cuts an image or a volume into a grid of cells, whose sizes differ by at most one pixel.
 
   Pixel (i, j) of an image of H x W pixels lies in row :math:`\lfloor i R / H \rfloor` and column
   :math:`\lfloor j Q / W \rfloor` of a grid of R x Q cells, numbered row by row: the grid need not
-  divide the image.
+  divide the image. So it is with the voxels of a volume, and in any number of dimensions.
 
   Args:
-    image_shape: (H, W), in pixels.
-    grid_shape: (R, Q), in cells; each at most the image's.
+    image_shape: (H, W), or (D, H, W), ..., in pixels.
+    grid_shape: (R, Q), or as many numbers as `image_shape` has, in cells; each at most the image's.
 
   Returns:
-    int32 [H, W], the cell of every pixel, in [0, R Q). Flattened, it is `groups` of a pixel-wise
-    classifier; broadcast over the channels, `cells` of a smoothing distribution.
+    int32, shaped like the image, the cell of every pixel, in [0, R Q). Flattened, it is `groups` of
+    a pixel-wise classifier; broadcast over the channels, `cells` of a smoothing distribution.
 
   Raises:
-    ValueError: a grid finer than the image, or an empty one.
+    ValueError: a grid finer than the image, an empty one, or one of another number of dimensions.
 
   Example:
     >>> image_grid((2, 5), (1, 2))
     array([[0, 0, 0, 1, 1],
            [0, 0, 0, 1, 1]], dtype=int32)
+    >>> image_grid((2, 2, 3), (2, 1, 3))
+    array([[[0, 1, 2],
+            [0, 1, 2]],
+    <BLANKLINE>
+           [[3, 4, 5],
+            [3, 4, 5]]], dtype=int32)
 
   References:
     Schuchardt et al. 2023 (arXiv 2210.16140), section 7.
   """
-  (height, width), (rows, columns) = image_shape, grid_shape
-  if not (1 <= rows <= height and 1 <= columns <= width):
-    raise ValueError(
-      f"`grid_shape` must lie between 1x1 and the image's {height}x{width} pixels, "
-      f"but it is {rows}x{columns}."
+  image_shape, grid_shape = tuple(image_shape), tuple(grid_shape)
+  if len(image_shape) != len(grid_shape) or not all(
+    1 <= cells <= pixels for cells, pixels in zip(grid_shape, image_shape, strict=True)
+  ):
+    ones, pixels, cells = (
+      "x".join(map(str, shape)) for shape in ((1,) * len(image_shape), image_shape, grid_shape)
     )
-  row = np.arange(height) * rows // height
-  column = np.arange(width) * columns // width
-  return (row[:, None] * columns + column[None, :]).astype(np.int32)
+    raise ValueError(
+      f"`grid_shape` must lie between {ones} and the image's {pixels} pixels, but it is {cells}."
+    )
+  grid = np.zeros(image_shape, np.int32)
+  at = np.ogrid[tuple(slice(pixels) for pixels in image_shape)]
+  for along, pixels, cells in zip(at, image_shape, grid_shape, strict=True):
+    grid = grid * cells + along * cells // pixels
+  return grid.astype(np.int32)
 
 
 def windows(groups: np.ndarray, alignment: int = 1) -> tuple[np.ndarray, tuple[int, int]]:
@@ -75,8 +87,8 @@ def pixel_distances(groups: np.ndarray, cells: np.ndarray) -> np.ndarray:
   distance are hidden from the group: `locality.hide_beyond` with these distances.
 
   Args:
-    groups: int [H, W], the group of every pixel, in [0, G).
-    cells: int [H, W], the cell of every pixel, in [0, C).
+    groups: int [H, W], or of any number of dimensions, the group of every pixel, in [0, G).
+    cells: int, shaped like `groups`, the cell of every pixel, in [0, C).
 
   Returns:
     float64 [G, C]; 0 where they overlap, inf where one is empty.
@@ -97,7 +109,7 @@ def pixel_distances(groups: np.ndarray, cells: np.ndarray) -> np.ndarray:
 
 
 def pixel_cells(grid: np.ndarray, channels: int) -> np.ndarray:
-  """Gives all channels of a pixel the pixel's cell: [H, W] -> [H, W, channels].
+  """Gives all channels of a pixel the pixel's cell: [..., H, W] -> [..., H, W, channels].
 
   Example:
     >>> pixel_cells(image_grid((1, 2), (1, 2)), channels=3)

@@ -116,7 +116,7 @@ def random_group(noise: SmoothingDistribution) -> Expose:
     key_group, key_noise = jax.random.split(key)
     group = jax.random.randint(key_group, (), 0, noise.num_groups)
     noisy = sample(key_noise, noise, image, group)
-    return noisy[None], jnp.ones((1, *image.shape[:2]), bool)
+    return noisy[None], jnp.ones((1, *image.shape[:-1]), bool)
 
   return expose
 
