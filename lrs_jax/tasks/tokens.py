@@ -7,11 +7,10 @@ away. Documents differ in length, and so do the cells, which are the segments of
 
 import functools
 import platform
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import matplotlib.colors
@@ -23,14 +22,13 @@ from lrs_jax import noise
 from lrs_jax.cells import locality, partition
 from lrs_jax.confidence import planning
 from lrs_jax.evaluation import plots
+from lrs_jax.sampling import Windows
 from lrs_jax.tasks import common, options, training
 from lrs_jax.tasks.data import documents
-from lrs_jax.tasks.models.tagger import Tagger
+from lrs_jax.tasks.models import tagger
+from lrs_jax.tasks.models.tagger import HIDDEN, Tagger
 from lrs_jax.tasks.options import Option, at_least
 from lrs_jax.tasks.task import Adversary, Case, Count, Data, Models, Network, Smoothing, Task
-
-HIDDEN = -1.0
-"""What the network is shown of a hidden word."""
 
 TRAINING_DOCUMENTS, TRAINING_LENGTH = 4000, 384
 
@@ -62,7 +60,7 @@ class Config(NamedTuple):
       "smoothing",
       **_PROBABILITY,
     ),
-  ] = 0.98
+  ] = 1.0
   reach: Annotated[
     int,
     Option(
@@ -121,7 +119,7 @@ class Config(NamedTuple):
   bins: options.Bins = None
   gap: options.Gap = 0.01
   time_limit: options.TimeLimit = None
-  precision: options.Precision = "float32"  # fmt: skip
+  precision: options.Precision = "float32"
 
 
 _NETWORK = (
@@ -210,7 +208,7 @@ def isotropic_noise(config: Config, num_words: int) -> noise.SmoothingDistributi
     array([[0.5]])
   """
   rho = config.rho_min if config.isotropic_rho is None else config.isotropic_rho
-  return noise.ablation([[rho]], np.zeros(num_words, np.int32), fill=HIDDEN)
+  return noise.ablation(np.array([[rho]]), np.zeros(num_words, np.int32), fill=HIDDEN)
 
 
 def smoothings(config: Config, data: Data, case: Case) -> tuple[Smoothing, ...]:
@@ -266,9 +264,23 @@ def _enough(
 
 
 @functools.cache
-def _model(width: int, depth: int) -> nn.Module:
+def _model(width: int, depth: int) -> Tagger:
   """One object for all calls with one architecture, so that none compiles again."""
   return Tagger(len(documents.CLASSES), len(documents.vocabulary()) + 1, width, depth)
+
+
+@functools.cache
+def _apply(width: int, depth: int) -> Callable[[Any, jax.Array], jax.Array]:
+  """Likewise, (params, x) -> logits [1, L, K]: a document is an image of one row."""
+  model = _model(width, depth)
+  return lambda params, x: jnp.asarray(model.apply(params, x))[None]
+
+
+@functools.cache
+def _apply_window(width: int, depth: int, size: int) -> Callable[..., jax.Array]:
+  """Likewise, (params, x, start [2]) -> logits [1, size, K]."""
+  apply = tagger.window(_model(width, depth), size)
+  return lambda params, x, start: apply(params, x, start[1])[None]
 
 
 def network(config: Config, data: Data, name: str) -> Network:
@@ -286,20 +298,29 @@ def train(
   unfinished: Path,
   manifest: Mapping[str, Any],
 ) -> tuple[Any, Mapping[str, Any]]:
-  """Trains the network on training documents, under the localized noise of a random group each."""
+  """Trains the network on training documents, half of them under the noise of a random group.
+
+  The others are hidden with --rho-min throughout, so that they teach something of every word.
+  """
   learned = documents.load("train", TRAINING_DOCUMENTS, config.seed, length=TRAINING_LENGTH)
   variables, losses = training.train(
     key,
     _model(config.width, config.depth),
     np.stack(learned.tokens).astype(np.float32),
     np.stack(learned.labels),
-    training.random_group(localized_noise(config, TRAINING_LENGTH)),
+    training.random_group(_training_noise(config)),
     num_steps=config.steps,
     batch_size=config.batch_size,
     learning_rate=config.learning_rate,
     checkpoint=training.Checkpoint(unfinished, manifest),
   )
   return variables, {"loss": losses.tolist()}
+
+
+def _training_noise(config: Config) -> noise.SmoothingDistribution:
+  localized = localized_noise(config, TRAINING_LENGTH)
+  rho = np.concatenate([localized.scale, np.full_like(localized.scale, config.rho_min)])
+  return noise.ablation(rho, localized.cells, fill=HIDDEN)
 
 
 def shapes(config: Config, data: Data) -> Any:
@@ -311,16 +332,24 @@ def shapes(config: Config, data: Data) -> Any:
 
 def predict(config: Config, data: Data, params: Any, case: Case) -> np.ndarray:
   """The network's own prediction of a document, without noise."""
-  logits = _model(config.width, config.depth).apply(params, jnp.asarray(case.x))
-  return np.asarray(jnp.argmax(jnp.asarray(logits), axis=-1), np.int32)
+  logits = _apply(config.width, config.depth)(params, jnp.asarray(case.x))
+  return np.asarray(logits[0]).argmax(axis=-1).astype(np.int32)
 
 
 def counter(
   config: Config, data: Data, params: Any, case: Case, smoothing: Smoothing
 ) -> tuple[Count, int]:
-  """Counts the network's votes on a document."""
-  apply = _model(config.width, config.depth).apply
-  return common.counter(config, apply, params, case.x, smoothing, len(data.classes))
+  """Counts the network's votes on a document, for every group only where the group lies."""
+  starts, size = partition.windows(smoothing.groups[None])
+  return common.counter(
+    config,
+    _apply(config.width, config.depth),
+    params,
+    case.x,
+    smoothing,
+    len(data.classes),
+    windows=Windows(_apply_window(config.width, config.depth, size[1]), starts, size),
+  )
 
 
 def figures(
