@@ -3,8 +3,8 @@
 The text is the documentation inside the source files of Python's standard library. Every document
 strings together passages on different subjects, and a word's label is the subject of its passage,
 so that it depends on the words nearby and hardly on those far away. Documents differ in length.
-Training, validation and test documents are made of different blocks of the text; a docstring that
-occurs twice is used once. The text changes a little from one version of Python to the next.
+Training, validation and test documents are made of different blocks of the text; a paragraph
+that occurs twice is used once. The text changes a little from one version of Python to the next.
 """
 
 import ast
@@ -121,9 +121,10 @@ def passages(split: str, subject: str) -> tuple[tuple[str, ...], ...]:
 
 @functools.cache
 def _text(subject: str) -> tuple[str, ...]:
-  """All words on a subject in order, every docstring once."""
-  docstrings = dict.fromkeys(_docstrings(subject))
-  return tuple(word for text in docstrings for word in re.findall(r"[A-Za-z]+", text))
+  """All words on a subject in order, every paragraph once."""
+  texts = (text for docstring in _docstrings(subject) for text in re.split(r"\n\s*\n", docstring))
+  paragraphs = dict.fromkeys(tuple(re.findall(r"[A-Za-z]+", text)) for text in texts)
+  return tuple(word for words in paragraphs for word in words)
 
 
 def _docstrings(subject: str) -> Iterator[str]:
