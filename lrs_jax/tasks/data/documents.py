@@ -1,0 +1,167 @@
+"""Documents: passages on different subjects, one label per word. Needs no download (host).
+
+The text is the documentation inside the source files of Python's standard library. Every document
+strings together passages on different subjects, and a word's label is the subject of its passage,
+so that it depends on the words nearby and hardly on those far away. Documents differ in length.
+Training, validation and test documents are made of different blocks of the text; a paragraph
+that occurs twice is used once. The text changes a little from one version of Python to the next.
+"""
+
+import ast
+import functools
+import re
+import sysconfig
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+SUBJECTS: Mapping[str, tuple[str, ...]] = {
+  "concurrency": ("asyncio", "threading", "concurrent", "multiprocessing", "queue", "selectors"),
+  "mail": ("email", "smtplib", "imaplib", "mailbox", "poplib", "quopri"),
+  "numbers": ("_pydecimal", "statistics", "fractions", "random", "datetime", "_pydatetime"),
+  "testing": ("unittest", "doctest"),
+  "markup": ("xml", "html", "json", "plistlib"),
+  "modules": ("importlib", "inspect", "pkgutil", "zipimport", "runpy", "typing", "dis"),
+}
+"""Every class, and the modules and packages of the standard library that are about it."""
+
+CLASSES = tuple(SUBJECTS)
+SPLITS = {"train": (0, 1, 2, 4, 5), "val": (3,), "test": (6,)}
+"""Which of every seven blocks a split is made of."""
+
+BLOCK = 200
+"""Words of a block."""
+
+PASSAGE = (80, 180)
+"""The fewest and the most words of a passage."""
+
+PASSAGES = (3, 5)
+"""The fewest and the most passages of a document."""
+
+UNKNOWN = 0
+"""The token of a word that the training text has not, or only once."""
+
+
+class Documents(NamedTuple):
+  """M documents, each with L words of its own."""
+
+  names: tuple[str, ...]
+  words: tuple[tuple[str, ...], ...]  # as they are written
+  tokens: tuple[np.ndarray, ...]  # int32 [L], in [0, V): numbers of words
+  labels: tuple[np.ndarray, ...]  # int32 [L], in [0, K): subjects
+
+
+def load(split: str, count: int, seed: int = 0, *, length: int | None = None) -> Documents:
+  """Composes `count` documents; the first ones are the same for any count.
+
+  Args:
+    split: "train", "val" or "test".
+    count: number of documents M.
+    seed: a different seed gives different documents.
+    length: words of every document, which is cut out of a longer one; by default they differ.
+
+  Returns:
+    `Documents`.
+
+  Raises:
+    ValueError: an unknown split, or a Python without its standard library's source files.
+
+  Example:
+    >>> documents = load("test", count=2)
+    >>> [word.shape == label.shape for word, label in zip(documents.tokens, documents.labels)]
+    [True, True]
+  """
+  if split not in SPLITS:
+    raise ValueError(f"`split` must be one of {', '.join(SPLITS)}, but it is {split!r}.")
+  root = np.random.SeedSequence([seed, list(SPLITS).index(split)])
+  composed = [_compose(np.random.default_rng(s), split, length) for s in root.spawn(count)]
+  numbers = {word: number for number, word in enumerate(vocabulary(), UNKNOWN + 1)}
+  return Documents(
+    tuple(f"document-{i:03d}" for i in range(count)),
+    tuple(words for words, _ in composed),
+    tuple(
+      np.array([numbers.get(word.lower(), UNKNOWN) for word in words], np.int32)
+      for words, _ in composed
+    ),
+    tuple(labels for _, labels in composed),
+  )
+
+
+@functools.cache
+def vocabulary() -> tuple[str, ...]:
+  """The words that occur in the training text more than once, in lower case, by frequency.
+
+  The token of word i is i + 1. There are V = len(vocabulary()) + 1 tokens.
+
+  Example:
+    >>> "the" in vocabulary()[:3]
+    True
+  """
+  blocks = (block for subject in CLASSES for block in passages("train", subject))
+  counts = Counter(word.lower() for block in blocks for word in block)
+  return tuple(sorted((w for w, n in counts.items() if n > 1), key=lambda w: (-counts[w], w)))
+
+
+@functools.cache
+def passages(split: str, subject: str) -> tuple[tuple[str, ...], ...]:
+  """The blocks of words on a subject that documents of a split are made of.
+
+  Example:
+    >>> len(passages("test", "mail")[0]) == BLOCK
+    True
+  """
+  words = _text(subject)
+  blocks = [words[i : i + BLOCK] for i in range(0, len(words) - BLOCK + 1, BLOCK)]
+  period = sum(map(len, SPLITS.values()))
+  return tuple(block for i, block in enumerate(blocks) if i % period in SPLITS[split])
+
+
+@functools.cache
+def _text(subject: str) -> tuple[str, ...]:
+  """All words on a subject in order, every paragraph once."""
+  texts = (text for docstring in _docstrings(subject) for text in re.split(r"\n\s*\n", docstring))
+  paragraphs = dict.fromkeys(tuple(re.findall(r"[A-Za-z]+", text)) for text in texts)
+  return tuple(word for words in paragraphs for word in words)
+
+
+def _docstrings(subject: str) -> Iterator[str]:
+  library = Path(sysconfig.get_path("stdlib"))
+  for name in SUBJECTS[subject]:
+    files = [library / f"{name}.py", *sorted((library / name).rglob("*.py"))]
+    for file in files:
+      if file.exists() and not {"test", "tests"} & set(file.parts[len(library.parts) :]):
+        for node in ast.walk(ast.parse(file.read_bytes())):
+          documented = ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef
+          if isinstance(node, documented) and (text := ast.get_docstring(node)):
+            yield text
+
+
+def _compose(
+  rng: np.random.Generator, split: str, length: int | None
+) -> tuple[tuple[str, ...], np.ndarray]:
+  few, many = PASSAGES
+  left = int(rng.integers(few, many + 1)) if length is None else 2 + length // PASSAGE[0]
+  words: list[str] = []
+  labels: list[int] = []
+  while left:
+    subject = int(rng.integers(len(CLASSES)))
+    if labels and labels[-1] == subject:
+      continue
+    blocks = passages(split, CLASSES[subject])
+    if not blocks:
+      raise ValueError(
+        f"there is no text about {CLASSES[subject]} in {sysconfig.get_path('stdlib')}: documents "
+        "need the source files of Python's standard library."
+      )
+    block = blocks[rng.integers(len(blocks))]
+    size = int(rng.integers(PASSAGE[0], PASSAGE[1] + 1))
+    first = int(rng.integers(BLOCK - size + 1))
+    words += block[first : first + size]
+    labels += [subject] * size
+    left -= 1
+  first = 0 if length is None else int(rng.integers(PASSAGE[0]))
+  last = None if length is None else first + length
+  return tuple(words[first:last]), np.array(labels[first:last], np.int32)

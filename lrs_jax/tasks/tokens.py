@@ -1,0 +1,468 @@
+r"""Tokens: the subject of every word of a document, certified against words that are replaced.
+
+An adversary replaces up to B words, any of them by any words (p = 0). Noise hides words at random:
+for every segment of a document few words of the segment itself are hidden, and most of those far
+away. Documents differ in length, and so do the cells, which are the segments of each.
+"""
+
+import functools
+import platform
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import matplotlib.colors
+import numpy as np
+from matplotlib.figure import Figure
+from matplotlib.patches import Patch, Rectangle
+
+from lrs_jax import noise
+from lrs_jax.cells import locality, partition
+from lrs_jax.confidence import planning
+from lrs_jax.evaluation import plots
+from lrs_jax.sampling import Windows
+from lrs_jax.tasks import common, options, training
+from lrs_jax.tasks.data import documents
+from lrs_jax.tasks.models import tagger
+from lrs_jax.tasks.models.tagger import HIDDEN, Tagger
+from lrs_jax.tasks.options import Option, at_least
+from lrs_jax.tasks.task import Adversary, Case, Count, Data, Models, Network, Smoothing, Task
+
+TRAINING_DOCUMENTS, TRAINING_LENGTH = 4000, 384
+
+_PROBABILITY = {"rule": "must lie in (0, 1]", "allowed": lambda value: 0 < value <= 1}
+
+
+class Config(NamedTuple):
+  """Configuration of a job on documents."""
+
+  data: str = "documents"
+  data_dir: options.DataDir = None
+  documents: Annotated[
+    int, Option("test documents to certify", "data", rule="must be at least 1", allowed=at_least(1))
+  ] = 6
+  segments: Annotated[
+    int,
+    Option("cells of a document", "smoothing", rule="must be at least 1", allowed=at_least(1)),
+  ] = 12
+  rho_min: Annotated[
+    float,
+    Option(
+      "probability that a word of a group's own segment is hidden", "smoothing", **_PROBABILITY
+    ),
+  ] = 0.7
+  rho_max: Annotated[
+    float,
+    Option(
+      "probability that a word --reach segments away is hidden; 1 shows none of them",
+      "smoothing",
+      **_PROBABILITY,
+    ),
+  ] = 1.0
+  reach: Annotated[
+    int,
+    Option(
+      "segments between a group's own one and where --rho-max is reached",
+      "smoothing",
+      rule="must be at least 1",
+      allowed=at_least(1),
+    ),
+  ] = 2
+  isotropic_rho: Annotated[
+    float | None,
+    Option(
+      "the baseline's probability to hide a word; by default --rho-min",
+      "smoothing",
+      rule="must lie in (0, 1)",
+      allowed=lambda value: 0 < value < 1,
+    ),
+  ] = None
+  width: Annotated[
+    int,
+    Option(
+      "channels of the network",
+      "network and training",
+      rule="must be at least 1",
+      allowed=at_least(1),
+    ),
+  ] = 32
+  depth: Annotated[
+    int,
+    Option(
+      "blocks of the network, which sees 2 (2^depth - 1) words either side",
+      "network and training",
+      rule="must be at least 1",
+      allowed=at_least(1),
+    ),
+  ] = 5
+  steps: options.Steps = 1500
+  batch_size: options.BatchSize = 16
+  learning_rate: options.LearningRate = 1e-2
+  seed: options.Seed = 0
+  alpha: options.Alpha = 0.01
+  k_fwer: options.KFwer = 0.0
+  samples: options.Samples = 1000
+  selection_samples: options.SelectionSamples = 100
+  scores: options.Scores = ("votes",)
+  budgets: Annotated[
+    int | None,
+    Option(
+      "replaced words, from 0 to this; by default to where nothing can be certified",
+      metavar="WORDS",
+      rule="must be at least 0",
+      allowed=at_least(0),
+    ),
+  ] = None
+  method: options.Method = "envelope"
+  bins: options.Bins = None
+  gap: options.Gap = 0.01
+  time_limit: options.TimeLimit = None
+  precision: options.Precision = "float32"
+
+
+_NETWORK = (
+  *("data", "segments", "rho_min", "rho_max", "reach", "width", "depth"),
+  *("steps", "batch_size", "learning_rate", "seed"),
+)
+"""Options that decide what is trained."""
+
+
+def check(config: Config) -> None:
+  """Raises a ValueError that names the first option that cannot be right beside the others.
+
+  Example:
+    >>> check(Config(rho_min=0.9, rho_max=0.8))
+    Traceback (most recent call last):
+    ...
+    ValueError: --rho-min must be at most --rho-max and below 1, but they are 0.9 and 0.8.
+  """
+  if config.data != "documents":
+    raise ValueError(f"--data must be documents, but it is {config.data!r}.")
+  if not config.rho_min <= config.rho_max or config.rho_min == 1:
+    raise ValueError(
+      "--rho-min must be at most --rho-max and below 1, but they are "
+      f"{config.rho_min:g} and {config.rho_max:g}."
+    )
+  shortest = documents.PASSAGES[0] * documents.PASSAGE[0]
+  if config.segments > shortest:
+    raise ValueError(
+      f"--segments must be at most {shortest}, the words of the shortest document that may come, "
+      f"but it is {config.segments}."
+    )
+  if config.scores != ("votes",):
+    raise ValueError(f"--scores must be votes, but it is {options.shown(config.scores)}.")
+
+
+def load(config: Config) -> Data:
+  """The test documents of a configuration.
+
+  Example:
+    >>> data = load(Config(documents=2))
+    >>> len(data.cases), data.cases[0].x.shape == data.cases[0].truth.shape
+    (2, True)
+  """
+  test = documents.load("test", config.documents, config.seed)
+  cases = tuple(
+    Case(name, tokens.astype(np.float32), labels)
+    for name, tokens, labels in zip(test.names, test.tokens, test.labels, strict=True)
+  )
+  facts = {
+    "words": [case.x.size for case in cases],
+    "vocabulary": len(documents.vocabulary()),
+    "text": f"documentation in the source files of Python {platform.python_version()}",
+  }
+  return Data(cases, documents.CLASSES, facts=facts)
+
+
+def segments(config: Config, num_words: int) -> np.ndarray:
+  """The segment of every word of a document, int32 [L]; their sizes differ by one at most.
+
+  Example:
+    >>> segments(Config(segments=2), 5)
+    array([0, 0, 0, 1, 1], dtype=int32)
+  """
+  return partition.image_grid((1, num_words), (1, config.segments))[0]
+
+
+def localized_noise(config: Config, num_words: int) -> noise.SmoothingDistribution:
+  """Hides few words of a group's own segment, and more with distance.
+
+  Example:
+    >>> config = Config(segments=3, rho_min=0.5, rho_max=0.9, reach=2)
+    >>> localized_noise(config, 6).scale[0]
+    array([0.5, 0.7, 0.9])
+  """
+  distances = locality.chebyshev_distances((1, config.segments))
+  fraction = np.minimum(distances / config.reach, 1)
+  rho = locality.interpolate_std(fraction, config.rho_min, config.rho_max)
+  return noise.ablation(rho, segments(config, num_words), fill=HIDDEN)
+
+
+def isotropic_noise(config: Config, num_words: int) -> noise.SmoothingDistribution:
+  """The baseline's: every word is hidden with one probability.
+
+  Example:
+    >>> isotropic_noise(Config(isotropic_rho=0.5), 6).scale
+    array([[0.5]])
+  """
+  rho = config.rho_min if config.isotropic_rho is None else config.isotropic_rho
+  return noise.ablation(np.array([[rho]]), np.zeros(num_words, np.int32), fill=HIDDEN)
+
+
+def smoothings(config: Config, data: Data, case: Case) -> tuple[Smoothing, ...]:
+  """Localized noise, and the isotropic baseline of the same network.
+
+  Example:
+    >>> data = load(Config(documents=1))
+    >>> [smoothing.name for smoothing in smoothings(Config(), data, data.cases[0])]
+    ['certificate', 'isotropic']
+  """
+  methods = common.certificates_of((config.method, *common.COMPARED))
+  own = segments(config, case.x.size)
+  return (
+    Smoothing("certificate", localized_noise(config, case.x.size), own, methods),
+    Smoothing(
+      "isotropic",
+      isotropic_noise(config, case.x.size),
+      np.zeros_like(own),
+      common.certificates_of(("envelope",)),
+    ),
+  )
+
+
+def adversaries(
+  config: Config, data: Data, case: Case, smoothings: Sequence[Smoothing]
+) -> tuple[Adversary, ...]:
+  """Up to B words are replaced, and no segment has more words to replace than it has words."""
+  caps = [
+    np.bincount(smoothing.noise.cells, minlength=smoothing.noise.weights.shape[2])[None]
+    for smoothing in smoothings
+  ]
+  last = config.budgets
+  if last is None:
+    last = max(
+      _enough(config, s.noise, case.x.size, cap[0]) for s, cap in zip(smoothings, caps, strict=True)
+    )
+  budgets = np.arange(last + 1, dtype=np.float64)[:, None]
+  return tuple(Adversary(budgets, caps=cap.astype(np.float64), integral=True) for cap in caps)
+
+
+def _enough(
+  config: Config, distribution: noise.SmoothingDistribution, num_words: int, caps: np.ndarray
+) -> int:
+  """So many words, spread evenly over the segments, make every output fall, whatever its votes."""
+  eta = planning.reachable_eta(
+    distribution, config.samples, num_outputs=num_words, alpha=config.alpha
+  )
+  for words in range(num_words):
+    spread = np.diff(np.arange(caps.size + 1) * words // caps.size)
+    if (distribution.weights[0] @ np.minimum(spread, caps) >= eta).all():
+      return words
+  return num_words
+
+
+@functools.cache
+def _model(width: int, depth: int) -> Tagger:
+  """One object for all calls with one architecture, so that none compiles again."""
+  return Tagger(len(documents.CLASSES), len(documents.vocabulary()) + 1, width, depth)
+
+
+@functools.cache
+def _apply(width: int, depth: int) -> Callable[[Any, jax.Array], jax.Array]:
+  """Likewise, (params, x) -> logits [1, L, K]: a document is an image of one row."""
+  model = _model(width, depth)
+  return lambda params, x: jnp.asarray(model.apply(params, x))[None]
+
+
+@functools.cache
+def _apply_window(width: int, depth: int, size: int) -> Callable[..., jax.Array]:
+  """Likewise, (params, x, start [2]) -> logits [1, size, K]."""
+  apply = tagger.window(_model(width, depth), size)
+  return lambda params, x, start: apply(params, x, start[1])[None]
+
+
+def network(config: Config, data: Data, name: str) -> Network:
+  """What tells the configuration's network from others: its options, and the text it learns."""
+  text = [documents.passages("train", subject) for subject in data.classes]
+  fields = common.plain_config(config)
+  return Network("tagger", {key: fields[key] for key in _NETWORK}, common.digest_of(text))
+
+
+def train(
+  key: jax.Array,
+  config: Config,
+  data: Data,
+  name: str,
+  unfinished: Path,
+  manifest: Mapping[str, Any],
+) -> tuple[Any, Mapping[str, Any]]:
+  """Trains the network on training documents, half of them under the noise of a random group.
+
+  The others are hidden with --rho-min throughout, so that they teach something of every word.
+  """
+  learned = documents.load("train", TRAINING_DOCUMENTS, config.seed, length=TRAINING_LENGTH)
+  variables, losses = training.train(
+    key,
+    _model(config.width, config.depth),
+    np.stack(learned.tokens).astype(np.float32),
+    np.stack(learned.labels),
+    training.random_group(_training_noise(config)),
+    num_steps=config.steps,
+    batch_size=config.batch_size,
+    learning_rate=config.learning_rate,
+    checkpoint=training.Checkpoint(unfinished, manifest),
+  )
+  return variables, {"loss": losses.tolist()}
+
+
+def _training_noise(config: Config) -> noise.SmoothingDistribution:
+  localized = localized_noise(config, TRAINING_LENGTH)
+  rho = np.concatenate([localized.scale, np.full_like(localized.scale, config.rho_min)])
+  return noise.ablation(rho, localized.cells, fill=HIDDEN)
+
+
+def shapes(config: Config, data: Data) -> Any:
+  """Shapes and types of the network's variables."""
+  return common.shapes_of(
+    _model(config.width, config.depth), jax.ShapeDtypeStruct((TRAINING_LENGTH,), np.float32)
+  )
+
+
+def predict(config: Config, data: Data, params: Any, case: Case) -> np.ndarray:
+  """The network's own prediction of a document, without noise."""
+  logits = _apply(config.width, config.depth)(params, jnp.asarray(case.x))
+  return np.asarray(logits[0]).argmax(axis=-1).astype(np.int32)
+
+
+def counter(
+  config: Config, data: Data, params: Any, case: Case, smoothing: Smoothing
+) -> tuple[Count, int]:
+  """Counts the network's votes on a document, for every group only where the group lies."""
+  starts, size = partition.windows(smoothing.groups[None])
+  return common.counter(
+    config,
+    _apply(config.width, config.depth),
+    params,
+    case.x,
+    smoothing,
+    len(data.classes),
+    windows=Windows(_apply_window(config.width, config.depth, size[1]), starts, size),
+  )
+
+
+def figures(
+  config: Config, data: Data, records: Sequence[Any], summary: Mapping[str, Any]
+) -> dict[str, Figure]:
+  """The first document's words, over their predicted subjects."""
+  if not records:
+    return {}
+  words, base = documents.load("test", 1, config.seed).words[0], records[0].base
+  dearest = base.weights[0].max(axis=1)[base.groups]
+  radius = np.where(base.eta > 0, np.ceil(base.eta / dearest) - 1, -1).astype(int)
+  figure = words_figure(
+    words,
+    np.asarray(data.cases[0].truth),
+    np.where(base.eta > 0, base.labels, -1),
+    radius,
+    base.groups,
+    data.classes,
+  )
+  return {"words.png": figure}
+
+
+def words_figure(
+  words: Sequence[str],
+  truth: np.ndarray,
+  prediction: np.ndarray,
+  radius: np.ndarray,
+  groups: np.ndarray,
+  classes: Sequence[str],
+  *,
+  columns: int = 120,
+) -> Figure:
+  """Draws the words of a document over the color of their predicted subject.
+
+  The color is the stronger the more words may be replaced, anywhere in the document, before the
+  prediction can change; a line under a word has the color of its label, where that is another. A
+  thin black line stands between two segments.
+
+  Args:
+    words: L words.
+    truth: int [L].
+    prediction: int [L]; -1 abstains.
+    radius: int [L], replaced words that the prediction survives; -1 abstains.
+    groups: int [L], the segment.
+    classes: K names.
+    columns: characters of a row.
+
+  Returns:
+    A Matplotlib figure.
+
+  Example:
+    >>> zeros = np.zeros(2, int)
+    >>> figure = words_figure(("two", "words"), zeros, zeros, zeros, zeros, ("a subject",))
+    >>> [text.get_text() for text in figure.axes[0].texts]
+    ['two', 'words']
+  """
+  sizes = np.array([len(word) + 1 for word in words])
+  row = column = 0
+  places = []
+  for size in sizes:
+    if column + size > columns:
+      row, column = row + 1, 0
+    places.append((row, column))
+    column += size
+  font, line = 7.0, 0.2  # points, inches a row
+  width, height = columns * 0.602 * font / 72, (row + 1) * line  # DejaVu Sans Mono is .602 em wide
+  figure = Figure(figsize=(width + 0.4, height + 1.1))
+  axes = figure.add_axes(
+    (0.2 / (width + 0.4), 0.2 / (height + 1.1), width / (width + 0.4), height / (height + 1.1))
+  )
+  axes.set(xlim=(0, columns), ylim=(row + 1, 0))
+  axes.set_axis_off()
+  most = max(int(radius.max(initial=0)), 1)
+  colors = [plots.COLORS[i % len(plots.COLORS)] for i in range(len(classes))]
+  for i, ((top, left), word, size) in enumerate(zip(places, words, sizes, strict=True)):
+    face: Any = "0.85"
+    if prediction[i] >= 0:
+      face = matplotlib.colors.to_rgba(colors[prediction[i]], 0.15 + 0.6 * max(radius[i], 0) / most)
+    axes.add_patch(Rectangle((left, top + 0.08), size, 0.8, facecolor=face, linewidth=0))
+    if prediction[i] != truth[i] and 0 <= truth[i] < len(classes):
+      axes.plot(
+        [left + 0.4, left + size - 0.6], [top + 0.88] * 2, color=colors[truth[i]], linewidth=1.5
+      )
+    if i and groups[i] != groups[i - 1]:
+      axes.plot([left, left], [top + 0.04, top + 0.92], color="black", linewidth=1.2)
+    axes.text(left + 0.5, top + 0.5, word, family="DejaVu Sans Mono", fontsize=font, va="center")
+  shown = sorted({*truth.tolist(), *prediction.tolist()} & set(range(len(classes))))
+  handles = [Patch(facecolor=colors[k], alpha=0.6, label=classes[k]) for k in shown]
+  handles.append(Patch(facecolor="0.85", label="abstains"))
+  figure.legend(handles=handles, loc="upper center", ncols=len(handles), fontsize=8, frameon=False)
+  figure.text(
+    0.5,
+    1 - 0.45 / (height + 1.1),
+    f"Predicted subjects: pale survives no replaced word, strong {most} of them anywhere.\n"
+    "Underlined: the label, where it is another. Black: a new segment.",
+    fontsize=8,
+    ha="center",
+    va="top",
+  )
+  return figure
+
+
+TASK = Task(
+  name="tokens",
+  unit="words",
+  data={"documents": Config()},
+  about={"documents": "passages of Python's own documentation on six subjects, no download"},
+  check=check,
+  load=load,
+  models=Models(network, train, shapes, lambda config, data, variables: variables, predict),
+  smoothings=smoothings,
+  counter=counter,
+  adversaries=adversaries,
+  figures=figures,
+)
+"""Subjects of words, against replaced words."""
