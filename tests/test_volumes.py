@@ -174,10 +174,8 @@ def test_mirroring_treats_volume_and_labels_alike(seed):
 @pytest.mark.parametrize(
   ("change", "message"),
   [
-    ({"data": "scenes"}, "--data must be bodies"),
     ({"grid": (1, 9, 3)}, "--grid must be at most --size 8x8x12, but it is 1x9x3"),
     ({"std_min": 0.6}, "--std-min must be at most --std-max, but they are 0.6 and 0.5"),
-    ({"scores": ("votes", "kl")}, "--scores must be votes, but it is votes,kl"),
     ({"size": (8, 4, 12)}, "--size must be at least 8 each, but one of them is 4"),
     ({"grid": (0, 2, 3)}, "--grid must be at least 1, but one of them is 0"),
     ({"volumes": 0}, "--volumes must be at least 1"),
@@ -237,8 +235,7 @@ def test_a_task_from_data_to_certificates(data, trained):
   adversaries = task.adversaries(TINY, data, case, found)
   records = []
   for smoothing, adversary in zip(found, adversaries, strict=True):
-    count, multiple = task.counter(TINY, data, params, case, smoothing)
-    assert multiple >= 1
+    count = task.counter(TINY, data, params, case, smoothing)
     key_selection, key_estimation = jax.random.split(jax.random.key(1))
     selection = count(key_selection, TINY.selection_samples, 0)
     whole, *parts = (count(key_estimation, *n) for n in ((64, 0), (32, 0), (32, 32)))

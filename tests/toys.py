@@ -54,5 +54,21 @@ def toys(folder):
       ),
       "pixels",
     ),
+    "tokens": Toy(
+      "documents",
+      (
+        *("--documents", "2", "--segments", "4", "--width", "4", "--depth", "2"),
+        *(*training, *sampling),
+      ),
+      "words",
+    ),
+    "volumes": Toy(
+      "bodies",
+      (
+        *("--size", "8x8x8", "--grid", "1x2x2", "--volumes", "2", "--width", "2", "--depth", "1"),
+        *(*training, *sampling),
+      ),
+      "voxels",
+    ),
     "graphs": Toy("citeseer", ("--graph", str(graph), *GRAPH), "nodes"),
   }

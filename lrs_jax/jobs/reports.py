@@ -95,12 +95,12 @@ def report(task: Task, config: Config, done: Sequence[Record]) -> dict[str, Any]
     done: a record of every case.
 
   Raises:
-    ValueError: records of different budgets.
+    ValueError: records of other budgets than the one that has most begins with.
   """
-  first = done[0]
+  first = max(done, key=lambda record: len(record.budgets))
   for record in done:
-    if not np.array_equal(record.budgets, first.budgets):
-      raise ValueError("the cases of a job must have the same budgets, to be averaged.")
+    if not np.array_equal(record.budgets, first.budgets[: len(record.budgets)]):
+      raise ValueError("the budgets of a job's cases must be alike, to be averaged.")
   num_classes = first.selection.votes.shape[1]
   found: dict[str, Any] = quality(
     [record.truth[record.counted] for record in done],
@@ -113,9 +113,9 @@ def report(task: Task, config: Config, done: Sequence[Record]) -> dict[str, Any]
     sizes = [int((r.counted if targets == "all" else r.labelled).sum()) for r in done]
     found[name] = {}
     for method in sorted(kept[0].get(targets, {})):
-      budgets = kept[0][targets][method][0]
+      budgets = max((of[targets][method][0] for of in kept), key=len)
       fractions = [
-        metrics.certified_fraction(of[targets][method][1], size)
+        _extended(metrics.certified_fraction(of[targets][method][1], size), len(budgets))
         for of, size in zip(kept, sizes, strict=True)
       ]
       found[name][method] = _along(first, budgets, np.mean(fractions, axis=0), average)
@@ -154,6 +154,11 @@ def _certified(task: Task, record: Record) -> Kept:
       if targets in kept:
         kept[targets][rival] = record.budgets, counts
   return kept
+
+
+def _extended(fraction: np.ndarray, length: int) -> np.ndarray:
+  """A fraction [B] as one of more budgets: at those beyond its own, nothing is certified."""
+  return np.pad(fraction, (0, length - len(fraction)))
 
 
 def _along(

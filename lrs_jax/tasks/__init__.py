@@ -4,8 +4,10 @@ A task is a value (`tasks.task`) that `lrs_jax.jobs` runs whatever it is; `TASKS
 come with the library, and a new one is one file and one entry here.
 """
 
-from lrs_jax.tasks import graphs, images
+from lrs_jax.tasks import graphs, images, tokens, volumes
 from lrs_jax.tasks.task import Task
 
-TASKS: dict[str, Task] = {task.name: task for task in (images.TASK, graphs.TASK)}
+_ALL = images.TASK, graphs.TASK, tokens.TASK, volumes.TASK
+
+TASKS: dict[str, Task] = {task.name: task for task in _ALL}
 """Every task by its name."""

@@ -138,8 +138,6 @@ def check(config: Config) -> None:
     ...
     ValueError: --rho-min must be at most --rho-max and below 1, but they are 0.9 and 0.8.
   """
-  if config.data != "documents":
-    raise ValueError(f"--data must be documents, but it is {config.data!r}.")
   if not config.rho_min <= config.rho_max or config.rho_min == 1:
     raise ValueError(
       "--rho-min must be at most --rho-max and below 1, but they are "
@@ -151,8 +149,6 @@ def check(config: Config) -> None:
       f"--segments must be at most {shortest}, the words of the shortest document that may come, "
       f"but it is {config.segments}."
     )
-  if config.scores != ("votes",):
-    raise ValueError(f"--scores must be votes, but it is {options.shown(config.scores)}.")
 
 
 def load(config: Config) -> Data:
@@ -336,9 +332,7 @@ def predict(config: Config, data: Data, params: Any, case: Case) -> np.ndarray:
   return np.asarray(logits[0]).argmax(axis=-1).astype(np.int32)
 
 
-def counter(
-  config: Config, data: Data, params: Any, case: Case, smoothing: Smoothing
-) -> tuple[Count, int]:
+def counter(config: Config, data: Data, params: Any, case: Case, smoothing: Smoothing) -> Count:
   """Counts the network's votes on a document, for every group only where the group lies."""
   starts, size = partition.windows(smoothing.groups[None])
   return common.counter(
@@ -462,6 +456,7 @@ TASK = Task(
   models=Models(network, train, shapes, lambda config, data, variables: variables, predict),
   smoothings=smoothings,
   counter=counter,
+  chunk_size=common.chunk_size,
   adversaries=adversaries,
   figures=figures,
 )

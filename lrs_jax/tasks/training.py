@@ -116,7 +116,7 @@ def random_group(noise: SmoothingDistribution) -> Expose:
     key_group, key_noise = jax.random.split(key)
     group = jax.random.randint(key_group, (), 0, noise.num_groups)
     noisy = sample(key_noise, noise, image, group)
-    return noisy[None], jnp.ones((1, *image.shape[:-1]), bool)
+    return noisy[None], jnp.ones((), bool)
 
   return expose
 
@@ -311,6 +311,7 @@ def _step(
     i = jax.random.randint(key_image, (), 0, images.shape[0])
     x, y = augment(key_augment, images[i], labels[i])
     views, counts = expose(key_noise, x)
+    counts = jnp.broadcast_to(counts, (len(views), *y.shape))
     return views, jnp.where(counts, y, -1)
 
   def loss_and_statistics(params: Any, variables: Any, x: jax.Array, y: jax.Array) -> Any:

@@ -109,8 +109,6 @@ def check(config: Config) -> None:
     ...
     ValueError: --std-min must be at most --std-max, but they are 0.5 and 0.4.
   """
-  if config.data != "bodies":
-    raise ValueError(f"--data must be bodies, but it is {config.data!r}.")
   if any(cells > voxels for cells, voxels in zip(config.grid, config.size, strict=True)):
     raise ValueError(
       f"--grid must be at most --size {options.shown(config.size, 'x')}, but it is "
@@ -121,8 +119,6 @@ def check(config: Config) -> None:
       "--std-min must be at most --std-max, but they are "
       f"{config.std_min:g} and {config.std_max:g}."
     )
-  if config.scores != ("votes",):
-    raise ValueError(f"--scores must be votes, but it is {options.shown(config.scores)}.")
 
 
 def load(config: Config) -> Data:
@@ -254,9 +250,7 @@ def predict(config: Config, data: Data, params: Any, case: Case) -> np.ndarray:
   return np.asarray(logits).argmax(axis=-1).astype(np.int32).ravel()
 
 
-def counter(
-  config: Config, data: Data, params: Any, case: Case, smoothing: Smoothing
-) -> tuple[Count, int]:
+def counter(config: Config, data: Data, params: Any, case: Case, smoothing: Smoothing) -> Count:
   """Counts the network's votes on a volume."""
   return common.counter(config, slabs.apply, params, case.x, smoothing, len(data.classes))
 
@@ -419,6 +413,7 @@ TASK = Task(
   ),
   smoothings=smoothings,
   counter=counter,
+  chunk_size=common.chunk_size,
   adversaries=adversaries,
   figures=figures,
 )
