@@ -98,7 +98,9 @@ def levels(alpha: float, num_outputs: int, fraction: float = 0.0) -> Levels:
     >>> levels(0.01, 4, 0.25)
     Levels(alpha=array([0.005, 0.005, 0.005, 0.005]), forfeit=1)
   """
-  if not fraction:
+  if not 0 <= fraction < 1:
+    raise ValueError(f"`k_fwer` must be a part of the outputs, in [0, 1), but it is {fraction}.")
+  if not fraction or not num_outputs:
     return bonferroni(alpha, num_outputs)
   return k_fwer(
     alpha, num_outputs, min(1 + math.floor(fraction * num_outputs), max(num_outputs, 1))

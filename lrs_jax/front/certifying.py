@@ -1,0 +1,389 @@
+"""From a model and an input to a certificate in one call: guards, votes, bounds, proof."""
+
+import math
+from typing import TYPE_CHECKING, Any
+
+import jax
+import numpy as np
+from jax.sharding import Mesh
+from jax.typing import ArrayLike
+
+from lrs_jax import collective, keys, noise, sampling
+from lrs_jax.cells import locality, partition
+from lrs_jax.confidence import corrections, planning
+from lrs_jax.errors import NotLogitsError
+from lrs_jax.noise import SmoothingDistribution
+from lrs_jax.sampling import Apply, Votes, Windows, guards
+
+if TYPE_CHECKING:
+  pass
+from lrs_jax.front.certified import Certified
+from lrs_jax.front.steps import (
+  base_certificates,
+  block_grid,
+  check_groups,
+  checked_radii,
+  count_in_pieces,
+  counted_of,
+  fields,
+  labels_of,
+  seen,
+  targets_of,
+)
+
+
+def certify(
+  key: jax.Array,
+  apply: Apply,
+  params: Any,
+  x: ArrayLike,
+  noise: SmoothingDistribution,
+  groups: ArrayLike,
+  radii: ArrayLike | None = None,
+  *,
+  num_samples: int = 1000,
+  selection_samples: int = 100,
+  alpha: float = 0.01,
+  k_fwer: float = 0.0,
+  method: str = "envelope",
+  time_limit: float | None = None,
+  targets: ArrayLike | None = None,
+  truth: ArrayLike | None = None,
+  windows: Windows | None = None,
+  chunk_size: int | None = None,
+  mesh: Mesh | None = None,
+  check: bool = True,
+) -> Certified:
+  r"""Certifies how many outputs of a model one perturbation of its input leaves as they are.
+
+  Votes under the noise select every output's label and, from another key, bound its probability;
+  an output survives a perturbation of b in the cells while
+  :math:`\sum_c W_{g,c} b_c < \eta_n`, and of the counted outputs T
+
+  .. math:: \text{certified}(\varepsilon) = |T| - \Big\lfloor
+    \max_{b \ge 0,\, \sum_c b_c \le \varepsilon^p} \#\{ n \in T :
+    \textstyle\sum_c W_{g(n),c} b_c \ge \eta_n \} \Big\rfloor
+
+  survive every perturbation of radius :math:`\varepsilon`, or as the method bounds that. It is the
+  same as `sampling.votes`, `certificates.from_votes` and `collective.certify` one after the other.
+  Groups with the same noise share their passes through the model.
+
+  Args:
+    key: typed key, `jax.random.key(seed)`; selection, estimation and guards get a key of their own.
+    apply: pure function (params, x) -> logits [..., K] of one input; N is the product of the
+      leading axes. Keep the same function from call to call, so that it is compiled once.
+    params: pytree of arrays, passed to `apply`.
+    x: one input, of a floating-point type.
+    noise: smoothing distribution with G groups, on the scale of `x`.
+    groups: int [N], or of the outputs' shape: the group of every output.
+    radii: [B], in the units of x; entries for ablation; [B, 2] additions and deletions for flips.
+      None: `planning.radii`, up to where nothing can be certified.
+    num_samples: S, that bound the labels' probabilities.
+    selection_samples: that select the labels.
+    alpha: probability with which the certificate may be wrong, in (0, 1).
+    k_fwer: part of the base certificates that may be false, in [0, 1): more of them reach farther,
+      and so many are given up (`corrections.k_fwer`).
+    method: "naive", "lp", "envelope" or "milp", see `collective.certify`.
+    time_limit: seconds per radius, for the collective certificate.
+    targets: bool, of N: the outputs to count, such as those that are not void; all if None.
+    truth: int, of N: count outputs only while they are right as well, which makes `share` the
+      certified accuracy. Labels outside [0, K) are void and not counted.
+    windows: how the model evaluates the window that a group needs, see `sampling.Windows`.
+    chunk_size: samples per device that are evaluated at once; chosen from x's size if None.
+    mesh: one-dimensional device mesh to spread the samples over; all devices if None.
+    check: ask the model first, by `guards.check_model`. Leave that out for models that passed it.
+
+  Returns:
+    `Certified`.
+
+  Raises:
+    ValueError: what does not fit together, and what `guards.check_model` and `sampling.votes` find
+      in the model and its input, each by the name that it has in `lrs_jax.errors`.
+
+  Warns:
+    UserWarning: what `guards.check_model` finds odd; too few samples to certify anything.
+
+  Example:
+    >>> from lrs_jax import noise
+    >>> apply = lambda params, x: jax.numpy.stack([x, params - x], axis=-1)
+    >>> x, gaussian = np.asarray([0.0, 0.5, 2.0], np.float32), noise.gaussian([[0.5]], [0, 0, 0])
+    >>> certify(jax.random.key(0), apply, 1.0, x, gaussian, [0, 0, 0], [0.0, 0.5, 2.0])
+    3 outputs, 1 abstain
+    l2 radius              0     0.5      2
+    certified              2       1      0
+    share of outputs  66.6 %  33.3 %  0.0 %
+    with probability 0.99; 1000 samples, 100 to select; gaussian noise; envelope
+
+  References:
+    Schuchardt et al. 2023 (arXiv 2210.16140), sections 4 and 5.
+  """
+  return _certify(
+    key,
+    apply,
+    params,
+    x,
+    noise,
+    groups,
+    radii,
+    None,
+    num_samples=num_samples,
+    selection_samples=selection_samples,
+    alpha=alpha,
+    k_fwer=k_fwer,
+    method=method,
+    time_limit=time_limit,
+    targets=targets,
+    truth=truth,
+    windows=windows,
+    chunk_size=chunk_size,
+    mesh=mesh,
+    check=check,
+  )
+
+
+def certify_segmentation(
+  key: jax.Array,
+  apply: Apply,
+  params: Any,
+  image: ArrayLike,
+  *,
+  std: float = 0.3,
+  std_max: float | None = None,
+  grid: tuple[int, int] | None = None,
+  view: int | None = None,
+  radii: ArrayLike | None = None,
+  num_samples: int = 1000,
+  selection_samples: int = 100,
+  alpha: float = 0.01,
+  k_fwer: float = 0.0,
+  method: str = "envelope",
+  time_limit: float | None = None,
+  targets: ArrayLike | None = None,
+  truth: ArrayLike | None = None,
+  windows: Windows | None = None,
+  chunk_size: int | None = None,
+  mesh: Mesh | None = None,
+  check: bool = True,
+) -> Certified:
+  r"""Certifies how many pixels of a segmentation one perturbation of the image leaves as they are.
+
+  Under Gaussian noise, against a perturbation :math:`\|\delta\|_2 \le \varepsilon`. Groups of
+  outputs and cells of the image are the blocks of a grid:
+
+  - isotropic (`std` alone): all blocks get one noise, one pass per sample;
+  - localized (`std_max` and `grid`): a group gets `std` in its own block, `std_max` in the farthest
+    one, linear in between by Chebyshev distance (Schuchardt et al. 2023); a pass per block.
+
+  With a `view` of r pixels, an adversary must pay in the blocks that an output sees:
+
+  .. math:: W_{g,c} = \sigma_{g,c}^{-2} \text{ if a pixel of block c is within } r \text{ rows and }
+    r \text{ columns of one of block g, else } 0 .
+
+  Such an output is a function of the noisy pixels within its view, whose law is as if all others
+  had been hidden: the votes are those of a strictly local model. It holds only if no output sees
+  farther; `sampling.check_view` tests that before, and nothing but the architecture proves it.
+
+  Args:
+    key: typed key.
+    apply: pure function (params, image) -> logits [H, W, K], any noisy image in.
+    params: pytree of arrays, passed to `apply`.
+    image: [H, W, channels], or [H, W], of a floating-point type.
+    std: standard deviation of the noise, in the units of the image; what the model was trained on.
+    std_max: that in the farthest block, for localized noise; None: isotropic.
+    grid: (R, Q), blocks in a column and in a row. If None, blocks of about 16x16 pixels where a
+      view is given (larger ones in large images: at most 24x24 blocks), and one block otherwise; to
+      be given for localized noise.
+    view: r, in pixels; None: the whole image.
+    radii: [B], l2 norms in the units of the image; None: up to where nothing can be certified.
+    num_samples: as for `certify`, like all that follow.
+    selection_samples: that select the labels.
+    alpha: probability with which the certificate may be wrong.
+    k_fwer: part of the base certificates that may be false.
+    method: "naive", "lp", "envelope" or "milp".
+    time_limit: seconds per radius.
+    targets: bool [H, W], the outputs to count.
+    truth: int [H, W], count outputs only while they are right.
+    windows: for localized noise without a view, a window for every block of the grid.
+    chunk_size: samples per device that are evaluated at once.
+    mesh: one-dimensional device mesh.
+    check: ask the model first. Leave that out for a model that passed, `sampling.check_view`
+      included.
+
+  Returns:
+    `Certified`, with `shape` (H, W).
+
+  Raises:
+    FartherViewError: some output sees farther than `view`.
+    ValueError: as for `certify`; noise, grid, view and windows that do not go together.
+
+  Warns:
+    UserWarning: as for `certify`.
+
+  Example:
+    >>> apply = lambda params, image: jax.numpy.stack([image, params - image], axis=-1)
+    >>> image = (np.indices((32, 32)).sum(axis=0) % 2).astype(np.float32)
+    >>> all_seen, one_seen = (
+    ...   certify_segmentation(
+    ...     jax.random.key(0), apply, 1.0, image, std=0.2, view=view, radii=[0.2, 0.4]
+    ...   )
+    ...   for view in (None, 0)
+    ... )
+    >>> all_seen.certified, one_seen.certified
+    (array([1024,  427]), array([1024,  863]))
+
+  References:
+    Schuchardt et al. 2023 (arXiv 2210.16140), section 7; Schuchardt et al. 2021 (arXiv 2302.02829)
+    for limited views.
+  """
+  image = noise.as_input(image)
+  if image.ndim not in (2, 3):
+    raise ValueError(
+      f"`image` must have shape [H, W, channels] or [H, W], but its shape is {image.shape}."
+    )
+  if windows is not None and (view is not None or std_max is None):
+    raise ValueError(
+      "`windows` are for localized noise without a `view`: isotropic noise takes one pass for all "
+      "outputs."
+    )
+  logits = guards.logits_of(apply, params, image)
+  if len(logits.shape) != 3 or logits.shape[:2] != image.shape[:2]:
+    raise NotLogitsError(
+      f"`apply` must return logits [H, W, K] for every pixel of `image`, {image.shape}, but they "
+      f"have shape {logits.shape}; `lrs_jax.certify` takes outputs of any shape."
+    )
+  height, width = image.shape[:2]
+  grid = block_grid((height, width), grid, std_max, view)
+  blocks = partition.image_grid((height, width), grid)
+  fraction = locality.fraction_of_grid(locality.chebyshev_distances(grid))
+  scale = locality.interpolate_std(fraction, std, std if std_max is None else std_max)
+  cells = blocks.reshape(blocks.shape + (1,) * (image.ndim - 2))
+  if view is not None and check:
+    sampling.check_view(apply, params, image, view)
+  return _certify(
+    key,
+    apply,
+    params,
+    image,
+    noise.gaussian(scale, cells),
+    blocks,
+    radii,
+    view,
+    num_samples=num_samples,
+    selection_samples=selection_samples,
+    alpha=alpha,
+    k_fwer=k_fwer,
+    method=method,
+    time_limit=time_limit,
+    targets=targets,
+    truth=truth,
+    windows=windows,
+    chunk_size=chunk_size,
+    mesh=mesh,
+    check=check,
+  )
+
+
+def _certify(
+  key: jax.Array,
+  apply: Apply,
+  params: Any,
+  x: ArrayLike,
+  distribution: SmoothingDistribution,
+  groups: ArrayLike,
+  radii: ArrayLike | None,
+  view: int | None,
+  *,
+  num_samples: int,
+  selection_samples: int,
+  alpha: float,
+  k_fwer: float,
+  method: str,
+  time_limit: float | None,
+  targets: ArrayLike | None,
+  truth: ArrayLike | None,
+  windows: Windows | None,
+  chunk_size: int | None,
+  mesh: Mesh | None,
+  check: bool,
+) -> Certified:
+  """`certify`, for outputs that see as far as `view`."""
+  x, groups = noise.as_input(x), np.asarray(groups).reshape(-1)
+  logits = guards.logits_of(apply, params, x)
+  *shape, num_classes = logits.shape
+  num_outputs = math.prod(shape)
+  counted = counted_of(targets, truth, num_outputs, num_classes)
+  truth = None if truth is None else np.asarray(truth, np.int64).reshape(-1)
+  levels = corrections.levels(alpha, num_outputs, k_fwer)  # before sampling: alpha may be none
+  if radii is not None:
+    radii = checked_radii(radii, distribution)
+  selection_key, estimation_key = keys.tagged(key, "selection"), keys.tagged(key, "estimation")
+  guards.check_keys(selection_key, estimation_key)
+  if check:
+    guards.check_model(
+      keys.tagged(key, "guards"), apply, params, x, distribution, groups, num_classes=num_classes
+    )
+  drawn, field_of_group = (
+    fields(distribution)
+    if windows is None
+    else (distribution, np.arange(distribution.weights.shape[1]))
+  )
+  check_groups(groups, num_outputs, field_of_group.size)
+
+  def count(key: jax.Array, num_samples: int, name: str) -> Votes:
+    return count_in_pieces(
+      lambda first, number: sampling.votes(
+        key,
+        apply,
+        params,
+        x,
+        drawn,
+        field_of_group[groups],
+        number,
+        num_classes=num_classes,
+        first_sample=first,
+        windows=windows,
+        chunk_size=chunk_size,
+        mesh=mesh,
+      ),
+      num_samples,
+      (chunk_size or sampling.default_chunk_size(x.size))
+      * (jax.device_count() if mesh is None else mesh.size),
+      name,
+    )
+
+  selection = count(selection_key, selection_samples, "selection")
+  estimation = count(estimation_key, num_samples, "estimation")
+  base = base_certificates(
+    distribution, groups, view, tuple(shape), selection, estimation, alpha=alpha, k_fwer=k_fwer
+  )
+  if radii is None:
+    priced = seen(distribution, groups, view, tuple(shape))
+    sharing = max(num_outputs // (levels.forfeit + 1), 1)  # as if so many shared alpha
+    radii = planning.radii([priced], num_samples, num_outputs=sharing, alpha=alpha)
+  proof = collective.certify(
+    base.weights,
+    base.groups,
+    base.eta,
+    noise.budgets_from_radii(radii, distribution.p),
+    method=method,
+    targets=targets_of(counted, truth, base, num_classes),
+    integral=distribution.p == 0,
+    time_limit=time_limit,
+    forfeit=base.forfeit,
+  )
+  return Certified(
+    labels=labels_of(base),
+    certified=proof.certified,
+    radii=radii,
+    base=base,
+    proof=proof,
+    selection=selection,
+    estimation=estimation,
+    noise=distribution,
+    alpha=alpha,
+    k_fwer=k_fwer,
+    shape=tuple(shape),
+    counted=counted,
+    truth=truth,
+    view=view,
+  )

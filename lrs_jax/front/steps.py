@@ -1,0 +1,170 @@
+"""Steps that certifying and going through it again have in common (host)."""
+
+import math
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
+
+import jax
+import numpy as np
+from jax.typing import ArrayLike
+from tqdm import tqdm
+
+from lrs_jax import noise
+from lrs_jax.cells import locality, partition
+from lrs_jax.confidence import certificates, corrections
+from lrs_jax.confidence.certificates import BaseCertificates
+from lrs_jax.noise import SmoothingDistribution
+from lrs_jax.sampling import Votes
+
+if TYPE_CHECKING:
+  pass
+
+BLOCK = 16
+"""Rows and columns of pixels in a block, where a view is given and no grid."""
+
+MAX_BLOCKS = 24
+"""Blocks in a row, or in a column, of such a grid: in large images, blocks are larger."""
+
+
+def block_grid(
+  shape: tuple[int, int],
+  grid: tuple[int, int] | None,
+  std_max: float | None,
+  view: int | None,
+) -> tuple[int, int]:
+  """Rows and columns of blocks: as asked for, one, or blocks of `BLOCK` pixels for a view."""
+  if grid is not None:
+    return grid
+  if std_max is not None:
+    raise ValueError(
+      "`std_max` is for localized noise, which needs a `grid` of (R, Q) blocks as well, such as "
+      "(3, 5): every block takes a pass per sample."
+    )
+  if view is None:
+    return 1, 1
+  rows, columns = (min(-(-size // BLOCK), MAX_BLOCKS) for size in shape)
+  return rows, columns
+
+
+def seen(
+  distribution: SmoothingDistribution, groups: np.ndarray, view: int | None, shape: Sequence[int]
+) -> SmoothingDistribution:
+  """The noise as outputs of a limited view see it: cells that no output of a group sees, hidden."""
+  if view is None:
+    return distribution
+  cells = np.asarray(distribution.cells).reshape(shape)
+  distances = partition.pixel_distances(np.asarray(groups).reshape(shape), cells)
+  return noise.gaussian(
+    locality.hide_beyond(distribution.scale, distances, view), distribution.cells
+  )
+
+
+def fields(distribution: SmoothingDistribution) -> tuple[SmoothingDistribution, np.ndarray]:
+  """One group for all that have the same noise, and which one every group has become, int [G]."""
+  leaves = [np.asarray(leaf) for leaf in jax.tree.leaves(distribution.levels)]
+  rows = np.concatenate([leaf.astype(np.float64) for leaf in leaves], axis=1)
+  _, first, field_of_group = np.unique(rows, axis=0, return_index=True, return_inverse=True)
+  fields = distribution._replace(
+    parameters=tuple(level[first] for level in distribution.parameters),
+    levels=jax.tree.map(lambda level: np.asarray(level)[first], distribution.levels),
+    weights=distribution.weights[:, first],
+  )
+  return fields, field_of_group.reshape(-1)
+
+
+def check_groups(groups: np.ndarray, num_outputs: int, num_groups: int) -> None:
+  """Raises a ValueError unless groups are int [N] in [0, G)."""
+  if groups.shape != (num_outputs,) or groups.dtype.kind not in "iu":
+    raise ValueError(
+      f"`groups` must be int [N] = ({num_outputs},), but is {groups.dtype} of shape {groups.shape}."
+    )
+  if groups.size and not 0 <= groups.min() <= groups.max() < num_groups:
+    raise ValueError(
+      f"`groups` must lie in [0, G) with G = {num_groups} groups in `noise`, but they range from "
+      f"{groups.min()} to {groups.max()}."
+    )
+
+
+def count_in_pieces(
+  votes: Callable[[int, int], Votes], num_samples: int, stride: int, name: str
+) -> Votes:
+  """Votes of S samples, in pieces of whole chunks so that a bar can show how far it is."""
+  piece = max(-(-num_samples // (20 * stride)), 1) * stride
+  total = None
+  with tqdm(total=num_samples, desc=name, leave=False, disable=None, delay=1) as bar:
+    for first in range(0, max(num_samples, 1), piece):
+      number = min(piece, num_samples - first)
+      found = votes(first, number)
+      counts = np.asarray(found.counts, np.int64)
+      total = counts if total is None else total + counts
+      bar.update(number)
+  return Votes(total, num_samples)
+
+
+def base_certificates(
+  distribution: SmoothingDistribution,
+  groups: np.ndarray,
+  view: int | None,
+  shape: Sequence[int],
+  selection: Votes,
+  estimation: Votes,
+  *,
+  alpha: float,
+  k_fwer: float,
+) -> BaseCertificates:
+  """Base certificates of votes, with what no group sees left out."""
+  return certificates.from_votes(
+    seen(distribution, groups, view, shape),
+    groups,
+    selection.counts,
+    estimation.counts,
+    alpha=corrections.levels(alpha, math.prod(shape), k_fwer),
+    num_samples=int(estimation.num_samples),
+  )
+
+
+def labels_of(base: BaseCertificates) -> np.ndarray:
+  """Smoothed predictions, int [N]; -1 abstains."""
+  return np.where(base.eta > 0, base.labels, -1)
+
+
+def counted_of(
+  targets: ArrayLike | None, truth: ArrayLike | None, num_outputs: int, num_classes: int
+) -> np.ndarray:
+  """Outputs that are counted: those asked for that have a label, bool [N]."""
+  counted = np.ones(num_outputs, bool) if targets is None else np.asarray(targets).reshape(-1)
+  if counted.shape != (num_outputs,) or counted.dtype != bool:
+    raise ValueError(
+      f"`targets` must be bool [N] = ({num_outputs},), but is {counted.dtype} of shape "
+      f"{counted.shape}."
+    )
+  if truth is None:
+    return counted
+  labels = np.asarray(truth).reshape(-1)
+  if labels.shape != (num_outputs,) or labels.dtype.kind not in "iu":
+    raise ValueError(
+      f"`truth` must be int [N] = ({num_outputs},), but is {labels.dtype} of shape {labels.shape}."
+    )
+  return counted & (labels >= 0) & (labels < num_classes)
+
+
+def targets_of(
+  counted: np.ndarray, truth: np.ndarray | None, base: BaseCertificates, num_classes: int
+) -> np.ndarray:
+  """Counted outputs whose prediction is the label, if labels are known, bool [N]."""
+  return counted if truth is None else counted & (base.labels == truth)
+
+
+def checked_radii(radii: ArrayLike, distribution: SmoothingDistribution) -> np.ndarray:
+  """Radii [B], or budgets [B, A] of several kinds, as float64."""
+  kinds = len(distribution.weights)
+  radii = np.asarray(radii, np.float64)
+  if kinds == 1:
+    radii = np.atleast_1d(radii)
+  wanted = (radii.shape[0] if radii.ndim else 0,) + (() if kinds == 1 else (kinds,))
+  if radii.shape != wanted:
+    form = "[B]" if kinds == 1 else f"[B, {kinds}], a budget for each kind of perturbation"
+    raise ValueError(f"`radii` must have shape {form}, but their shape is {radii.shape}.")
+  if not ((radii >= 0) & np.isfinite(radii)).all():
+    raise ValueError(f"`radii` must be finite and at least 0, but they are {radii}.")
+  return radii

@@ -1,0 +1,94 @@
+"""From a certificate back to the votes: all that follows from them, made again (host)."""
+
+import math
+import warnings
+from fractions import Fraction
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from lrs_jax import collective
+from lrs_jax.confidence import certificates
+from lrs_jax.errors import TooFewSamplesWarning
+
+if TYPE_CHECKING:
+  pass
+from lrs_jax.front.certified import Certified
+from lrs_jax.front.steps import base_certificates, counted_of, labels_of, targets_of
+
+
+def verify(certified: Certified, *, exact: bool = False) -> None:
+  """Goes through a certificate again, from the votes on, or raises.
+
+  Made again are the base certificates from the votes, the noise, alpha and the view, to the last
+  bit (the same library versions must do it); labels, budgets and targets; and the proof, by
+  `collective.verify`, without a solver. Taken as stated are the votes themselves, that they are of
+  this model and input, and that no output sees farther than the view.
+
+  Args:
+    certified: from `certify` or `certify_segmentation`.
+    exact: evaluate the proof in rational arithmetic throughout.
+
+  Raises:
+    ValueError: naming what does not follow, and from what.
+
+  Example:
+    >>> from lrs_jax import noise
+    >>> apply = lambda params, x: jax.numpy.stack([x, params - x], axis=-1)
+    >>> x, gaussian = np.asarray([0.0, 2.0], np.float32), noise.gaussian([[0.5]], [0, 0])
+    >>> certified = certify(jax.random.key(0), apply, 1.0, x, gaussian, [0, 0], [0.5])
+    >>> verify(certified)
+    >>> verify(certified._replace(certified=certified.certified + 1))
+    Traceback (most recent call last):
+    ...
+    ValueError: `certified` does not follow from `proof`.
+  """
+  base, proof = certified.base, certified.proof
+  num_outputs = math.prod(certified.shape)
+  _follows("base.groups", np.shape(base.groups), (num_outputs,), "the shape of the outputs")
+  if certificates.same_samples(certified.selection.counts, certified.estimation.counts):
+    raise ValueError("`selection` and `estimation` are the same votes: one key drew both.")
+  with warnings.catch_warnings():
+    warnings.simplefilter("ignore", TooFewSamplesWarning)  # was told when it was made
+    again = base_certificates(
+      certified.noise,
+      base.groups,
+      certified.view,
+      certified.shape,
+      certified.selection,
+      certified.estimation,
+      alpha=certified.alpha,
+      k_fwer=certified.k_fwer,
+    )
+  for name, value in again._asdict().items():
+    _follows(f"base.{name}", getattr(base, name), value, "the votes, `noise`, `alpha` and `view`")
+  _follows("labels", certified.labels, labels_of(again), "`base`")
+  num_classes = certified.estimation.counts.shape[1]
+  targets = targets_of(certified.counted, certified.truth, again, num_classes)
+  counted = counted_of(certified.counted, certified.truth, num_outputs, num_classes)
+  _follows("counted", certified.counted, counted, "`truth`, which says that outputs are void")
+  _follows("proof.targets", proof.targets, targets, "`counted`, `truth` and `base`")
+  _follows("proof.forfeit", proof.forfeit, again.forfeit, "`k_fwer`")
+  _follows("proof.integral", proof.integral, certified.noise.p == 0, "`noise`")
+  _follows("proof.caps", proof.caps is None, True, "the adversary, who has none")
+  budgets, radii = np.asarray(proof.budgets), np.asarray(certified.radii)
+  if radii.ndim == 1:
+    budgets = budgets[:, 0] if budgets.shape == (radii.size, 1) else budgets
+  _follows("proof.budgets", budgets.shape, radii.shape, "`radii`, in their number")
+  power = max(certified.noise.p, 1)
+  for budget, radius in zip(budgets.ravel().tolist(), radii.ravel().tolist(), strict=True):
+    finite = radius >= 0 and math.isfinite(budget)
+    if not (finite and Fraction(budget) >= Fraction(radius) ** power):
+      raise ValueError(
+        f"`proof.budgets` does not follow from `radii`: {budget} is no budget for radius {radius}."
+      )
+  collective.verify(base.weights, base.groups, base.eta, proof, exact=exact)
+  _follows("certified", certified.certified, proof.certified, "`proof`")
+
+
+def _follows(name: str, stored: Any, again: Any, source: str) -> None:
+  if (stored is None) != (again is None) or not np.array_equal(stored, again):
+    raise ValueError(f"`{name}` does not follow from {source}.")
+
+
+# What a certificate shows of itself. Numbers are rounded down: they promise no more than is proven.
