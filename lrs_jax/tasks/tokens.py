@@ -17,11 +17,11 @@ budgets from 1 on says how many replaced words a word survives on average):
 About a third of that gain needs no pattern of noise, only the network's view: uniform
 :math:`\rho = .75` in every segment that the network can see from the own one, and the others
 hidden (which changes no vote), has accuracy .816 (.697, .474, .126, 0) and 1.62 words. Locality
-does not help where it is faint: with :math:`\rho` from .7 in the own segment to .95 at the other end of
-the document (`rho_max=.95, reach=11`) and nothing hidden, accuracy is .823 (.662, .120, 0, 0) with
-.79 words, fewer than isotropic noise of .75 leaves. Nor is it free: the defaults cost 1.3 points of
-accuracy against isotropic noise of `rho_min`, and as many passes as there are segments, each over a
-part of the document.
+does not help where it is faint: with :math:`\rho` from .7 in the own segment to .95 at the far end
+of the document (`rho_max=.95, reach=11`, the same network) and nothing hidden, accuracy is .823
+(.662, .120, 0, 0) with .79 words, fewer than isotropic noise of .75 leaves. Nor is it free: the
+defaults cost 1.3 points of accuracy against isotropic noise of `rho_min`, and as many passes as
+there are segments, each over a part of the document.
 """
 
 import functools
