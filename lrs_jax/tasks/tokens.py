@@ -3,6 +3,25 @@ r"""Tokens: the subject of every word of a document, certified against words tha
 An adversary replaces up to B words, any of them by any words (p = 0). Noise hides words at random:
 for every segment of a document few words of the segment itself are hidden, and most of those far
 away. Documents differ in length, and so do the cells, which are the segments of each.
+
+What it gains, on the six test documents by default (Python 3.11, 1,000 samples, one training; in
+parentheses what survives, labelled right, if 1, 2, 4 and 8 words are replaced; the sum over all
+budgets from 1 on says how many replaced words a word survives on average):
+
+- localized, the defaults: accuracy .811 (.703, .547, .354, .086), 2.81 words on average;
+- isotropic, the same network, :math:`\rho = .75`: accuracy .816 (.654, .308, 0, 0), .96 words. On
+  validation documents that is the best :math:`\rho` of .7, .75 and .8 with at least the accuracy of
+  the localized one (.808 to .804);
+- isotropic with other :math:`\rho`: .7 has accuracy .824 and .65 words; .9 has .715 and 1.55.
+
+About a third of that gain needs no pattern of noise, only the network's view: uniform
+:math:`\rho = .75` in every segment that the network can see from the own one, and the others
+hidden (which changes no vote), has accuracy .816 (.697, .474, .126, 0) and 1.62 words. Locality
+does not help where it is faint: with :math:`\rho` from .7 in the own segment to .95 at the far end
+of the document (`rho_max=.95, reach=11`, the same network) and nothing hidden, accuracy is .823
+(.662, .120, 0, 0) with .79 words, fewer than isotropic noise of .75 leaves. Nor is it free: the
+defaults cost 1.3 points of accuracy against isotropic noise of `rho_min`, and as many passes as
+there are segments, each over a part of the document.
 """
 
 import functools
@@ -31,6 +50,8 @@ from lrs_jax.tasks.options import Option, at_least
 from lrs_jax.tasks.task import Adversary, Case, Count, Data, Models, Network, Smoothing, Task
 
 TRAINING_DOCUMENTS, TRAINING_LENGTH = 4000, 384
+
+_COLORS = (*plots.COLORS[:5], "#999933")  # told apart when pale, too
 
 _PROBABILITY = {"rule": "must lie in (0, 1]", "allowed": lambda value: 0 < value <= 1}
 
@@ -408,8 +429,8 @@ def words_figure(
       row, column = row + 1, 0
     places.append((row, column))
     column += size
-  font, line = 7.0, 0.2  # points, inches a row
-  width, height = columns * 0.602 * font / 72, (row + 1) * line  # DejaVu Sans Mono is .602 em wide
+  family, font, line = "DejaVu Sans Mono", 7.0, 0.2  # points, inches a row
+  width, height = columns * 0.602 * font / 72, (row + 1) * line  # it is .602 em wide
   figure = Figure(figsize=(width + 0.4, height + 1.1))
   axes = figure.add_axes(
     (0.2 / (width + 0.4), 0.2 / (height + 1.1), width / (width + 0.4), height / (height + 1.1))
@@ -417,7 +438,7 @@ def words_figure(
   axes.set(xlim=(0, columns), ylim=(row + 1, 0))
   axes.set_axis_off()
   most = max(int(radius.max(initial=0)), 1)
-  colors = [plots.COLORS[i % len(plots.COLORS)] for i in range(len(classes))]
+  colors = [_COLORS[i % len(_COLORS)] for i in range(len(classes))]
   for i, ((top, left), word, size) in enumerate(zip(places, words, sizes, strict=True)):
     face: Any = "0.85"
     if prediction[i] >= 0:
@@ -429,16 +450,16 @@ def words_figure(
       )
     if i and groups[i] != groups[i - 1]:
       axes.plot([left, left], [top + 0.04, top + 0.92], color="black", linewidth=1.2)
-    axes.text(left + 0.5, top + 0.5, word, family="DejaVu Sans Mono", fontsize=font, va="center")
+    axes.text(left + 0.5, top + 0.5, word, family=family, fontsize=0.94 * font, va="center")
   shown = sorted({*truth.tolist(), *prediction.tolist()} & set(range(len(classes))))
   handles = [Patch(facecolor=colors[k], alpha=0.6, label=classes[k]) for k in shown]
   handles.append(Patch(facecolor="0.85", label="abstains"))
   figure.legend(handles=handles, loc="upper center", ncols=len(handles), fontsize=8, frameon=False)
   figure.text(
     0.5,
-    1 - 0.45 / (height + 1.1),
-    f"Predicted subjects: pale survives no replaced word, strong {most} of them anywhere.\n"
-    "Underlined: the label, where it is another. Black: a new segment.",
+    1 - 0.4 / (height + 1.1),
+    f"Predicted subject: strong if {most} replaced word{'s' * (most > 1)} anywhere cannot change "
+    "it, pale if one may.\nUnderlined: the label, where it is another. Black: a new segment.",
     fontsize=8,
     ha="center",
     va="top",

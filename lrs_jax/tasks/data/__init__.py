@@ -1,1 +1,1 @@
-"""Data sets: scenes (embedded), CamVid, Cityscapes, Pascal VOC, citation graphs."""
+"""Data sets: scenes and documents (embedded), CamVid, Cityscapes, Pascal VOC, citation graphs."""
