@@ -40,11 +40,11 @@ def image_grid(image_shape: tuple[int, ...], grid_shape: tuple[int, ...]) -> np.
   if len(image_shape) != len(grid_shape) or not all(
     1 <= cells <= pixels for cells, pixels in zip(grid_shape, image_shape, strict=True)
   ):
-    ones, pixels, cells = (
+    least, most, given = (
       "x".join(map(str, shape)) for shape in ((1,) * len(image_shape), image_shape, grid_shape)
     )
     raise ValueError(
-      f"`grid_shape` must lie between {ones} and the image's {pixels} pixels, but it is {cells}."
+      f"`grid_shape` must lie between {least} and the image's {most} pixels, but it is {given}."
     )
   grid = np.zeros(image_shape, np.int32)
   at = np.ogrid[tuple(slice(pixels) for pixels in image_shape)]
