@@ -55,13 +55,13 @@ class Config(NamedTuple):
   ] = (2, 3, 3)
   std_min: Annotated[
     float, Option("noise in a group's own cell, on the input's [0, 1] scale", "smoothing", **_STD)
-  ] = 0.15
+  ] = 0.25
   std_max: Annotated[
     float,
     Option(
       "noise in the farthest cells that the network sees from the own one", "smoothing", **_STD
     ),
-  ] = 0.5
+  ] = 0.8
   isotropic_std: Annotated[
     float | None, Option("the baseline's noise; by default --std-min", "smoothing", **_STD)
   ] = None
@@ -76,7 +76,7 @@ class Config(NamedTuple):
       **_ONE,
     ),
   ] = 3
-  steps: options.Steps = 1500
+  steps: options.Steps = 900
   batch_size: options.BatchSize = 8
   learning_rate: options.LearningRate = 1e-2
   seed: options.Seed = 0
