@@ -1,6 +1,6 @@
 """Strict JAX for every test: no silent promotion, and eight simulated devices on a CPU.
 
-What one test compiled, others of the same run load: the workers share a folder of compiled programs.
+What one test compiled, others of the same run load: workers share a folder of compiled programs.
 """
 
 import os
