@@ -65,6 +65,8 @@ def drawn(monkeypatch):
     (training, "train"),
     (graph_training, "train"),
     (sampling, "votes"),
+    (sampling, "vote_counts"),
+    (sampling, "class_sums"),
     (sparse_flips, "class_sums"),
     (center_smoothing, "hamming_distances"),
     (noise, "sample"),
