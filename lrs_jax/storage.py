@@ -264,8 +264,8 @@ def from_plain(kind: Callable[..., Any], fields: Any) -> Any:
     ValueError: no mapping, a field that the tuple does not have, or a value of another type.
 
   Example:
-    >>> from lrs_jax.tasks.images import ImageJob
-    >>> from_plain(ImageJob, {"samples": "many"})
+    >>> from lrs_jax.tasks.images import Config
+    >>> from_plain(Config, {"samples": "many"})
     Traceback (most recent call last):
     ...
     ValueError: `samples` must be int, but it is 'many'.

@@ -170,7 +170,7 @@ def test_a_file_that_may_not_grow_is_the_same_as_a_full_disk(tmp_path):
 import resource, sys
 from pathlib import Path
 import numpy as np
-from lrs_jax import checkpoints
+from lrs_jax.jobs import checkpoints
 def count(first, size):
   if first >= 50:
     resource.setrlimit(resource.RLIMIT_FSIZE, (2000, 2000))

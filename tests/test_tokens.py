@@ -152,8 +152,6 @@ def test_defaults_are_right():
     ({"isotropic_rho": 1.0}, r"--isotropic-rho must lie in \(0, 1\)"),
     ({"reach": 0}, "--reach must be at least 1"),
     ({"budgets": -1}, "--budgets must be at least 0"),
-    ({"scores": ("votes", "kl")}, "--scores must be votes"),
-    ({"data": "poems"}, "--data must be documents"),
   ],
 )
 def test_what_cannot_be_right_is_refused(change, message):
@@ -178,7 +176,7 @@ def test_from_a_document_to_certificates():
   adversaries = TASK.adversaries(CONFIG, DATA, case, smoothings)
   assert [s.name for s in smoothings] == ["certificate", "isotropic"]
   for smoothing, adversary in zip(smoothings, adversaries, strict=True):
-    count, _ = TASK.counter(CONFIG, DATA, params, case, smoothing)
+    count = TASK.counter(CONFIG, DATA, params, case, smoothing)
     keys = jax.random.split(jax.random.key(1))
     selection, estimation = (np.asarray(count(key, 60, 0).votes) for key in keys)
     assert (estimation.sum(axis=1) == 60).all()
@@ -235,7 +233,7 @@ def test_hidden_words_change_no_vote():
   far = smoothing.groups >= 2
   other = case._replace(x=np.where(far, 0, case.x).astype(np.float32))
   votes = [
-    np.asarray(TASK.counter(CONFIG, DATA, initial(), c, smoothing)[0](jax.random.key(0), 8, 0)[0])
+    np.asarray(TASK.counter(CONFIG, DATA, initial(), c, smoothing)(jax.random.key(0), 8, 0)[0])
     for c in (case, other)
   ]
   assert (smoothing.noise.weights[0, 0, 2:] == 0).all()

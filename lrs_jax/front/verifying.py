@@ -33,7 +33,8 @@ def verify(certified: Certified, *, exact: bool = False) -> None:
     ValueError: naming what does not follow, and from what.
 
   Example:
-    >>> from lrs_jax import noise
+    >>> import jax
+    >>> from lrs_jax import certify, noise
     >>> apply = lambda params, x: jax.numpy.stack([x, params - x], axis=-1)
     >>> x, gaussian = np.asarray([0.0, 2.0], np.float32), noise.gaussian([[0.5]], [0, 0])
     >>> certified = certify(jax.random.key(0), apply, 1.0, x, gaussian, [0, 0], [0.5])

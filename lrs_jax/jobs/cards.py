@@ -211,6 +211,7 @@ def save(folder: Path, card: Mapping[str, Any]) -> None:
 
   Example:
     >>> import tempfile
+    >>> from lrs_jax import noise
     >>> votes, gaussian = [[990, 10]], noise.gaussian([[0.5]], cells=[0])
     >>> from lrs_jax import collective
     >>> from lrs_jax.confidence import certificates
@@ -241,6 +242,7 @@ def markdown(card: Mapping[str, Any]) -> str:
   Example:
     >>> from lrs_jax import collective
     >>> from lrs_jax.confidence import certificates
+    >>> from lrs_jax import noise
     >>> votes, gaussian = [[990, 10]], noise.gaussian([[0.5]], cells=[0])
     >>> base = certificates.from_votes(gaussian, [0], votes, votes, alpha=0.01)  # two in earnest
     >>> certificate = collective.certify(base.weights, base.groups, base.eta, [0.25])
