@@ -130,7 +130,7 @@ def own_pixels(noise: SmoothingDistribution, groups: ArrayLike) -> Expose:
 
   Args:
     noise: smoothing distribution of G groups, or of a multiple of it.
-    groups: int [H, W], the group of every pixel, in [0, G).
+    groups: int [H, W], or [D, H, W] of a volume, the group of every pixel, in [0, G).
   """
   levels, cells = jax.tree.map(jnp.asarray, noise.levels), jnp.asarray(noise.cells)
   num_rows, num_groups = noise.weights.shape[1], int(np.max(groups)) + 1
