@@ -129,7 +129,7 @@ def own_pixels(noise: SmoothingDistribution, groups: ArrayLike) -> Expose:
 
   Args:
     noise: smoothing distribution of G groups, or of a multiple of it.
-    groups: int [H, W], the group of every pixel, in [0, G).
+    groups: int [H, W], or [D, H, W] of a volume, the group of every pixel, in [0, G).
   """
   noise, num_groups = to_device(noise), int(np.max(groups)) + 1
   groups = jnp.asarray(groups, jnp.int32)

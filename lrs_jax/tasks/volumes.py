@@ -76,7 +76,7 @@ class Config(NamedTuple):
       **_ONE,
     ),
   ] = 3
-  steps: options.Steps = 900
+  steps: options.Steps = 1500
   batch_size: options.BatchSize = 8
   learning_rate: options.LearningRate = 1e-2
   seed: options.Seed = 0
@@ -215,14 +215,19 @@ def train(
   unfinished: Path,
   manifest: Mapping[str, Any],
 ) -> tuple[Any, Mapping[str, Any]]:
-  """Trains the network on training volumes, under the localized noise of a random group each."""
+  """Trains the network on training volumes, each under the noise of a random group.
+
+  The loss is that of the group's own voxels (`training.own_pixels`): elsewhere the volume is under
+  strong noise, or hidden. Where it counts everywhere, the same network gets 83 rather than 94 % of
+  the validation voxels right.
+  """
   learned = bodies.load("train", config.size, TRAINING_VOLUMES, config.seed)
   variables, losses = training.train(
     key,
     _model(config.width, config.depth),
     learned.volumes,
     learned.labels,
-    training.random_group(localized_noise(config)),
+    training.own_pixels(localized_noise(config), output_groups(config)),
     num_steps=config.steps,
     batch_size=config.batch_size,
     learning_rate=config.learning_rate,
