@@ -1,0 +1,67 @@
+"""What users import, pinned: a name that goes, or an argument that changes, is a decision."""
+
+import inspect
+
+import lrs_jax
+from lrs_jax import collective, confidence, noise, sampling
+
+NAMES = {
+  "lrs_jax": (
+    "Certified baselines cells certify certify_segmentation collective confidence errors "
+    "evaluation noise sampling verify"
+  ),
+  "lrs_jax.noise": (
+    "FAMILIES Family SmoothingDistribution ablation as_input budgets_from_radii flips gaussian "
+    "laplace level_at make sample to_device uniform"
+  ),
+  "lrs_jax.sampling": (
+    "Apply ClassSums MAX_SAMPLES NOBODY See Votes Windows check_view class_sums "
+    "default_chunk_size in_windows predict stitched sum_over_samples vote_counts votes whole_frame"
+  ),
+  "lrs_jax.confidence": (
+    "LEVELS ScoreBounds binomial_p_value clopper_pearson_lower score_bounds_bernstein "
+    "score_bounds_dkw score_bounds_kl score_bounds_mixed"
+  ),
+  "lrs_jax.collective": (
+    "Attack CollectiveCertificate Witness certify from_arrays to_arrays verify"
+  ),
+}
+
+ARGUMENTS = {
+  lrs_jax.certify: "key apply params x noise groups radii",
+  lrs_jax.certify_segmentation: "key apply params image",
+  lrs_jax.verify: "certified",
+  confidence.clopper_pearson_lower: "successes trials alpha",
+  noise.gaussian: "scale cells",
+  noise.uniform: "scale cells",
+  noise.laplace: "scale cells",
+  noise.ablation: "rho cells",
+  noise.flips: "theta_plus theta_minus cells",
+  sampling.vote_counts: "key apply params x noise groups num_samples",
+  collective.certify: "weights groups eta budgets",
+  collective.verify: "weights groups eta certificate",
+}
+
+KEYWORDS = {
+  lrs_jax.certify: {"num_samples", "selection_samples", "alpha", "method"},
+  lrs_jax.certify_segmentation: {"std", "view", "radii"},
+  sampling.vote_counts: {"num_classes", "chunk_size", "mesh", "windows"},
+  collective.certify: {"method", "targets", "caps", "integral", "time_limit", "forfeit"},
+  collective.verify: {"exact"},
+}
+
+
+def test_names():
+  rooms = {"lrs_jax": lrs_jax, "lrs_jax.noise": noise, "lrs_jax.sampling": sampling}
+  rooms |= {"lrs_jax.confidence": confidence, "lrs_jax.collective": collective}
+  for name, room in rooms.items():
+    assert sorted(room.__all__) == sorted(NAMES[name].split()), name
+    assert all(hasattr(room, each) for each in room.__all__)
+
+
+def test_arguments():
+  for function, names in ARGUMENTS.items():
+    parameters = inspect.signature(function).parameters
+    positional = [p.name for p in parameters.values() if p.kind is p.POSITIONAL_OR_KEYWORD]
+    assert positional == names.split(), function
+    assert KEYWORDS.get(function, set()) <= set(parameters), function
