@@ -26,8 +26,9 @@ METHODS = {
 
 def compare(record: records.Record, num_budgets: int, time_limit: float) -> dict[str, Any]:
   """Certifies all outputs of a record by every method at budgets spread over its own."""
-  chosen = np.unique(np.linspace(0, len(record.radii) - 1, num_budgets).round().astype(int))
-  radii, budgets, base = record.radii[chosen], record.budgets[chosen], record.base
+  radii = record.adversary.radii
+  chosen = np.unique(np.linspace(0, len(radii) - 1, num_budgets).round().astype(int))
+  radii, budgets, base = radii[chosen], record.budgets[chosen], record.base
   results: dict[str, Any] = {}
   for method in METHODS:
     certificate = collective.certify(
