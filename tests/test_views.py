@@ -106,9 +106,9 @@ def test_a_network_with_poolings_to_the_pixel():
     sees = max(sees, int(np.abs(changed - place).max()))
   assert 0 < sees <= folded_unet.reach(params)
   image = np.random.default_rng(0).random((80, 88, 3)).astype(np.float32)
-  sampling.check_view(folded_unet.apply, params, image, sees)
+  sampling.check_view(folded_unet.apply, params, image, sees, num_places=8)
   with pytest.raises(errors.FartherViewError, match=f"sees {sees} pixels far"):
-    sampling.check_view(folded_unet.apply, params, image, sees - 1)
+    sampling.check_view(folded_unet.apply, params, image, sees - 1, num_places=8)
 
 
 @pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float32])
