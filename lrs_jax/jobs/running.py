@@ -241,8 +241,8 @@ def prepare(
       for name, path in paths.items()
       if path.exists()
     }
-    digest_of = {item.smoothing.name: digests.get(names[item.smoothing.network]) for item in items}
-    there = {name: digest for name, digest in digest_of.items() if digest is not None}
+    known_by = {item.smoothing.name: names[item.smoothing.network] for item in items}
+    there = {name: digests[network] for name, network in known_by.items() if network in digests}
     results.refuse_others({out / "summary.json": {**asked, "model": there}}, defaults)
     for item in items:
       of_item = {**asked, "input": input_digest(item.case)}

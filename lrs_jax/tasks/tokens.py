@@ -61,12 +61,10 @@ class Config(NamedTuple):
 
   data: str = "documents"
   data_dir: options.DataDir = None
-  documents: Annotated[
-    int, Option("test documents to certify", "data", rule="must be at least 1", allowed=at_least(1))
-  ] = 6
+  documents: Annotated[int, Option("test documents to certify", "data", **options.ONE)] = 6
   segments: Annotated[
     int,
-    Option("cells of a document", "smoothing", rule="must be at least 1", allowed=at_least(1)),
+    Option("cells of a document", "smoothing", **options.ONE),
   ] = 12
   rho_min: Annotated[
     float,
@@ -87,8 +85,7 @@ class Config(NamedTuple):
     Option(
       "segments between a group's own one and where --rho-max is reached",
       "smoothing",
-      rule="must be at least 1",
-      allowed=at_least(1),
+      **options.ONE,
     ),
   ] = 2
   isotropic_rho: Annotated[
@@ -105,8 +102,7 @@ class Config(NamedTuple):
     Option(
       "channels of the network",
       "network and training",
-      rule="must be at least 1",
-      allowed=at_least(1),
+      **options.ONE,
     ),
   ] = 32
   depth: Annotated[
@@ -114,8 +110,7 @@ class Config(NamedTuple):
     Option(
       "blocks of the network, which sees 2 (2^depth - 1) words either side",
       "network and training",
-      rule="must be at least 1",
-      allowed=at_least(1),
+      **options.ONE,
     ),
   ] = 5
   steps: options.Steps = 1500

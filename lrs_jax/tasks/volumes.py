@@ -52,7 +52,6 @@ from lrs_jax.tasks.task import Adversary, Case, Count, Data, Models, Network, Sm
 
 TRAINING_VOLUMES = 256
 
-_ONE: Mapping[str, Any] = {"rule": "must be at least 1", "allowed": at_least(1)}
 _STD: Mapping[str, Any] = {"rule": "must be positive and finite", "allowed": positive}
 
 
@@ -72,9 +71,10 @@ class Config(NamedTuple):
       allowed=at_least(8),
     ),
   ] = (16, 24, 24)
-  volumes: Annotated[int, Option("test volumes to certify", "data", **_ONE)] = 4
+  volumes: Annotated[int, Option("test volumes to certify", "data", **options.ONE)] = 4
   grid: Annotated[
-    tuple[int, int, int], Option("cells of a volume", "smoothing", "PxRxQ", separator="x", **_ONE)
+    tuple[int, int, int],
+    Option("cells of a volume", "smoothing", "PxRxQ", separator="x", **options.ONE),
   ] = (2, 3, 3)
   std_min: Annotated[
     float, Option("noise in a group's own cell, on the input's [0, 1] scale", "smoothing", **_STD)
@@ -89,14 +89,14 @@ class Config(NamedTuple):
     float | None, Option("the baseline's noise; by default --std-min", "smoothing", **_STD)
   ] = None
   width: Annotated[
-    int, Option("channels of the network at full resolution", "network and training", **_ONE)
+    int, Option("channels of the network at full resolution", "network and training", **options.ONE)
   ] = 8
   depth: Annotated[
     int,
     Option(
       "convolutions at half the resolution: the network sees 2 voxels for each, and 2 more",
       "network and training",
-      **_ONE,
+      **options.ONE,
     ),
   ] = 3
   steps: options.Steps = 1500
