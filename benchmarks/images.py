@@ -10,17 +10,18 @@ and pilots are in image_study/.
 """
 
 import argparse
-import functools
 import textwrap
 from pathlib import Path
 from typing import Any
 
+from tqdm import tqdm
+
 from benchmarks.image_study import certifying, counting, networks, pilots
-from benchmarks.image_study.configurations import STUDIES, Sizes, Smoothing, smoothings
+from benchmarks.image_study.configurations import STUDIES, Sizes, Smoothing, marks, smoothings
 from lrs_jax import storage
+from lrs_jax.jobs.networks import Obtained
 from lrs_jax.tasks.data import camvid
 from lrs_jax.tasks.data.images import LabelledImages
-from lrs_jax.tasks.models import folded_unet
 
 EXTRA = ("certified-iou", "choice", "noises", "rates")
 """Pieces beside the ways of smoothing."""
@@ -62,50 +63,49 @@ def run(sizes: Sizes, data_dir: str, work: Path, out: Path, names: tuple[str, ..
   counts = work / ("counts" if sizes.crop is None else f"counts-{sizes.size[0]}x{sizes.size[1]}")
   for name in names:
     smoothing = known.get(name, known["localized-0.4"])
-    path = work / "networks" / f"{smoothing.network}.npz"
-    if not path.exists():
-      training_images = functools.partial(camvid.load, data_dir, "train")
-      networks.train(smoothing.network, sizes, training_images, path)
-    params, digest = networks.load(path)
+    network = networks.obtain(smoothing.network, sizes, data_dir, work / "networks")
     if name in known:
       folder = counts / name.removesuffix("-exact").removesuffix("-more")
-      result = one(smoothing, sizes, params, digest, test, folder)
+      result = one(name, smoothing, sizes, network, test, folder)
     elif name == "rates":
-      result = pilots.rates(sizes, test.images[0], params)
+      result = pilots.rates(sizes, test.images[0], network.params)
     elif name == "certified-iou":
       folders = {n: counts / n for n in ("localized-0.4", "isotropic-0.4")}
       result = certifying.certify_iou(sizes, test, folders)
     else:
       pilot = camvid.load(data_dir, "val", sizes.size, min(sizes.images, 4))
       if name == "choice":
-        result = pilots.choose(sizes, pilot, params)
+        result = pilots.choose(sizes, pilot, network.params)
       else:
-        files = dict.fromkeys(path.with_name(f"{s.network}.npz") for s in known.values())
-        trained = {f.stem: networks.load(f)[0] for f in files if f.exists() and f.stem != "strict"}
+        trained = {
+          name: networks.obtain(name, sizes, data_dir, work / "networks").params
+          for name in dict.fromkeys(smoothing.network for smoothing in known.values())
+          if (work / "networks" / f"{name}.npz").exists() and name != "strict"
+        }
         result = pilots.compare_noises(sizes, pilot, trained)
     storage.save_json(out / f"{name}.json", result)
     print(f"{name}: done", flush=True)
 
 
 def one(
+  name: str,
   smoothing: Smoothing,
   sizes: Sizes,
-  params: folded_unet.Folded,
-  digest: str,
+  network: Obtained,
   test: LabelledImages,
-  folder: Path,
+  counts: Path,
 ) -> dict[str, Any]:
   """Counts and certifies all images under one way of smoothing."""
-  paths = [folder / f"{image}.npz" for image in test.names]
-  for i, path in enumerate(paths):
-    counting.count(smoothing, sizes, params, digest, test.images[i], i, path)
-  result = certifying.certify(smoothing, sizes, test, paths)
+  folders = [counts / image for image in test.names]
+  samples = sum(wanted[-1] for wanted in marks(smoothing, sizes))
+  with tqdm(total=len(folders) * samples, desc=name, unit="sample") as progress:
+    for i, folder in enumerate(folders):
+      counting.count(smoothing, sizes, network, test.images[i], i, folder, progress)
+  result = certifying.certify(smoothing, sizes, network.digest, test, folders)
   if smoothing.centers:
-    centers = [path.with_name(f"{path.stem}-center.npz") for path in paths]
-    for i, path in enumerate(centers):
-      votes = storage.load_arrays(paths[i])[f"selection-{sizes.selection[-1]}"]
-      counting.center(smoothing, sizes, params, test.images[i], i, votes, path)
-    result["center"] = certifying.center_curves(smoothing, sizes, test, centers)
+    for i, folder in enumerate(folders):
+      counting.center(smoothing, sizes, network.params, test.images[i], i, folder)
+    result["center"] = certifying.center_curves(smoothing, sizes, test, folders)
   return result
 
 

@@ -46,14 +46,14 @@ def test_every_piece_leaves_a_file(study):
 
 
 def test_more_samples_are_the_fewer_and_others(study):
-  with np.load(study / "work" / "counts" / "isotropic-0.4" / "000.npz") as stored:
-    assert (stored["estimation-20"].sum(axis=1) == 20).all()
-    assert (stored["estimation-80"].sum(axis=1) == 80).all()
-    assert (stored["estimation-80"] >= stored["estimation-40"]).all()
+  folder = study / "work" / "counts" / "isotropic-0.4" / "000"
+  found = {mark: counting.votes(folder, "estimation", mark) for mark in (20, 40, 80)}
+  assert all((votes.sum(axis=1) == mark).all() for mark, votes in found.items())
+  assert (found[80] >= found[40]).all()
 
 
 def test_what_was_counted_is_not_counted_again(study, monkeypatch):
-  monkeypatch.setattr(counting.sampling, "vote_counts", None)
+  monkeypatch.setattr(counting.sampling, "votes", None)
   before = (study / "results" / "localized-0.4.json").read_text()
   images.run(SIZES, str(study), study / "work", study / "results", ("localized-0.4",))
   again, before = (json.loads(text) for text in (
@@ -83,7 +83,7 @@ def test_larger_images_start_from_the_network_of_smaller_ones(study):
   names = ("localized-0.3", "isotropic-0.4-more", "localized-0.3-more", "rates")
   images.run(sizes, str(study), study / "work", study / "large", names)
   with np.load(study / "work" / "networks" / "crops.npz") as stored:
-    assert json.loads(str(stored["meta"]))["sizes"]["size"] == [32, 24]
+    assert json.loads(str(stored["meta"]))["network"]["size"] == [32, 24]
   assert "equal forward passes" not in images_report.report(study / "large")  # 24 times as many
   text = (study / "large" / "images.md").read_text()
   assert "| localized, envelope | 0.3–0.6 |" in text

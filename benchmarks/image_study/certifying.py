@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks.image_study import counting
 from benchmarks.image_study.configurations import (
   Sizes,
   Smoothing,
@@ -59,18 +60,20 @@ def common_radii(sizes: Sizes, times: int = 1) -> np.ndarray:
 
 
 def certify(
-  smoothing: Smoothing, sizes: Sizes, data: LabelledImages, paths: list[Path]
+  smoothing: Smoothing, sizes: Sizes, digest: str, data: LabelledImages, folders: list[Path]
 ) -> dict[str, Any]:
   """Quality and curves at every number of samples, from the counts of all images."""
   radii = common_radii(sizes, FINE)
   selecting, bounding = marks(smoothing, sizes)
-  stored = [storage.load_arrays(path) for path in paths]
   owners = groups(smoothing, sizes).ravel()
   levels = corrections.k_fwer(sizes.alpha, owners.size, 1 + int(owners.size * FORFEITED))
   found = {}
   for mark in (m for m in bounding if m // sizes.marks[-1] in (0, 1, *smoothing.certified)):
     selected = max((s for s in selecting if s * 10 <= mark), default=selecting[0])
-    votes = [(a[f"selection-{selected}"], a[f"estimation-{mark}"]) for a in stored]
+    votes = [
+      (counting.votes(folder, "selection", selected), counting.votes(folder, "estimation", mark))
+      for folder in folders
+    ]
     bound = functools.partial(certificates.from_votes, distribution(smoothing, sizes), owners)
     bases = [bound(*pair, alpha=sizes.alpha, num_samples=mark) for pair in votes]
     extra = smoothing.compare if mark == sizes.marks[-1] else ()
@@ -87,13 +90,11 @@ def certify(
   return {
     "smoothing": plain(smoothing),
     "sizes": plain(sizes),
-    "manifest": storage.from_json_array(stored[0]["manifest"]),
+    "manifest": counting.manifest(smoothing, sizes, digest, 0),
     "images": list(data.names),
     "versions": versions(),
     "device": describe_devices(),
-    "seconds_per_image": float(
-      np.mean([sum(v for k, v in a.items() if k.endswith("-seconds")) for a in stored])
-    ),
+    "seconds_per_image": float(np.mean([counting.seconds(folder) for folder in folders])),
     "radii": radii[::FINE].tolist(),
     "samples": found,
   }
@@ -219,10 +220,10 @@ def _fractions(
 
 
 def center_curves(
-  smoothing: Smoothing, sizes: Sizes, data: LabelledImages, paths: list[Path]
+  smoothing: Smoothing, sizes: Sizes, data: LabelledImages, folders: list[Path]
 ) -> dict[str, Any]:
   """Quality and curves of center smoothing, with the published ranks and with exact ones."""
-  stored = [storage.load_arrays(path) for path in paths]
+  stored = [storage.load_arrays(folder / counting.CENTER) for folder in folders]
   predictions = np.stack(
     [np.where(a["accepted"], a["prediction"], metrics.ABSTAIN) for a in stored]
   )
@@ -257,12 +258,11 @@ def certify_iou(
     owners = groups(smoothing, sizes).ravel()
     bounds = []
     for image, truth in zip(data.names, data.labels, strict=True):
-      arrays = storage.load_arrays(folder / f"{image}.npz")
       base = certificates.from_votes(
         distribution(smoothing, sizes),
         owners,
-        arrays[f"selection-{sizes.selection[-1]}"],
-        arrays[f"estimation-{sizes.marks[-1]}"],
+        counting.votes(folder / image, "selection", sizes.selection[-1]),
+        counting.votes(folder / image, "estimation", sizes.marks[-1]),
         alpha=sizes.alpha,
         num_samples=sizes.marks[-1],
       )

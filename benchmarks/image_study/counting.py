@@ -1,36 +1,37 @@
 """Votes of the smoothed network: what takes the time, kept on disk image by image."""
 
 import functools
-import time
+import itertools
 from pathlib import Path
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from tqdm import tqdm
 
 from benchmarks.image_study.configurations import Sizes, Smoothing, distribution, groups, marks
 from lrs_jax import keys, sampling, storage
 from lrs_jax.baselines import center_smoothing
 from lrs_jax.cells import partition
+from lrs_jax.jobs import checkpoints
+from lrs_jax.jobs.networks import Obtained
+from lrs_jax.jobs.running import PARTS
+from lrs_jax.tasks import common, images
+from lrs_jax.tasks import task as tasks
 from lrs_jax.tasks.data import camvid
 from lrs_jax.tasks.models import folded_unet
 
 CANDIDATES = 30
 """Sampled masks among which center smoothing chooses."""
 
+CENTER = "center.npz"
+"""Name of the file of center smoothing's answer and distances."""
 
-def count(
-  smoothing: Smoothing,
-  sizes: Sizes,
-  params: folded_unet.Folded,
-  digest: str,
-  image: np.ndarray,
-  index: int,
-  path: Path,
-) -> None:
-  """Counts one image's votes up to every mark; what was counted before is not counted again."""
-  manifest = {
+
+def manifest(smoothing: Smoothing, sizes: Sizes, digest: str, index: int) -> dict[str, Any]:
+  """What tells the counts of one image from all others."""
+  return {
     "grid": list(smoothing.grid),
     "std_min": smoothing.std_min,
     "std_max": smoothing.std_max,
@@ -40,34 +41,71 @@ def count(
     "network": digest,
     "image": index,
   }
-  stored = storage.load_arrays(path) if path.exists() else {}
-  if stored and storage.from_json_array(stored["manifest"]) != manifest:
-    raise ValueError(f"{path} holds counts of another configuration: delete it.")
+
+
+def count(
+  smoothing: Smoothing,
+  sizes: Sizes,
+  network: Obtained,
+  image: np.ndarray,
+  index: int,
+  folder: Path,
+  progress: tqdm,
+) -> None:
+  """Counts one image's votes up to every mark, each in a file; what was counted before stays."""
   owners = groups(smoothing, sizes)
-  for part, wanted in zip(("selection", "estimation"), marks(smoothing, sizes), strict=True):
+  smoothed = tasks.Smoothing("", distribution(smoothing, sizes), owners.ravel(), ())
+  counter = common.counter(
+    images.Config(),
+    folded_unet.apply,
+    network.params,
+    image,
+    smoothed,
+    len(camvid.CLASSES),
+    windows=windows(sizes.depth, owners),
+  )
+  for part, wanted in zip(PARTS, marks(smoothing, sizes), strict=True):
     key = jax.random.fold_in(keys.tagged(jax.random.key(sizes.seed), part), index)
-    done = 0
-    for mark in wanted:
-      name = f"{part}-{mark}"
-      if name not in stored:
-        start = time.perf_counter()
-        votes = sampling.vote_counts(
-          key,
-          folded_unet.apply,
-          params,
-          image,
-          distribution(smoothing, sizes),
-          owners.ravel(),
-          mark - done,
-          num_classes=len(camvid.CLASSES),
-          first_sample=done,
-          windows=windows(sizes.depth, owners),
-        )
-        before = stored[f"{part}-{done}"] if done else np.zeros(votes.shape, np.int32)
-        stored[name] = before + np.asarray(votes)
-        stored[f"{name}-seconds"] = np.asarray(time.perf_counter() - start)
-        storage.save_arrays(path, {**stored, "manifest": storage.json_array(manifest)})
-      done = mark
+    for first, end in itertools.pairwise((0, *wanted)):
+      path = folder / f"{part}-{first}-{end}.counts.npz"
+      told = {**manifest(smoothing, sizes, network.digest, index), "part": part}
+      if _is_counted(path, {**told, "ranges": [[first, end]]}):
+        progress.update(end - first)
+        continue
+      checkpoints.count_in_pieces(
+        lambda first, size, key=key: counter(key, size, first),
+        [(first, end)],
+        path,
+        told,
+        piece=256 * jax.local_device_count(),
+        progress=progress.update,
+      )
+
+
+def _is_counted(path: Path, wanted: dict[str, Any]) -> bool:
+  """Whether a file holds all of these counts: then nothing needs to be compiled."""
+  if not path.exists():
+    return False
+  stored = checkpoints.load(path)
+  if checkpoints.differences(stored.manifest, wanted):
+    raise ValueError(f"{path} holds counts of another configuration: delete it.")
+  return stored.done == checkpoints.num_samples(wanted["ranges"])
+
+
+def votes(folder: Path, part: str, mark: int) -> np.ndarray:
+  """The first so many votes of one image, int [N, K]."""
+  known = {path: checkpoints.load(path) for path in folder.glob(f"{part}-*.counts.npz")}
+  total = checkpoints.add_up(
+    {path: counts for path, counts in known.items() if counts.manifest["ranges"][0][1] <= mark}
+  )
+  if total.manifest["ranges"] != [[0, mark]]:
+    raise ValueError(f"{folder} has no counts of the {part} samples 0 to {mark}.")
+  return total.sums[0]
+
+
+def seconds(folder: Path) -> float:
+  """What it took to count one image's votes."""
+  return sum(checkpoints.load(path).seconds for path in folder.glob("*.counts.npz"))
 
 
 def center(
@@ -76,13 +114,13 @@ def center(
   params: folded_unet.Folded,
   image: np.ndarray,
   index: int,
-  votes: np.ndarray,
-  path: Path,
+  folder: Path,
 ) -> None:
   """Center smoothing of one image: the answer, and distances of fresh samples to it.
 
   It gets as many samples for each of its three steps as the others have to bound with.
   """
+  path = folder / CENTER
   if path.exists():
     return
   cells = groups(smoothing, sizes)
@@ -99,7 +137,8 @@ def center(
       for i in range(CANDIDATES)
     ]
   )  # fmt: skip
-  candidates = np.concatenate([sampled, votes.argmax(axis=1)[None]])
+  own = votes(folder, "selection", sizes.selection[-1])
+  candidates = np.concatenate([sampled, own.argmax(axis=1)[None]])
   selecting, testing = (
     np.asarray(
       center_smoothing.hamming_distances(

@@ -1,12 +1,10 @@
 """The study's networks: what each is trained on, trained once and stored."""
 
-import hashlib
-import time
-from collections.abc import Callable
+import functools
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import flax.traverse_util
 import jax
 import numpy as np
 
@@ -19,21 +17,21 @@ from benchmarks.image_study.configurations import (
   distribution,
   plain,
 )
-from lrs_jax import keys, noise, storage
+from lrs_jax import noise
 from lrs_jax.cells import partition
-from lrs_jax.tasks import training
-from lrs_jax.tasks.data.images import LabelledImages
+from lrs_jax.jobs import networks as networks_of_jobs
+from lrs_jax.jobs.networks import Obtained
+from lrs_jax.tasks import common, images, training
+from lrs_jax.tasks.data import camvid
 from lrs_jax.tasks.models import folded_unet
 from lrs_jax.tasks.models.unet import UNet
+from lrs_jax.tasks.task import Data, Models, Network
 
 EARLY = (0.1, 0.15, 0.2, 0.3)
 """Levels of the network whose loss counts everywhere, also where the noise is strong."""
 
 STARTS = {"localized": "base", "isotropic": "base", "crops": "isotropic"}
 """Networks that go on from another one, with as many steps again."""
-
-Load = Callable[[tuple[int, int]], LabelledImages]
-"""(height, width) -> the training images in this size."""
 
 
 def networks(sizes: Sizes) -> dict[str, training.Expose]:
@@ -77,50 +75,63 @@ def _stacked(distributions: list[noise.SmoothingDistribution]) -> noise.Smoothin
   return noise.gaussian(np.concatenate([d.scale for d in distributions]), distributions[0].cells)
 
 
-def train(name: str, sizes: Sizes, load_images: Load, path: Path) -> None:
-  """Trains one network and stores it with its configuration; goes on after a stop."""
-  start = time.perf_counter()
-  data = load_images(sizes.size)
-  manifest = {"name": name, "sizes": plain(sizes), "classes": list(data.classes)}
-  unfinished = path.with_name(f"{path.stem}.partial.npz")
-  start_from = None
+def obtain(name: str, sizes: Sizes, data_dir: str, folder: Path) -> Obtained:
+  """The network of this name, folded; trained first if `folder` has none."""
+  found = _obtain(name, sizes, data_dir, folder)
+  return found._replace(params=folded_unet.fold(found.params))
+
+
+def _obtain(name: str, sizes: Sizes, data_dir: str, folder: Path) -> Obtained:
+  models = Models(
+    network=lambda sizes, data, name: Network("unet", {"name": name, **_trained(sizes)}),
+    train=functools.partial(_train, data_dir),
+    shapes=lambda sizes, data: common.shapes_of(
+      _unet(sizes), jax.ShapeDtypeStruct((*sizes.size, 3), np.float32)
+    ),
+    finish=lambda sizes, data, variables: variables,  # another network may go on from them
+    predict=images.predict,
+  )
+  data = Data((), camvid.CLASSES)
+  task = images.TASK._replace(models=models)
+  return networks_of_jobs.obtain(task, sizes, data, name, folder / f"{name}.npz")
+
+
+def _trained(sizes: Sizes) -> dict[str, Any]:
+  """What decides how any of the networks is trained."""
+  known = plain(sizes)
+  return {field: known[field] for field in ("size", "crop", "width", "depth", "steps", "seed")}
+
+
+def _unet(sizes: Sizes) -> UNet:
+  return UNet(num_classes=len(camvid.CLASSES), width=sizes.width, depth=sizes.depth)
+
+
+def _train(
+  data_dir: str,
+  key: jax.Array,
+  sizes: Sizes,
+  data: Data,
+  name: str,
+  unfinished: Path,
+  manifest: Mapping[str, Any],
+) -> tuple[Any, Mapping[str, Any]]:
+  start = None
   if name in STARTS:
-    started = path.with_name(f"{STARTS[name]}.npz")
-    if not started.exists():
-      train(STARTS[name], sizes._replace(size=sizes.start, crop=None), load_images, started)
-    start_from = _load_variables(started)
+    smaller = sizes._replace(size=sizes.start, crop=None)
+    start = _obtain(STARTS[name], smaller, data_dir, unfinished.parent).params
   augment, seen = training.mirror_and_rescale, sizes
   if sizes.crop is not None:
     augment, seen = training.random_crop(sizes.crop, augment), sizes._replace(size=sizes.crop)
+  learned = camvid.load(data_dir, "train", sizes.size)
   variables, losses = training.train(
-    keys.tagged(jax.random.key(sizes.seed), f"network {name}"),
-    UNet(num_classes=len(data.classes), width=sizes.width, depth=sizes.depth),
-    data.images,
-    data.labels,
+    key,
+    _unet(sizes),
+    learned.images,
+    learned.labels,
     networks(seen)[name],
     num_steps=sizes.steps // 2 if name == "strict" else sizes.steps,  # compared with none other
     augment=augment,
-    variables=start_from,
+    variables=start,
     checkpoint=training.Checkpoint(unfinished, manifest),
   )
-  arrays = flax.traverse_util.flatten_dict(jax.device_get(variables), sep="/")
-  meta = {**manifest, "loss": losses.tolist(), "seconds": time.perf_counter() - start}
-  storage.save_arrays(path, {**arrays, "meta": storage.json_array(meta)})
-  unfinished.unlink(missing_ok=True)
-
-
-def load(path: Path) -> tuple[folded_unet.Folded, str]:
-  """A stored network, folded, and the digest of its arrays."""
-  variables = _load_variables(path)
-  arrays = flax.traverse_util.flatten_dict(variables, sep="/")
-  digest = hashlib.sha256()
-  for name in sorted(arrays):
-    digest.update(name.encode() + arrays[name].tobytes())
-  return folded_unet.fold(variables), digest.hexdigest()
-
-
-def _load_variables(path: Path) -> dict[str, Any]:
-  arrays = storage.load_arrays(path)
-  return flax.traverse_util.unflatten_dict(
-    {k: v for k, v in arrays.items() if k != "meta"}, sep="/"
-  )
+  return variables, {"classes": learned.classes, "loss": losses.tolist()}
