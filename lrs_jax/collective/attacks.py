@@ -7,6 +7,7 @@ from fractions import Fraction
 from typing import Any
 
 import numpy as np
+from scipy.linalg import block_diag
 
 from lrs_jax.collective import highs, incremental
 from lrs_jax.collective.problem import Given, Problem, Region, shown
@@ -135,34 +136,32 @@ def with_margin(solver: Any, region: Region, floors: np.ndarray) -> list[np.ndar
 
   Also what is near it on a grid of the budget: thresholds that can just be met are often met there.
   """
-  num_kinds, _, num_cells = region.weights.shape
   wanted = np.flatnonzero((floors > 0) & np.isfinite(region.reach))
   if not wanted.size or not np.isfinite(region.budget).all():
     return []
-  num_attack = num_kinds * num_cells
-  size = np.where(region.upper > 0, region.upper, 1.0)
+  _, size, budget = region.scales
   with np.errstate(over="ignore"):
     rows = (region.weights[:, wanted] * size[:, None] / floors[wanted, None]).transpose(1, 0, 2)
   if not np.isfinite(rows).all():
     return []
-  matrix = np.zeros((wanted.size + num_kinds, num_attack + 1))
-  matrix[: wanted.size, :-1] = rows.reshape(wanted.size, -1)
-  matrix[: wanted.size, -1] = -1.0
-  for a in range(num_kinds):
-    cells = slice(a * num_cells, (a + 1) * num_cells)
-    matrix[wanted.size + a, cells] = size[a] / (region.budget[a] if region.budget[a] > 0 else 1.0)
+  matrix = np.block(
+    [
+      [rows.reshape(wanted.size, -1), np.full((wanted.size, 1), -1.0)],
+      [block_diag(*(size / budget[:, None])), np.zeros((budget.size, 1))],
+    ]
+  )
   model = highs.dense(
-    cost=np.append(np.zeros(num_attack), -1.0),
+    cost=np.append(np.zeros(size.size), -1.0),
     lower=np.append(region.lower / size, 0.0),
     upper=np.append(np.where(region.upper > 0, 1.0, 0.0), 2.0),
-    row_lower=np.append(np.zeros(wanted.size), np.full(num_kinds, -np.inf)),
-    row_upper=np.append(np.full(wanted.size, np.inf), np.ones(num_kinds)),
+    row_lower=np.append(np.zeros(wanted.size), np.full(budget.size, -np.inf)),
+    row_upper=np.append(np.full(wanted.size, np.inf), np.ones(budget.size)),
     matrix=matrix,
   )
-  primal = highs.solve(solver, model).primal
-  if primal is None or primal.shape != model.cost.shape or not np.isfinite(primal).all():
+  share = highs.leading(highs.solve(solver, model), model, np.ones_like(size))
+  if share is None:
     return []
-  share = np.clip(primal[:-1], 0, 1).reshape(size.shape)
+  share = np.clip(share, 0, 1)
   nice = [[float(Fraction(x).limit_denominator(1000)) for x in kind] for kind in share.tolist()]
   return [share * size, np.array(nice).reshape(size.shape) * size]
 

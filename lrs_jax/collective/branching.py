@@ -160,14 +160,14 @@ def _solved(solver: Any, problem: Problem, node: Node) -> Node:
   infeasible, the latter plus ever larger multiples of those that prove it empty.
   """
   box, region, layout, hulls = node.box, node.region, node.layout, node.hulls
-  relaxation = relax(solver, hulls, layout, region, box)
+  relaxation = relax(solver, hulls, layout, box)
   multipliers, attack = relaxation.multipliers, relaxation.attack
   proven = bound_hulls(hulls, region, box, multipliers)
   if proven >= node.bound:
     multipliers, proven = node.multipliers, bound_hulls(hulls, region, box, node.multipliers)
   if relaxation.status == "infeasible":
     attack = None
-    ray = relax(solver, hulls, layout, region, box, elastic=True).multipliers
+    ray = relax(solver, hulls, layout, box, elastic=True).multipliers
     for exponent in range(2, 40, 4):  # 0 proves an empty box as well as less does
       if proven <= 0:
         break

@@ -4,6 +4,7 @@ The only file that imports highspy. A solve reports how it ended and whatever va
 caller evaluates them. No exception of the solver passes this file.
 """
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import highspy
@@ -44,6 +45,37 @@ def dense(
   columns, rows = np.nonzero(matrix.T)
   starts = np.append(0, np.cumsum(np.bincount(columns, minlength=matrix.shape[1])))
   return Model(cost, lower, upper, row_lower, row_upper, starts, rows, matrix[rows, columns])
+
+
+class Columns(NamedTuple):
+  """Columns of a model that have k entries each; one number is the same for all of them."""
+
+  cost: np.ndarray | float  # [n]
+  lower: np.ndarray | float  # [n]
+  upper: np.ndarray | float  # [n]
+  rows: np.ndarray  # int [n, k]
+  values: np.ndarray | float  # [n, k]
+
+
+def from_columns(blocks: Sequence[Columns], row_lower: np.ndarray, row_upper: np.ndarray) -> Model:
+  """A `Model` whose columns are those of some blocks, one after another."""
+  cost, lower, upper = (
+    np.concatenate([np.broadcast_to(block[i], len(block.rows)) for block in blocks])
+    for i in range(3)
+  )
+  lengths = np.repeat([b.rows.shape[1] for b in blocks], [len(b.rows) for b in blocks])
+  rows = np.concatenate([block.rows.ravel() for block in blocks])
+  values = [np.broadcast_to(block.values, block.rows.shape).ravel() for block in blocks]
+  starts = np.append(0, np.cumsum(lengths))
+  return Model(cost, lower, upper, row_lower, row_upper, starts, rows, np.concatenate(values))
+
+
+def leading(solution: Solution, model: Model, units: np.ndarray) -> np.ndarray | None:
+  """What the first columns of a model are, in these units and their shape; None unless finite."""
+  if solution.primal is None or solution.primal.shape != model.cost.shape:
+    return None
+  found = solution.primal[: units.size].reshape(units.shape) * units
+  return found if np.isfinite(found).all() else None
 
 
 _STATUS = {

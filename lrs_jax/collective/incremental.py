@@ -12,6 +12,7 @@ attack that makes at least so many targets fall. Its bound is not used.
 from typing import Any
 
 import numpy as np
+from scipy.linalg import block_diag
 
 from lrs_jax.collective import highs
 from lrs_jax.collective.problem import Problem, Region
@@ -67,48 +68,37 @@ def propose(
     time_limit: seconds.
     gap: relative gap at which to stop.
   """
-  num_kinds, num_groups, num_cells = region.weights.shape
-  lost = np.isinf(region.reach)
-  reach = np.where(lost | (region.reach == 0), 1.0, region.reach)
-  size = np.where(np.isfinite(region.upper) & (region.upper > 0), region.upper, 1.0)
-  budget = np.where(np.isfinite(region.budget) & (region.budget > 0), region.budget, 1.0)
-  num_attack, num_levels = num_kinds * num_cells, sum(level.size for level in levels)
-  group = np.repeat(np.arange(num_groups), [level.size for level in levels])
-  step = np.concatenate(
-    [
-      np.diff(eta[k], prepend=0.0) / r
-      for eta, k, r in zip(problem.thresholds, levels, reach, strict=True)
-    ]
-    + [np.zeros(0)]
-  )
-  gain = np.concatenate(
-    [np.diff(n[k + 1], prepend=0.0) for n, k in zip(problem.counts, levels, strict=True)]
-    + [np.zeros(0)]
-  )
-  chain = np.flatnonzero(group[1:] == group[:-1])
+  reach, size, budget = region.scales
   units = np.ones_like(size) if problem.integral else size
-  matrix = np.zeros((num_groups + chain.size + num_kinds, num_attack + num_levels))
-  attack = (region.weights * units[:, None] / reach[:, None]).transpose(1, 0, 2)
-  matrix[:num_groups, :num_attack] = attack.reshape(num_groups, num_attack)
-  matrix[group, num_attack + np.arange(num_levels)] = -step
-  rows = num_groups + np.arange(chain.size)
-  matrix[rows, num_attack + chain] = 1.0
-  matrix[rows, num_attack + chain + 1] = -1.0
-  for a in range(num_kinds):
-    matrix[-num_kinds + a, a * num_cells : (a + 1) * num_cells] = units[a] / budget[a]
+  num_groups, num_attack = reach.size, size.size
+  group = np.repeat(np.arange(num_groups), [level.size for level in levels])
+  step, gain = np.zeros(group.size), np.zeros(group.size)
+  for g, level in enumerate(levels):
+    step[group == g] = np.diff(problem.thresholds[g][level], prepend=0.0) / reach[g]
+    gain[group == g] = np.diff(problem.counts[g][level + 1], prepend=0.0)
+  chain = np.flatnonzero(group[1:] == group[:-1])
+  perceived = (region.weights * units[:, None] / reach[:, None]).transpose(1, 0, 2)
+  climbed = np.where(group == np.arange(num_groups)[:, None], step, 0.0)
+  one = np.eye(group.size)
+  matrix = np.block(
+    [
+      [perceived.reshape(num_groups, num_attack), -climbed],
+      [np.zeros((chain.size, num_attack)), one[chain] - one[chain + 1]],
+      [block_diag(*(units / budget[:, None])), np.zeros((budget.size, group.size))],
+    ]
+  )
   usable = (region.upper > 0) & np.isfinite(region.upper)
+  num_rows = num_groups + chain.size
   model = highs.dense(
     cost=np.append(np.zeros(num_attack), -gain),
-    lower=np.zeros(num_attack + num_levels),
-    upper=np.append(np.where(usable, region.upper / units, 0.0), np.ones(num_levels)),
-    row_lower=np.append(np.zeros(num_groups + chain.size), np.full(num_kinds, -np.inf)),
-    row_upper=np.append(np.full(num_groups + chain.size, np.inf), np.ones(num_kinds)),
+    lower=np.zeros(num_attack + group.size),
+    upper=np.append(np.where(usable, region.upper / units, 0.0), np.ones(group.size)),
+    row_lower=np.append(np.zeros(num_rows), np.full(budget.size, -np.inf)),
+    row_upper=np.append(np.full(num_rows, np.inf), np.ones(budget.size)),
     matrix=matrix,
   )
-  integer = np.append(np.full(num_attack, problem.integral), np.ones(num_levels, bool))
+  integer = np.append(np.full(num_attack, problem.integral), np.ones(group.size, bool))
   model = model._replace(integer=integer)
   solution = highs.solve(solver, model, time_limit=time_limit, presolve=True, gap=gap)
-  if solution.primal is None or solution.primal.shape != model.cost.shape:
-    return None
-  found = solution.primal[:num_attack].reshape(units.shape) * units
-  return np.clip(found, 0.0, region.upper) if np.isfinite(found).all() else None
+  found = highs.leading(solution, model, units)
+  return None if found is None else np.clip(found, 0.0, region.upper)

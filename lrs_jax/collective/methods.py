@@ -228,7 +228,7 @@ def _envelope(problem: Problem, time_limit: float | None) -> Iterator[tuple[int,
       hull = extend(hull, eta[first:last], counts[first + 1 : last + 1])
       known[g] = last, hull
       hulls.append(hull)
-    relaxation = relax(solver, hulls, make_layout(region), region, box, time_limit=time_limit)
+    relaxation = relax(solver, hulls, make_layout(region), box, time_limit=time_limit)
     options = [np.zeros_like(relaxation.multipliers), relaxation.multipliers]
     yield i, _single(relaxation.status, *((bound_hulls(hulls, region, box, x), x) for x in options))
 

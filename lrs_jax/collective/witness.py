@@ -160,6 +160,7 @@ def interval(thresholds: np.ndarray, box: Box, region: Region, g: int) -> tuple[
   return int(first), int(thresholds.searchsorted(upper, "left" if is_open else "right"))
 
 
+@np.errstate(over="ignore", invalid="ignore")
 def bound(problem: Problem, region: Region, box: Box, multipliers: np.ndarray) -> float:
   r"""How many targets can fall inside a box, at most, as its multipliers prove it.
 
@@ -180,30 +181,31 @@ def bound(problem: Problem, region: Region, box: Box, multipliers: np.ndarray) -
   """
   multipliers = np.where(np.isinf(region.reach), 0.0, multipliers)
   terms = []
-  nearer = np.nextafter(np.nextafter(multipliers, 0), 0).tolist()
-  farther = np.nextafter(np.nextafter(multipliers, -np.inf), -np.inf).tolist()
-  with np.errstate(over="ignore", invalid="ignore"):
-    for g, (eta, counts, price) in enumerate(
-      zip(problem.thresholds, problem.counts, multipliers.tolist(), strict=True)
-    ):
-      cut = interval(eta, box, region, g)
-      if cut is None:
-        return -np.inf
-      first, last = cut
-      if price == 0:
-        terms.append(counts[last])
-      elif price < 0:
-        terms.append(
-          np.nextafter(counts[last] - farther[g] * min(box.upper[g], region.reach[g]), np.inf)
-        )
-      else:
-        best = counts[first] - nearer[g] * box.lower[g]
-        if last > first:
-          best = max(best, (counts[first + 1 : last + 1] - nearer[g] * eta[first:last]).max())
-        terms.append(np.nextafter(best, np.inf))
-    if not multipliers.any():  # whole numbers: exact
-      return math.fsum(terms)
-    return round_up(np.append(terms, prices(region, multipliers)))
+  nearer, farther = lowered(multipliers, 0).tolist(), lowered(multipliers, -np.inf).tolist()
+  for g, price in enumerate(multipliers.tolist()):
+    eta, counts = problem.thresholds[g], problem.counts[g]
+    cut = interval(eta, box, region, g)
+    if cut is None:
+      return -np.inf
+    first, last = cut
+    if price == 0:
+      terms.append(counts[last])
+    elif price < 0:
+      end = min(box.upper[g], region.reach[g])
+      terms.append(np.nextafter(counts[last] - farther[g] * end, np.inf))
+    else:
+      best = counts[first] - nearer[g] * box.lower[g]
+      if last > first:
+        best = max(best, (counts[first + 1 : last + 1] - nearer[g] * eta[first:last]).max())
+      terms.append(np.nextafter(best, np.inf))
+  if not multipliers.any():  # whole numbers: exact
+    return math.fsum(terms)
+  return round_up(np.append(terms, prices(region, multipliers)))
+
+
+def lowered(multipliers: np.ndarray, toward: float) -> np.ndarray:
+  """Multipliers moved by 2 units in the last place: more than their products are rounded by."""
+  return np.nextafter(np.nextafter(multipliers, toward), toward)
 
 
 def prices(region: Region, multipliers: np.ndarray) -> np.ndarray:
