@@ -13,16 +13,13 @@ from lrs_jax.collective import highs, incremental
 from lrs_jax.collective.problem import Given, Problem, Region, shown
 
 
-def fallen_exactly(problem: Problem, index: int, b: np.ndarray) -> list[int]:
+def fallen_exactly(problem: Problem, budget: np.ndarray, b: np.ndarray) -> list[int]:
   """How many distinct thresholds of each group an attack reaches, in rational arithmetic.
 
   Args:
     problem: thresholds and weights.
-    index: of the budget.
+    budget: float64 [A].
     b: float64 [A, C].
-
-  Returns:
-    Per group, the number of its thresholds that are at most s_g.
 
   Raises:
     ValueError: the attack does not fit the budget, the caps or integrality.
@@ -32,9 +29,9 @@ def fallen_exactly(problem: Problem, index: int, b: np.ndarray) -> list[int]:
   if (b > problem.caps).any() or (problem.integral and (b != np.floor(b)).any()):
     raise ValueError(f"the attack {b.tolist()} exceeds the caps or is not integral")
   exact = [[Fraction(x) for x in kind] for kind in b.tolist()]
-  for kind, budget in zip(exact, problem.budgets[index].tolist(), strict=True):
-    if sum(kind) > budget:
-      raise ValueError(f"the attack spends {shown(sum(kind))} of a budget of {budget}")
+  for kind, most in zip(exact, budget.tolist(), strict=True):
+    if sum(kind) > most:
+      raise ValueError(f"the attack spends {shown(sum(kind))} of a budget of {most}")
   used = [(a, c) for a, kind in enumerate(exact) for c, x in enumerate(kind) if x > 0]
   fallen = []
   for g, eta in enumerate(problem.thresholds):
@@ -51,43 +48,45 @@ def fallen_exactly(problem: Problem, index: int, b: np.ndarray) -> list[int]:
   return fallen
 
 
-def falls(problem: Problem, index: int, b: np.ndarray) -> list[int]:
-  """How many targets of each group fall under an attack, exactly."""
-  fallen = fallen_exactly(problem, index, b)
-  return [int(counts[k]) for counts, k in zip(problem.counts, fallen, strict=True)]
-
-
-def outputs(problem: Problem, given: Given, fallen: list[int]) -> np.ndarray:
-  """Which targets have one of the smallest `fallen` thresholds of their group: bool [N]."""
-  largest = np.full(len(fallen), -np.inf)
-  for g, count in enumerate(fallen):
+def outputs(problem: Problem, given: Given, budget: np.ndarray, b: np.ndarray) -> np.ndarray:
+  """Which targets fall under an attack, exactly: bool [N]; raises as `fallen_exactly` does."""
+  largest = np.full(len(problem.thresholds), -np.inf)
+  for g, count in enumerate(fallen_exactly(problem, budget, b)):
     eta_g = problem.thresholds[g]
     if count:  # all of a group: its last threshold may stand for an infinite one
       largest[g] = eta_g[count - 1] if count < eta_g.size else np.inf
   return (given.targets > 0) & (given.eta > 0) & (given.eta <= largest[given.groups])
 
 
+def _reached(problem: Problem, s: np.ndarray) -> list[int]:
+  """How many distinct thresholds of each group lie at or below s, up to rounding."""
+  return [int(eta.searchsorted(x, "right")) for eta, x in zip(problem.thresholds, s, strict=True)]
+
+
+def _total(problem: Problem, fallen: list[int]) -> int:
+  """What the targets of so many thresholds of each group count for."""
+  return int(sum(counts[k] for counts, k in zip(problem.counts, fallen, strict=True)))
+
+
 def near(
-  solver: Any, problem: Problem, index: int, region: Region, b: np.ndarray, best: int
+  solver: Any, problem: Problem, region: Region, b: np.ndarray, best: int
 ) -> tuple[np.ndarray, int]:
   """A feasible attack near what a solver proposes, and how many targets fall under it.
 
   What falls up to the solver's tolerances, if it beats `best`, is sought again with a margin.
   """
-  s = perceive(region, b) * (1 + 1e-7)
-  if _about(problem, s) <= best:
+  fallen = _reached(problem, perceive(region, b) * (1 + 1e-7))
+  if _total(problem, fallen) <= best:
     return b, 0
-  fallen = [int(eta.searchsorted(x, "right")) for eta, x in zip(problem.thresholds, s, strict=True)]
-  floors = np.array(
-    [eta[k - 1] if k else 0.0 for eta, k in zip(problem.thresholds, fallen, strict=True)]
-  )
+  reached = zip(problem.thresholds, fallen, strict=True)
+  floors = np.array([eta[k - 1] if k else 0.0 for eta, k in reached])
   candidates = [b, *with_margin(solver, region, floors)]
   if problem.integral:
     candidates += [np.round(b), greedy(problem, region, np.floor(b + 1e-6))]
   else:
     candidates += extremes(problem, region, b)
-  candidates = [feasible(problem, index, x) for x in candidates]
-  counts = [sum(falls(problem, index, x)) for x in candidates]
+  candidates = [feasible(problem, region.budget, x) for x in candidates]
+  counts = [_total(problem, fallen_exactly(problem, region.budget, x)) for x in candidates]
   most = int(np.argmax(counts))
   return candidates[most], counts[most]
 
@@ -95,7 +94,6 @@ def near(
 def seek(
   solver: Any,
   problem: Problem,
-  index: int,
   region: Region,
   proposed: np.ndarray | None,
   enough: float,
@@ -108,7 +106,7 @@ def seek(
   """
   attack, best = np.zeros_like(problem.caps), 0
   if proposed is not None:
-    attack, best = near(solver, problem, index, region, proposed, -1)
+    attack, best = near(solver, problem, region, proposed, -1)
   limit = min(1.0, (deadline - time.perf_counter()) / 40)
   levels = incremental.coarse_levels(problem, region)
   for _ in range(4):
@@ -117,7 +115,7 @@ def seek(
     found = incremental.propose(solver, problem, region, levels, time_limit=limit, gap=1e-3)
     if found is None:
       break
-    candidate, count = near(solver, problem, index, region, found, best)
+    candidate, count = near(solver, problem, region, found, best)
     if count <= best:
       break
     attack, best = candidate, count
@@ -175,7 +173,7 @@ def greedy(problem: Problem, region: Region, b: np.ndarray) -> np.ndarray:
       if not open_.size:
         break
       s = perceive(region, b)
-      gains = [_about(problem, s + region.weights[a, :, c]) for c in open_]
+      gains = [_total(problem, _reached(problem, s + region.weights[a, :, c])) for c in open_]
       kind[open_[int(np.argmax(gains))]] += 1
   return b
 
@@ -199,33 +197,21 @@ def extremes(problem: Problem, region: Region, b: np.ndarray) -> list[np.ndarray
   ]
 
 
-def _about(problem: Problem, s: np.ndarray) -> float:
-  """How many targets fall at s, up to rounding."""
-  return sum(
-    counts[eta.searchsorted(x, "right")]
-    for eta, counts, x in zip(problem.thresholds, problem.counts, s, strict=True)
-  )
-
-
-def feasible(problem: Problem, index: int, b: np.ndarray) -> np.ndarray:
-  """The attack, changed as little as need be to fit the caps, integrality and the budgets."""
+def feasible(problem: Problem, budget: np.ndarray, b: np.ndarray) -> np.ndarray:
+  """The attack, changed as little as need be to fit the caps, integrality and the budget."""
   b = np.clip(b, 0, problem.caps)
   b[~np.isfinite(b)] = 0.0
   if problem.integral:
     b = np.floor(b + 1e-6)
-  for kind, budget in zip(b, problem.budgets[index], strict=True):
-    if np.isinf(budget):
+  for kind, most in zip(b, budget.tolist(), strict=True):
+    if np.isinf(most):
       continue
-    spent = _sum(kind)
-    if spent > budget and not problem.integral:
-      kind *= float(Fraction(float(budget)) / spent) * (1 - 4 * kind.size * 2.0**-53)
-    if _sum(kind) > budget:
+    spent = sum(map(Fraction, kind.tolist()))
+    if spent > most and not problem.integral:
+      kind *= float(Fraction(most) / spent) * (1 - 4 * kind.size * 2.0**-53)
+    if sum(map(Fraction, kind.tolist())) > most:
       kind[:] = 0
   return b
-
-
-def _sum(b: np.ndarray) -> Fraction:
-  return sum(map(Fraction, b.tolist()), Fraction(0))
 
 
 def gap(attackable: np.ndarray, num_attacked: np.ndarray, num_targets: int) -> np.ndarray:

@@ -10,7 +10,7 @@ from jax.typing import ArrayLike
 from tqdm import tqdm
 
 from lrs_jax.collective import attacks, highs
-from lrs_jax.collective.branching import branch
+from lrs_jax.collective.branching import Proof, branch
 from lrs_jax.collective.certificate import Attack, CollectiveCertificate, seal
 from lrs_jax.collective.envelope import bound_hulls, extend, make_layout, point, relax
 from lrs_jax.collective.lp import attackable, bound_outputs, relax_outputs
@@ -26,15 +26,6 @@ from lrs_jax.collective.problem import (
 from lrs_jax.collective.witness import Tree, Witness, bound, leaf, whole_box
 
 METHODS = ("naive", "lp", "envelope", "milp")
-
-
-class Proof(NamedTuple):
-  """What a method has to say about one budget."""
-
-  status: str
-  attackable: float
-  tree: Tree
-  attack: np.ndarray | None = None  # float64 [A, C], attained exactly
 
 
 def certify(
@@ -185,8 +176,7 @@ def _attack(problem: Problem, given: Given, proofs: list[Proof]) -> Attack:
   for i, proof in enumerate(proofs):
     if proof.attack is not None:
       b[i] = proof.attack
-      fallen = attacks.fallen_exactly(problem, i, b[i])
-      attacked[i] = attacks.outputs(problem, given, fallen)
+      attacked[i] = attacks.outputs(problem, given, problem.budgets[i], b[i])
   return Attack(b, attacked, np.where(attacked, given.targets, 0).sum(axis=1))
 
 
@@ -255,9 +245,9 @@ def _milp(problem: Problem, gap: float, time_limit: float | None) -> Iterator[tu
   solver = highs.new_solver()
   for i in _ascending(problem):
     deadline = time.perf_counter() + (np.inf if time_limit is None else time_limit)
-    search = branch(solver, problem, i, gap=gap, deadline=deadline)
-    yield i, Proof(search.status, search.bound, search.tree, search.attack)
-    if search.interrupted:
+    proof = branch(solver, problem, i, gap=gap, deadline=deadline)
+    yield i, proof
+    if proof.status == "interrupted":
       raise KeyboardInterrupt
 
 

@@ -114,8 +114,7 @@ def _verify_budget(
       raise ValueError(f"`gap` is {certificate.gap[i]}, but there is no attack to measure it by")
     return
   b, attacked, count = (field[i] for field in certificate.attack)
-  fallen = attacks.fallen_exactly(problem, i, b)
-  falls = attacks.outputs(problem, given, fallen)
+  falls = attacks.outputs(problem, given, problem.budgets[i], b)
   if not (falls == attacked).all() or count != np.where(attacked, given.targets, 0).sum():
     raise ValueError(
       f"the attack makes {int(falls.sum())} targets fall, but {int(attacked.sum())} are marked and "
