@@ -132,9 +132,7 @@ def _child(solver: Any, problem: Problem, parent: Node, box: Box, variable: int)
   changed = [variable]
   if variable >= box.lower.size:  # of b: another region
     budget = parent.layout.region.budget
-    node = node._replace(
-      layout=make_layout(make_region(problem, budget, box.b_lower, box.b_upper))
-    )
+    node = node._replace(layout=make_layout(make_region(problem, budget, box.b_lower, box.b_upper)))
     changed = list(range(box.lower.size))
   for g in changed:
     hull = hull_of(problem, node.layout.region, box, g)

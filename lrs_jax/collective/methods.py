@@ -3,7 +3,6 @@
 import math
 import time
 from collections.abc import Iterator
-from typing import NamedTuple
 
 import numpy as np
 from jax.typing import ArrayLike

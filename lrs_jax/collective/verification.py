@@ -7,7 +7,7 @@ import numpy as np
 from jax.typing import ArrayLike
 
 from lrs_jax.collective import attacks
-from lrs_jax.collective.certificate import CollectiveCertificate, checked, seal
+from lrs_jax.collective.certificate import ARRAYS, CollectiveCertificate, checked, parts_of, seal
 from lrs_jax.collective.problem import (
   Given,
   Problem,
@@ -127,28 +127,16 @@ def _verify_budget(
 
 def _check_shapes(certificate: CollectiveCertificate, problem: Problem) -> None:
   """Raises `ValueError` if a field has another shape than it must have, or the trees are none."""
-  num_budgets, num_groups = len(problem.budgets), problem.weights.shape[1]
-  for name in ("certified", "attackable", "gap", "status", "solve_time", "seals"):
-    shape = getattr(certificate, name).shape
-    if shape != (num_budgets,):
-      raise ValueError(f"`{name}` must have shape [B] = ({num_budgets},), not {shape}.")
-  starts, variables, values, multipliers = certificate.witness
-  if (
-    starts.shape != (num_budgets + 1,)
-    or starts[0] != 0
-    or starts[-1] != variables.size
-    or (starts[1:] <= starts[:-1]).any()
-    or values.shape != variables.shape
-    or multipliers.shape != ((variables < 0).sum(), num_groups)
-    or (variables < -1).any()
-  ):
+  starts, variables, *_ = certificate.witness
+  num_budgets, (num_kinds, num_groups, num_cells) = len(problem.budgets), problem.weights.shape
+  sizes = {"A": num_kinds, "B": num_budgets, "C": num_cells, "G": num_groups}
+  sizes |= {"B+1": num_budgets + 1, "N": certificate.targets.size, "nodes": variables.size}
+  sizes["leaves"] = int((variables < 0).sum())
+  for name, part in parts_of(certificate).items():
+    axes = ARRAYS[name][1] if name in ARRAYS else ""
+    expected = tuple(sizes[axis] for axis in axes.split())
+    if axes and part.shape != expected:
+      raise ValueError(f"`{name}` must have shape [{axes}] = {expected}, not {part.shape}.")
+  is_tiled = starts[0] == 0 and starts[-1] == variables.size and (starts[1:] > starts[:-1]).all()
+  if not is_tiled or (variables < -1).any():
     raise ValueError("`witness` is malformed: its arrays do not describe a tree for every budget.")
-  if certificate.attack is not None:
-    for name, expected in {
-      "b": (num_budgets, *problem.caps.shape),
-      "attacked": (num_budgets, certificate.targets.size),
-      "num_attacked": (num_budgets,),
-    }.items():
-      shape = getattr(certificate.attack, name).shape
-      if shape != expected:
-        raise ValueError(f"`attack.{name}` must have shape {expected}, not {shape}.")
