@@ -85,8 +85,11 @@ _STATUS = {
   highspy.HighsModelStatus.kTimeLimit: "time limit",
 }
 
-
-_TOLERANCES = {
+_OPTIONS = {
+  "output_flag": False,
+  "log_to_console": False,
+  "threads": 1,
+  "random_seed": 0,
   "primal_feasibility_tolerance": 1e-9,
   "dual_feasibility_tolerance": 1e-9,
   "mip_feasibility_tolerance": 1e-9,
@@ -105,13 +108,7 @@ class _Silent(highspy.Highs):
 def new_solver() -> Any:
   """A silent, single-threaded solver, to be passed to `solve` again and again."""
   solver = _Silent()
-  for option, value in {
-    "output_flag": False,
-    "log_to_console": False,
-    "threads": 1,
-    "random_seed": 0,
-    **_TOLERANCES,
-  }.items():
+  for option, value in _OPTIONS.items():
     solver.setOptionValue(option, value)
   return solver
 
@@ -150,10 +147,9 @@ def _solve(solver: Any, model: Model, time_limit: float, presolve: bool, gap: fl
   lp.num_col_, lp.num_row_ = model.cost.size, model.row_lower.size
   lp.col_cost_, lp.col_lower_, lp.col_upper_ = model.cost, model.lower, model.upper
   lp.row_lower_, lp.row_upper_ = model.row_lower, model.row_upper
-  lp.a_matrix_.format_ = highspy.MatrixFormat.kColwise
-  lp.a_matrix_.start_ = model.starts
-  lp.a_matrix_.index_ = model.rows
-  lp.a_matrix_.value_ = model.values
+  matrix = lp.a_matrix_
+  matrix.format_ = highspy.MatrixFormat.kColwise
+  matrix.start_, matrix.index_, matrix.value_ = model.starts, model.rows, model.values
   if model.integer is not None:
     kinds = (highspy.HighsVarType.kContinuous, highspy.HighsVarType.kInteger)
     lp.integrality_ = [kinds[int(i)] for i in model.integer]

@@ -189,14 +189,13 @@ def _proven(
 ) -> ClassIoU:
   """What `verify` has proven: the same numbers, in arrays of known types."""
   wanted = _wanted(base, truth, num_classes)
-  size, proven = wanted.classes.size, dict[str, tuple[CollectiveCertificate, ...]]()
+  size = wanted.classes.size
+  proven: dict[str, tuple[CollectiveCertificate, ...]] = {}
   first: CollectiveCertificate | None = None
   for name in ("hits", "rejections"):
     found = tuple(map(checked, getattr(certified, name)))
-    if len(found) != wanted.classes.size:
-      raise ValueError(
-        f"`{name}` must hold a certificate for each of {wanted.classes.size} classes."
-      )
+    if len(found) != size:
+      raise ValueError(f"`{name}` must hold a certificate for each of {size} classes.")
     for k, targets, certificate in zip(wanted.classes, getattr(wanted, name), found, strict=True):
       first = certificate if first is None else first
       if not np.array_equal(certificate.targets, targets):
