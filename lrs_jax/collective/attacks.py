@@ -7,19 +7,13 @@ from fractions import Fraction
 from typing import Any
 
 import numpy as np
-from scipy.linalg import block_diag
 
 from lrs_jax.collective import highs, incremental
 from lrs_jax.collective.problem import Given, Problem, Region, shown
 
 
 def fallen_exactly(problem: Problem, budget: np.ndarray, b: np.ndarray) -> list[int]:
-  """How many distinct thresholds of each group an attack reaches, in rational arithmetic.
-
-  Args:
-    problem: thresholds and weights.
-    budget: float64 [A].
-    b: float64 [A, C].
+  """How many distinct thresholds of each group an attack b, [A, C], reaches, exactly.
 
   Raises:
     ValueError: the attack does not fit the budget, the caps or integrality.
@@ -112,7 +106,7 @@ def seek(
   for _ in range(4):
     if best >= enough or limit <= 0:
       break
-    found = incremental.propose(solver, problem, region, levels, time_limit=limit, gap=1e-3)
+    found = incremental.propose(solver, problem, region, levels, limit)
     if found is None:
       break
     candidate, count = near(solver, problem, region, found, best)
@@ -125,8 +119,7 @@ def seek(
 
 def perceive(region: Region, b: np.ndarray) -> np.ndarray:
   """S of every group, up to rounding; inf where it has no bound."""
-  s = np.einsum("agc,ac->g", region.weights, b)
-  return np.where(np.isinf(region.reach), np.inf, s)
+  return np.where(region.lost, np.inf, np.einsum("agc,ac->g", region.weights, b))
 
 
 def with_margin(solver: Any, region: Region, floors: np.ndarray) -> list[np.ndarray]:
@@ -137,25 +130,13 @@ def with_margin(solver: Any, region: Region, floors: np.ndarray) -> list[np.ndar
   wanted = np.flatnonzero((floors > 0) & np.isfinite(region.reach))
   if not wanted.size or not np.isfinite(region.budget).all():
     return []
-  _, size, budget = region.scales
+  size = region.scales[1]
   with np.errstate(over="ignore"):
     rows = (region.weights[:, wanted] * size[:, None] / floors[wanted, None]).transpose(1, 0, 2)
   if not np.isfinite(rows).all():
     return []
-  matrix = np.block(
-    [
-      [rows.reshape(wanted.size, -1), np.full((wanted.size, 1), -1.0)],
-      [block_diag(*(size / budget[:, None])), np.zeros((budget.size, 1))],
-    ]
-  )
-  model = highs.dense(
-    cost=np.append(np.zeros(size.size), -1.0),
-    lower=np.append(region.lower / size, 0.0),
-    upper=np.append(np.where(region.upper > 0, 1.0, 0.0), 2.0),
-    row_lower=np.append(np.zeros(wanted.size), np.full(budget.size, -np.inf)),
-    row_upper=np.append(np.full(wanted.size, np.inf), np.ones(budget.size)),
-    matrix=matrix,
-  )
+  rows = np.hstack([rows.reshape(wanted.size, -1), np.full((wanted.size, 1), -1.0)])
+  model = incremental.attack_model(region, size, rows, np.ones(1), 2.0)
   share = highs.leading(highs.solve(solver, model), model, np.ones_like(size))
   if share is None:
     return []

@@ -44,12 +44,7 @@ class Proof(NamedTuple):
 def branch(solver: Any, problem: Problem, index: int, *, gap: float, deadline: float) -> Proof:
   """Splits until the gap is reached, the deadline has passed, or it is interrupted.
 
-  Args:
-    solver: from `highs.new_solver`.
-    problem: the thresholds.
-    index: of the budget.
-    gap: stop at floor(bound) - attacked <= gap x targets.
-    deadline: in `time.perf_counter()`.
+  The gap is floor(bound) - attacked <= gap x targets, the deadline in `time.perf_counter()`.
   """
   allowed = gap * problem.num_targets
   nodes = [_root(solver, problem, index)]
@@ -58,10 +53,8 @@ def branch(solver: Any, problem: Problem, index: int, *, gap: float, deadline: f
   stuck = nodes[0]._replace(bound=0.0)  # of the nodes that cannot be split, that of largest bound
   status = "optimal"
   try:
-    root = nodes[0]
-    enough = math.floor(root.bound) - allowed
-    region = root.layout.region
-    attack, best = attacks.seek(solver, problem, region, root.attack, enough, deadline)
+    region, enough = nodes[0].layout.region, math.floor(nodes[0].bound) - allowed
+    attack, best = attacks.seek(solver, problem, region, nodes[0].attack, enough, deadline)
     while queue:
       number = queue[0][1]
       node = nodes[number]

@@ -46,11 +46,7 @@ class CollectiveCertificate(NamedTuple):
 
 
 def seal(certificate: CollectiveCertificate) -> np.ndarray:
-  """The seals that belong to what a certificate stores: str [B].
-
-  They tell a damaged certificate from a whole one. What a whole one claims is proven by its
-  witness alone.
-  """
+  """What the seals should be: str [B]. They tell whether stored numbers were damaged, no more."""
   common = hashlib.sha256()
   for name in ("method", "integral", "forfeit", "digest", "targets", "caps"):
     feed(common, name, getattr(certificate, name))
@@ -95,9 +91,6 @@ def from_arrays(mapping: Mapping[str, np.ndarray]) -> CollectiveCertificate:
   Args:
     mapping: arrays by name, such as what `np.load(file, allow_pickle=False)` returns. Other names
       are ignored.
-
-  Returns:
-    A `CollectiveCertificate`.
 
   Raises:
     ValueError: an array is missing, or has a type that it cannot have.
@@ -189,13 +182,9 @@ _KINDS = {"i": "signed integers", "f": "floats of at most 8 bytes", "b": "boolea
 
 
 def typed(name: str, value: Any, kinds: str, axes: int | tuple[int, ...]) -> np.ndarray:
-  """An array of one of these kinds, as int64 or float64 if it is of numbers, or `ValueError`.
+  """An array of these kinds (NumPy's letters), as int64 or float64 if of numbers, or `ValueError`.
 
-  Args:
-    name: of the value.
-    value: anything.
-    kinds: letters of NumPy's kinds, among i, f, b and U.
-    axes: how many, or the shape.
+  The axes are how many there must be, or their sizes.
   """
   try:
     array = np.asarray(value)

@@ -34,7 +34,6 @@ class Layout(NamedTuple):
   region: Region
   reach: np.ndarray  # float64 [G], units of s
   size: np.ndarray  # float64 [A, C], units of b
-  lost: np.ndarray  # bool [G], the reach is inf
   budget: np.ndarray  # float64 [A], upper sides of the budgets' rows
   attack: highs.Columns  # of all A C cells; rows: one per group, one per kind
 
@@ -95,7 +94,7 @@ def bound_hulls(hulls: list[Hull], region: Region, box: Box, multipliers: np.nda
 
   The same roundings, and at least as large up to them.
   """
-  multipliers = np.where(np.isinf(region.reach), 0.0, multipliers)
+  multipliers = np.where(region.lost, 0.0, multipliers)
   if not multipliers.any():
     return float(sum(hull.height[-1] for hull in hulls))
   ends = np.cumsum([hull.s.size for hull in hulls])
@@ -127,7 +126,6 @@ def make_layout(region: Region) -> Layout:
     region,
     reach,
     size,
-    np.isinf(region.reach),
     np.where(limited, 1.0, np.inf),
     highs.Columns(
       0.0,
@@ -142,20 +140,15 @@ def make_layout(region: Region) -> Layout:
 def multipliers_of(
   solution: highs.Solution, model: highs.Model, layout: Layout, unit: float, first: int = 0
 ) -> np.ndarray:
-  """The duals of the groups' rows, which begin at `first`, as multipliers: float64 [G]; or 0.
+  """The duals of the groups' rows, from row `first` on, as multipliers: float64 [G]; 0 if none.
 
-  Args:
-    solution: of the model.
-    model: an LP.
-    layout: of the region.
-    unit: of the objective.
-    first: the row of the first group.
+  The unit is that of the objective.
   """
   multipliers = np.zeros(layout.reach.size)
   if solution.dual is not None and solution.dual.shape == model.row_lower.shape:
     with np.errstate(over="ignore", invalid="ignore"):
       multipliers = -solution.dual[first : first + multipliers.size] / layout.reach * unit
-    multipliers[layout.lost | ~np.isfinite(multipliers)] = 0.0
+    multipliers[layout.region.lost | ~np.isfinite(multipliers)] = 0.0
   return multipliers
 
 
@@ -168,25 +161,18 @@ def relax(
   elastic: bool = False,
   time_limit: float | None = None,
 ) -> Relaxation:
-  """Solves the envelope LP over a box.
+  """Solves the envelope LP over a box; see `highs.solve` for solver and time limit.
 
   The columns are the attack; the fraction climbed of every hull edge; the flat end of an interval
-  that is cut on the right; and, if `elastic`, the violation of every group's row.
-
-  Args:
-    solver: from `highs.new_solver`.
-    hulls: one per group, from `hull_of`.
-    layout: of the region.
-    box: intervals of s.
-    elastic: minimize the sum of violations instead, for multipliers that prove a box empty.
-    time_limit: seconds.
+  that is cut on the right; and, if `elastic`, the violation of every group's row, whose sum is then
+  minimized instead, for multipliers that prove the box empty.
   """
   region, reach = layout.region, layout.reach
   group = np.repeat(np.arange(reach.size), [hull.width.size for hull in hulls])
   width = np.concatenate([np.zeros(0), *(hull.width for hull in hulls)]) / reach[group]
   gain = np.concatenate([np.zeros(0), *(hull.gain for hull in hulls)])
   unit = gain.max(initial=1.0)  # of the objective: HiGHS gives up where duals are excessive
-  is_cut = (box.upper < region.reach) & ~layout.lost
+  is_cut = (box.upper < region.reach) & ~region.lost
   cut = np.flatnonzero(is_cut)
   flat = (box.upper[cut] - np.array([hulls[g].s[-1] for g in cut])) / reach[cut]
   columns = [
@@ -198,7 +184,7 @@ def relax(
     violated = np.arange(reach.size)[:, None]
     columns += [highs.Columns(1.0, 0.0, np.inf, violated, sign) for sign in (-1.0, 1.0)]
   # Rows: climbed + flat - s <= -lower, an equation where the interval is cut on the right.
-  row_upper = np.where(layout.lost, np.inf, -box.lower / reach)
+  row_upper = np.where(region.lost, np.inf, -box.lower / reach)
   row_lower = np.where(is_cut, row_upper, -np.inf)
   model = highs.from_columns(
     columns,

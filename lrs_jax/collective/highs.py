@@ -33,20 +33,6 @@ class Solution(NamedTuple):
   dual: np.ndarray | None = None  # [m]: cost - A' dual are the reduced costs
 
 
-def dense(
-  cost: np.ndarray,
-  lower: np.ndarray,
-  upper: np.ndarray,
-  row_lower: np.ndarray,
-  row_upper: np.ndarray,
-  matrix: np.ndarray,
-) -> Model:
-  """A `Model` from a dense matrix [m, n]."""
-  columns, rows = np.nonzero(matrix.T)
-  starts = np.append(0, np.cumsum(np.bincount(columns, minlength=matrix.shape[1])))
-  return Model(cost, lower, upper, row_lower, row_upper, starts, rows, matrix[rows, columns])
-
-
 class Columns(NamedTuple):
   """Columns of a model that have k entries each; one number is the same for all of them."""
 
@@ -121,14 +107,9 @@ def solve(
   presolve: bool = False,
   gap: float = 0.0,
 ) -> Solution:
-  """Solves an LP (by simplex) or a MILP (`model.integer`).
+  """Solves an LP (by simplex) or a MILP (`model.integer`), up to this relative gap.
 
-  Args:
-    solver: from `new_solver`.
-    model: what to solve.
-    time_limit: seconds.
-    presolve: worth it for large models.
-    gap: relative gap at which a MILP may stop.
+  The time limit is in seconds; presolving is worth it for large models.
   """
   limit = np.inf if time_limit is None else time_limit
   try:

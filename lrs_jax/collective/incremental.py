@@ -17,6 +17,7 @@ from scipy.linalg import block_diag
 from lrs_jax.collective import highs
 from lrs_jax.collective.problem import Problem, Region
 
+_GAP = 1e-3  # relative, at which HiGHS may stop
 _NUM_LEVELS = 16  # per group; HiGHS solves 15 groups of 16 levels in a second or so
 
 
@@ -50,25 +51,13 @@ def fine_levels(
 
 
 def propose(
-  solver: Any,
-  problem: Problem,
-  region: Region,
-  levels: list[np.ndarray],
-  *,
-  time_limit: float,
-  gap: float,
+  solver: Any, problem: Problem, region: Region, levels: list[np.ndarray], time_limit: float
 ) -> np.ndarray | None:
   """An attack, float64 [A, C], that is feasible up to the solver's tolerances; or None.
 
-  Args:
-    solver: from `highs.new_solver`.
-    problem: the thresholds.
-    region: the attacks.
-    levels: per group, increasing indices of its thresholds.
-    time_limit: seconds.
-    gap: relative gap at which to stop.
+  The levels are increasing indices of every group's thresholds; see `highs.solve` for the rest.
   """
-  reach, size, budget = region.scales
+  reach, size, _ = region.scales
   units = np.ones_like(size) if problem.integral else size
   num_groups, num_attack = reach.size, size.size
   group = np.repeat(np.arange(num_groups), [level.size for level in levels])
@@ -76,29 +65,43 @@ def propose(
   for g, level in enumerate(levels):
     step[group == g] = np.diff(problem.thresholds[g][level], prepend=0.0) / reach[g]
     gain[group == g] = np.diff(problem.counts[g][level + 1], prepend=0.0)
-  chain = np.flatnonzero(group[1:] == group[:-1])
   perceived = (region.weights * units[:, None] / reach[:, None]).transpose(1, 0, 2)
   climbed = np.where(group == np.arange(num_groups)[:, None], step, 0.0)
-  one = np.eye(group.size)
-  matrix = np.block(
+  chain, one = np.flatnonzero(group[1:] == group[:-1]), np.eye(group.size)
+  rows = np.block(
     [
       [perceived.reshape(num_groups, num_attack), -climbed],
       [np.zeros((chain.size, num_attack)), one[chain] - one[chain + 1]],
-      [block_diag(*(units / budget[:, None])), np.zeros((budget.size, group.size))],
     ]
   )
-  usable = (region.upper > 0) & np.isfinite(region.upper)
-  num_rows = num_groups + chain.size
-  model = highs.dense(
-    cost=np.append(np.zeros(num_attack), -gain),
-    lower=np.zeros(num_attack + group.size),
-    upper=np.append(np.where(usable, region.upper / units, 0.0), np.ones(group.size)),
-    row_lower=np.append(np.zeros(num_rows), np.full(budget.size, -np.inf)),
-    row_upper=np.append(np.full(num_rows, np.inf), np.ones(budget.size)),
-    matrix=matrix,
-  )
   integer = np.append(np.full(num_attack, problem.integral), np.ones(group.size, bool))
-  model = model._replace(integer=integer)
-  solution = highs.solve(solver, model, time_limit=time_limit, presolve=True, gap=gap)
+  model = attack_model(region, units, rows, gain, 1.0)._replace(integer=integer)
+  solution = highs.solve(solver, model, time_limit=time_limit, presolve=True, gap=_GAP)
   found = highs.leading(solution, model, units)
   return None if found is None else np.clip(found, 0.0, region.upper)
+
+
+def attack_model(
+  region: Region, units: np.ndarray, rows: np.ndarray, gain: np.ndarray, most: float
+) -> highs.Model:
+  """Maximize gain @ z over attacks b and 0 <= z <= most with rows @ (b / units, z) >= 0.
+
+  The rows are float64 [m, A C + n], the units those of b: float64 [A, C]. Cells that can be
+  perturbed without bound are left alone.
+  """
+  num_kinds, budget = len(units), region.scales[2]
+  spent = np.zeros((num_kinds, rows.shape[1]))
+  spent[:, : units.size] = block_diag(*(units / budget[:, None]))
+  matrix = np.concatenate([rows, spent])
+  column_of, row_of = np.nonzero(matrix.T)
+  usable = (region.upper > 0) & np.isfinite(region.upper)
+  return highs.Model(
+    cost=np.append(np.zeros(units.size), -gain),
+    lower=np.append(region.lower / units, np.zeros(gain.size)),
+    upper=np.append(np.where(usable, region.upper / units, 0.0), np.full(gain.size, most)),
+    row_lower=np.repeat([0.0, -np.inf], [len(rows), num_kinds]),
+    row_upper=np.repeat([np.inf, 1.0], [len(rows), num_kinds]),
+    starts=np.append(0, np.cumsum(np.bincount(column_of, minlength=matrix.shape[1]))),
+    rows=row_of,
+    values=matrix[row_of, column_of],
+  )

@@ -44,12 +44,7 @@ class ClassIoU(NamedTuple):
 
 
 def per_class(
-  base: BaseCertificates,
-  truth: ArrayLike,
-  budgets: ArrayLike,
-  *,
-  num_classes: int,
-  **options: Any,
+  base: BaseCertificates, truth: ArrayLike, budgets: ArrayLike, *, num_classes: int, **options: Any
 ) -> ClassIoU:
   r"""Lower bounds on every class's IoU under its own worst perturbation (host).
 
@@ -152,9 +147,8 @@ def _checked(base: BaseCertificates, truth: ArrayLike) -> np.ndarray:
 def _refuse(options: Mapping[str, Any], names: Collection[str]) -> None:
   for name in names:
     if name in options:
-      raise ValueError(
-        f"`{name}` cannot be given, because it is set here; it is {options[name]!r}."
-      )
+      value = options[name]
+      raise ValueError(f"`{name}` cannot be given, because it is set here; it is {value!r}.")
 
 
 def verify(
@@ -171,12 +165,8 @@ def verify(
   the same, so that the bounds hold together against one adversary. All of them forfeit
   `base.forfeit`.
 
-  Args:
-    base: base certificates.
-    truth: int [N].
-    certified: from `per_class`.
-    num_classes: K.
-    exact: the witnesses in rational arithmetic, see `collective.verify`.
+  The arguments are those of `per_class`, what it returned, and whether the witnesses are evaluated
+  in rational arithmetic, see `collective.verify`.
 
   Raises:
     ValueError: naming what does not follow.
@@ -312,9 +302,8 @@ def jointly(
     no_slopes = np.zeros((num_budgets, 2, 0), np.int64)
     return JointIoU(separate.mean_iou, no_slopes, np.ones(num_budgets), ())
   pixels = slopes.make_pixels(truth, base.labels, separate.classes, separate.sizes)
-  budgets, caps, integral = (
-    getattr(separate.hits[0], name) for name in ("budgets", "caps", "integral")
-  )
+  given = separate.hits[0]
+  options |= {"caps": given.caps, "integral": given.integral}
   rows = []
   for i in range(num_budgets):
     box = _box(base, separate, i)
@@ -322,10 +311,8 @@ def jointly(
     found = []
     for step in range(num_steps):
       lines, unit = slopes.whole(pixels, *slopes.supporting(box, u, v))
-      worth = slopes.worth(pixels, lines)
-      certificate = _certified(
-        base, budgets[i : i + 1], worth=worth, caps=caps, integral=integral, **options
-      )
+      worth, budget = slopes.worth(pixels, lines), given.budgets[i : i + 1]
+      certificate = _certified(base, budget, worth=worth, **options)
       bound = slopes.mean_bound(pixels, box, lines, unit, certificate)
       found.append((bound, lines, unit, certificate))
       share, (u_left, v_left) = 2 / (step + 3), slopes.left(base, pixels, lines, certificate)
@@ -352,13 +339,7 @@ def verify_jointly(
 ) -> None:
   """Proves the bounds of `per_class` and of `jointly` again, or raises; see `verify`.
 
-  Args:
-    base: base certificates.
-    truth: int [N].
-    separate: from `per_class`.
-    joint: from `jointly`.
-    num_classes: K.
-    exact: the witnesses in rational arithmetic, see `collective.verify`.
+  The arguments are those of `verify`, with `joint` from `jointly`.
 
   Raises:
     ValueError: naming what does not follow.

@@ -46,28 +46,18 @@ def attackable(problem: Problem, region: Region, bins: int | None) -> list[Attac
 
 
 def relax_outputs(
-  solver: Any,
-  groups: list[Attackable],
-  region: Region,
-  *,
-  merge: bool = False,
-  time_limit: float | None = None,
+  solver: Any, groups: list[Attackable], region: Region, *, merge: bool, time_limit: float | None
 ) -> Relaxation:
-  """Solves the LP over outputs; the rows are one per variable t, and one per group for s.
+  """Solves the LP over outputs; see `highs.solve` for solver and time limit.
 
-  Args:
-    solver: from `highs.new_solver`.
-    groups: from `attackable`.
-    region: the attacks.
-    merge: one variable per distinct threshold (of the bins) instead of one per count.
-    time_limit: seconds.
+  Merged, it has one variable per distinct threshold (of the bins) instead of one per count.
   """
   layout = make_layout(region)
   num_groups = layout.reach.size
   # A group whose reach is inf falls as a whole and gets no variable.
   alive = [
     Attackable(g.eta[:0], g.times[:0]) if lost else g
-    for g, lost in zip(groups, layout.lost, strict=True)
+    for g, lost in zip(groups, region.lost, strict=True)
   ]
   gain = np.concatenate([np.zeros(0), *(g.times for g in alive)])
   scaled = [g.eta / reach for g, reach in zip(alive, layout.reach, strict=True)]
@@ -99,7 +89,7 @@ def bound_outputs(groups: list[Attackable], region: Region, multipliers: np.ndar
   non-negative terms: L has a relative error below (K + 4) EPS for K thresholds.
   """
   total = 0.0
-  multipliers = np.where(np.isinf(region.reach), 0.0, multipliers)
+  multipliers = np.where(region.lost, 0.0, multipliers)
   for (eta, count), price in zip(groups, lowered(multipliers, 0), strict=True):
     if price == 0:
       total += count.sum()

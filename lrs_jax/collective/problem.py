@@ -55,6 +55,11 @@ class Region(NamedTuple):
   reach: np.ndarray  # float64 [G]: S_g >= max_b s_g, rounded up; -inf if the region is empty
 
   @property
+  def lost(self) -> np.ndarray:
+    """Groups whose reach is infinite, so that s says nothing of them: bool [G]."""
+    return np.isinf(self.reach)
+
+  @property
   def scales(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Units of s [G], b [A, C] and the budgets [A] in an LP: the most they can be; or 1."""
     largest = self.reach, self.upper, self.budget
@@ -72,41 +77,29 @@ def make_problem(
   integral: bool,
   worth: ArrayLike | None = None,
 ) -> tuple[Problem, Given]:
-  """Checks the arguments of `certify` and sorts the thresholds.
-
-  Raises:
-    ValueError: naming the argument, what was received and what would be right.
-  """
+  """Checks the arguments of `certify`, raising as it does, and sorts the thresholds."""
   weights, groups, eta = check_inputs(weights, groups, eta)
   num_kinds, num_groups, num_cells = weights.shape
   budgets = _floats("budgets", budgets)
   if budgets.ndim == 1 and num_kinds == 1:
     budgets = budgets[:, None]
-  if budgets.ndim != 2 or budgets.shape[1] != num_kinds:
-    raise ValueError(
-      f"`budgets` must have shape [B, A] (or [B] if A = 1) with A = {num_kinds} perturbation kinds "
-      f"in `weights`, but its shape is {budgets.shape}."
-    )
+  rule = f"shape [B, A] (or [B] if A = 1) with A = {num_kinds} perturbation kinds in `weights`"
+  _check_shape("budgets", rule, budgets, budgets.shape[1:] == (num_kinds,))
   _check_all("budgets", "be >= 0", budgets, budgets >= 0)
   targets = np.ones(eta.size, bool) if targets is None else targets
   targets = _of_outputs("targets", targets, "bool", eta.size).astype(bool)
   if worth is not None:
     worth = _of_outputs("worth", worth, "int", eta.size)
     if (worth < 0).any() or worth.sum(dtype=np.float64) >= 2.0**52:
-      raise ValueError(
-        "`worth` must be at least 0 and sum to less than 2^52, "
-        f"but it ranges from {worth.min()} to {worth.max()}."
-      )
+      extent = f"ranges from {worth.min()} to {worth.max()}"
+      raise ValueError(f"`worth` must be at least 0 and sum to less than 2^52, but it {extent}.")
     targets = np.where(targets, worth.astype(np.int64), 0)
   if caps is not None:
     caps = _floats("caps", caps)
     if caps.ndim == 1 and num_kinds == 1:
       caps = caps[None]
-    if caps.shape != (num_kinds, num_cells):
-      raise ValueError(
-        f"`caps` must have shape [A, C] = {(num_kinds, num_cells)} (or [C] if A = 1), "
-        f"but its shape is {caps.shape}."
-      )
+    rule = f"shape [A, C] = {(num_kinds, num_cells)} (or [C] if A = 1)"
+    _check_shape("caps", rule, caps, caps.shape == (num_kinds, num_cells))
     _check_all("caps", "be >= 0", caps, caps >= 0)
   if not isinstance(integral, bool | np.bool_):
     raise ValueError(f"`integral` must be True or False, but it is {integral!r}.")
@@ -158,18 +151,12 @@ def check_inputs(
   weights, groups, eta = _floats("weights", weights), np.asarray(groups), _floats("eta", eta)
   if weights.ndim == 2:
     weights = weights[None]
-  if weights.ndim != 3:
-    raise ValueError(
-      f"`weights` must have shape [G, C] or [A, G, C], but its shape is {weights.shape}."
-    )
+  _check_shape("weights", "shape [G, C] or [A, G, C]", weights, weights.ndim == 3)
   _check_all("weights", "be >= 0", weights, weights >= 0)
-  if eta.ndim != 1:
-    raise ValueError(f"`eta` must have shape [N], but its shape is {eta.shape}.")
+  _check_shape("eta", "shape [N]", eta, eta.ndim == 1)
   _check_all("eta", "be numbers", eta, ~np.isnan(eta))
-  if groups.shape != eta.shape:
-    raise ValueError(
-      f"`groups` must have the shape [N] of `eta`, {eta.shape}, but its shape is {groups.shape}."
-    )
+  rule = f"the shape [N] of `eta`, {eta.shape}"
+  _check_shape("groups", rule, groups, groups.shape == eta.shape)
   if groups.size and not np.issubdtype(groups.dtype, np.integer):
     raise ValueError(f"`groups` must be integers, but its dtype is {groups.dtype}.")
   num_groups = weights.shape[1]
@@ -227,13 +214,8 @@ def knapsack(
 
   All but the first sum are sums of non-negative terms, whose relative error is below
   (C + 4) EPS; the first is 0 except in a box of integers. 0 inf = 0 throughout. What overflows is
-  inf, and products that underflow are off by LEAST, each.
-
-  Args:
-    values: [..., C], finite or inf.
-    lower: [..., C], finite.
-    upper: [..., C].
-    budget: [...].
+  inf, and products that underflow are off by LEAST, each. Shapes are [..., C], of the budget [...];
+  only values, upper and budget may be inf.
   """
   if not values.shape[-1]:
     return np.zeros(np.broadcast_shapes(values.shape[:-1], budget.shape))
@@ -337,6 +319,11 @@ def _of_outputs(name: str, value: ArrayLike, kind: str, num_outputs: int) -> np.
       f"{array.dtype} of shape {array.shape}."
     )
   return array
+
+
+def _check_shape(name: str, rule: str, array: np.ndarray, kept: bool) -> None:
+  if not kept:
+    raise ValueError(f"`{name}` must have {rule}, but its shape is {array.shape}.")
 
 
 def _check_all(name: str, rule: str, array: np.ndarray, kept: np.ndarray) -> None:

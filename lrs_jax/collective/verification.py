@@ -33,9 +33,8 @@ def verify(
   Recomputed are the digest of the inputs and, per budget, the bound that the witness proves, which
   must not exceed `attackable`; `certified` = targets with :math:`\eta > 0` minus
   :math:`\lfloor` `attackable` :math:`\rfloor` minus `forfeit` times the largest worth of one, and
-  not below 0; the attack, which must fit the budget, the caps and
-  integrality, and must reach the threshold of every output it claims, in rational arithmetic; the
-  gap; and the seal.
+  not below 0; the attack, which must fit the budget, the caps and integrality and reach, in
+  rational arithmetic, the threshold of every output that it claims; the gap; and the seal.
 
   That so many base certificates may be false, and no more, is for the caller to know: compare
   `forfeit`, budgets, targets, caps and integrality with what you mean to claim.
@@ -45,8 +44,8 @@ def verify(
     groups: int [N].
     eta: [N].
     certificate: from `certify` or `from_arrays`.
-    exact: evaluate the witness in rational arithmetic. Otherwise in float64, rounded up, and
-      exactly only where that does not suffice (another machine may sum in another order).
+    exact: evaluate the witness in rational arithmetic, not only where float64, rounded up, does
+      not suffice (another machine may sum in another order).
 
   Raises:
     OtherProblemError: the certificate is that of other weights, groups or eta.
@@ -64,16 +63,8 @@ def verify(
   certificate = checked(certificate)
   stored = certificate.targets
   targets, worth = (None, stored) if stored.dtype.kind == "i" else (stored, None)
-  problem, given = make_problem(
-    weights,
-    groups,
-    eta,
-    certificate.budgets,
-    targets,
-    certificate.caps,
-    certificate.integral,
-    worth,
-  )
+  budgets, caps, integral = certificate.budgets, certificate.caps, certificate.integral
+  problem, given = make_problem(weights, groups, eta, budgets, targets, caps, integral, worth)
   if given.digest != certificate.digest:
     raise OtherProblemError(
       "`weights`, `groups` and `eta` are not the inputs of this certificate: their digest is "
@@ -81,7 +72,7 @@ def verify(
     )
   _check_shapes(certificate, problem)
   seals = seal(certificate)
-  for i, budget in enumerate(certificate.budgets):
+  for i, budget in enumerate(budgets):
     try:
       _verify_budget(problem, given, certificate, i, exact)
       if seals[i] != certificate.seals[i]:
