@@ -15,7 +15,7 @@ import numpy as np
 
 from lrs_jax.collective import attacks
 from lrs_jax.collective.envelope import Hull, Layout, bound_hulls, hull_of, make_layout, relax
-from lrs_jax.collective.problem import Problem, make_region, whole_region
+from lrs_jax.collective.problem import Problem, Region, make_region
 from lrs_jax.collective.witness import Box, Tree, split, whole_box
 
 
@@ -41,19 +41,19 @@ class Proof(NamedTuple):
   attack: np.ndarray | None = None  # float64 [A, C], attained exactly
 
 
-def branch(solver: Any, problem: Problem, index: int, *, gap: float, deadline: float) -> Proof:
+def branch(solver: Any, problem: Problem, region: Region, *, gap: float, deadline: float) -> Proof:
   """Splits until the gap is reached, the deadline has passed, or it is interrupted.
 
   The gap is floor(bound) - attacked <= gap x targets, the deadline in `time.perf_counter()`.
   """
   allowed = gap * problem.num_targets
-  nodes = [_root(solver, problem, index)]
+  nodes = [_root(solver, problem, region)]
   queue = [(-nodes[0].bound, 0)]
   attack, best = np.zeros_like(problem.caps), 0
   stuck = nodes[0]._replace(bound=0.0)  # of the nodes that cannot be split, that of largest bound
   status = "optimal"
   try:
-    region, enough = nodes[0].layout.region, math.floor(nodes[0].bound) - allowed
+    enough = math.floor(nodes[0].bound) - allowed
     attack, best = attacks.seek(solver, problem, region, nodes[0].attack, enough, deadline)
     while queue:
       number = queue[0][1]
@@ -69,14 +69,12 @@ def branch(solver: Any, problem: Problem, index: int, *, gap: float, deadline: f
         heapq.heappop(queue)
         stuck = max(stuck, node, key=lambda x: x.bound)
         continue
-      children = [
-        _child(solver, problem, node, box, where[0])
-        for box in split(node.box, *where, problem.integral)
-      ]
+      boxes = split(node.box, *where, problem.integral)
+      children = [_child(solver, problem, node, box, where[0]) for box in boxes]
       for child in children:
         if child.attack is not None and child.bound >= target:
-          region = child.layout.region
-          candidate, count = attacks.near(solver, problem, region, child.attack, best)
+          inside = child.layout.region
+          candidate, count = attacks.near(solver, problem, inside, child.attack, best)
           if count > best:
             attack, best = candidate, count
       first = len(nodes)
@@ -112,9 +110,8 @@ def _proven(nodes: list[Node]) -> tuple[float, Tree]:
   return max(bounds), Tree(*arrays)
 
 
-def _root(solver: Any, problem: Problem, index: int) -> Node:
-  box, layout = whole_box(problem), make_layout(whole_region(problem, index))
-  region, nothing = layout.region, np.zeros(box.lower.size)
+def _root(solver: Any, problem: Problem, region: Region) -> Node:
+  box, layout, nothing = whole_box(problem), make_layout(region), np.zeros(len(region.reach))
   hulls = [hull for g in range(nothing.size) if (hull := hull_of(problem, region, box, g))]
   bound = bound_hulls(hulls, region, box, nothing)
   return _solved(solver, problem, Node(box, layout, hulls, nothing, bound))
@@ -142,12 +139,11 @@ def _solved(solver: Any, problem: Problem, node: Node) -> Node:
   infeasible, the latter plus ever larger multiples of those that prove it empty.
   """
   box, layout, hulls, region = node.box, node.layout, node.hulls, node.layout.region
-  relaxation = relax(solver, hulls, layout, box)
-  multipliers, attack = relaxation.multipliers, relaxation.attack
+  status, multipliers, attack = relax(solver, hulls, layout, box)
   proven = bound_hulls(hulls, region, box, multipliers)
   if proven >= node.bound:
     multipliers, proven = node.multipliers, bound_hulls(hulls, region, box, node.multipliers)
-  if relaxation.status == "infeasible":
+  if status == "infeasible":
     attack = None
     ray = relax(solver, hulls, layout, box, elastic=True).multipliers
     for exponent in range(2, 40, 4):  # 0 proves an empty box as well as less does
@@ -158,9 +154,7 @@ def _solved(solver: Any, problem: Problem, node: Node) -> Node:
       value = bound_hulls(hulls, region, box, longer)
       if value < proven:
         multipliers, proven = longer, value
-  return node._replace(
-    multipliers=multipliers, bound=proven, attack=attack, status=relaxation.status
-  )
+  return node._replace(multipliers=multipliers, bound=proven, attack=attack, status=status)
 
 
 def _where(problem: Problem, node: Node) -> tuple[int, float] | None:
@@ -170,13 +164,10 @@ def _where(problem: Problem, node: Node) -> tuple[int, float] | None:
   num_groups = node.box.lower.size
   above = (attacks.perceive(node.layout.region, node.attack) * (1 + 1e-9)).tolist()
   losses = []
-  for hull, eta, counts, x in zip(
-    node.hulls, problem.thresholds, problem.counts, above, strict=True
-  ):
-    loss = -1.0
+  for g, (hull, x) in enumerate(zip(node.hulls, above, strict=True)):
+    eta, counts, loss = problem.thresholds[g], problem.counts[g], -1.0
     if hull.width.size:
-      fallen = counts[eta.searchsorted(x, "right")]
-      fallen = min(max(fallen, hull.height[0]), hull.height[-1])
+      fallen = np.clip(counts[eta.searchsorted(x, "right")], hull.height[0], hull.height[-1])
       loss = np.interp(x, hull.s, hull.height) - fallen
     losses.append(loss)
   g = int(np.argmax(losses))
@@ -190,9 +181,8 @@ def _where(problem: Problem, node: Node) -> tuple[int, float] | None:
       return num_groups + flat, float(np.ceil(node.attack.ravel()[flat]))
   if losses[g] >= 0:  # the LP takes for granted what falls at its s: is it so?
     eta, hull = problem.thresholds[g], node.hulls[g]
-    return g, float(
-      min(max(eta[max(eta.searchsorted(above[g], "right") - 1, 0)], hull.s[1]), hull.s[-1])
-    )
+    reached = eta[max(eta.searchsorted(above[g], "right") - 1, 0)]
+    return g, float(np.clip(reached, hull.s[1], hull.s[-1]))
   return None
 
 

@@ -82,9 +82,9 @@ def hull_of(problem: Problem, region: Region, box: Box, g: int) -> Hull | None:
   if cut is None:
     return None
   first, last = cut
-  start = point(box.lower[g], counts[first])
-  if np.isinf(region.reach[g]):  # everything may fall, whatever s
+  if region.lost[g]:  # everything may fall, whatever s
     return point(box.lower[g], counts[last])
+  start = point(box.lower[g], counts[first])
   return extend(start, eta[first:last], counts[first + 1 : last + 1])
 
 
@@ -114,27 +114,16 @@ def make_layout(region: Region) -> Layout:
   """What all LPs over a region share."""
   num_kinds, num_groups, num_cells = region.weights.shape
   reach, size, budget = region.scales
-  values = np.empty((num_kinds, num_cells, num_groups + 1))
+  rows = np.tile(np.arange(num_groups + 1), (num_kinds, num_cells, 1))
+  rows[..., -1] += np.arange(num_kinds)[:, None]
+  values = np.empty(rows.shape)
   values[..., :-1] = (-region.weights * size[:, None] / reach[:, None]).transpose(0, 2, 1)
   values[..., -1] = size / budget[:, None]
-  rows = np.empty(values.shape, np.int64)
-  rows[..., :-1] = np.arange(num_groups)
-  rows[..., -1] = num_groups + np.arange(num_kinds)[:, None]
   upper = np.where(region.upper > 0, np.where(np.isinf(region.upper), np.inf, 1.0), 0.0)
   limited = np.isfinite(region.budget) & (region.budget > 0)
-  return Layout(
-    region,
-    reach,
-    size,
-    np.where(limited, 1.0, np.inf),
-    highs.Columns(
-      0.0,
-      (region.lower / size).ravel(),
-      upper.ravel(),
-      rows.reshape(-1, num_groups + 1),
-      values.reshape(-1, num_groups + 1),
-    ),
-  )
+  entries = rows.reshape(-1, num_groups + 1), values.reshape(-1, num_groups + 1)
+  attack = highs.Columns(0.0, (region.lower / size).ravel(), upper.ravel(), *entries)
+  return Layout(region, reach, size, np.where(limited, 1.0, np.inf), attack)
 
 
 def multipliers_of(

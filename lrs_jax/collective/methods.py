@@ -236,9 +236,9 @@ def _lp(
 
 def _milp(problem: Problem, gap: float, time_limit: float | None) -> Iterator[tuple[int, Proof]]:
   solver = highs.new_solver()
-  for i, _ in _ascending(problem):
+  for i, region in _ascending(problem):
     deadline = time.perf_counter() + (np.inf if time_limit is None else time_limit)
-    proof = branch(solver, problem, i, gap=gap, deadline=deadline)
+    proof = branch(solver, problem, region, gap=gap, deadline=deadline)
     yield i, proof
     if proof.status == "interrupted":
       raise KeyboardInterrupt

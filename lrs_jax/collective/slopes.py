@@ -37,15 +37,12 @@ def make_pixels(
   truth: np.ndarray, labels: np.ndarray, classes: np.ndarray, sizes: np.ndarray
 ) -> Pixels:
   """Pixels by the positions of their label and prediction among the classes, int [K'], sorted."""
-  label, prediction = (
-    np.where(
-      np.isin(values, classes),
-      np.minimum(np.searchsorted(classes, values), classes.size - 1),
-      -1,
-    )
-    for values in (truth, labels)
-  )
-  return Pixels(label, prediction, sizes)
+
+  def positions(values: np.ndarray) -> np.ndarray:
+    nearest = np.minimum(np.searchsorted(classes, values), classes.size - 1)
+    return np.where(classes[nearest] == values, nearest, -1)
+
+  return Pixels(positions(truth), positions(labels), sizes)
 
 
 def _least(box: Box, u: np.ndarray, kappa: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
