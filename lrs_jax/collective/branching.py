@@ -166,7 +166,7 @@ def _where(problem: Problem, node: Node) -> tuple[int, float] | None:
   losses = []
   for g, (hull, x) in enumerate(zip(node.hulls, above, strict=True)):
     eta, counts, loss = problem.thresholds[g], problem.counts[g], -1.0
-    if hull.width.size:
+    if hull.s.size > 1:
       fallen = np.clip(counts[eta.searchsorted(x, "right")], hull.height[0], hull.height[-1])
       loss = np.interp(x, hull.s, hull.height) - fallen
     losses.append(loss)

@@ -23,8 +23,6 @@ class Hull(NamedTuple):
 
   s: np.ndarray  # float64 [vertices], increasing
   height: np.ndarray  # float64 [vertices], increasing
-  width: np.ndarray  # float64 [vertices - 1]
-  gain: np.ndarray  # float64 [vertices - 1]
   slack: float  # no point of the step function exceeds the hull by more
 
 
@@ -48,7 +46,7 @@ class Relaxation(NamedTuple):
 
 def point(s: float, height: float) -> Hull:
   """The hull of a single point."""
-  return Hull(np.array([s]), np.array([height]), np.zeros(0), np.zeros(0), 0.0)
+  return Hull(np.array([s]), np.array([height]), 0.0)
 
 
 def extend(hull: Hull, s: np.ndarray, height: np.ndarray) -> Hull:
@@ -72,7 +70,7 @@ def extend(hull: Hull, s: np.ndarray, height: np.ndarray) -> Hull:
   with np.errstate(over="ignore", invalid="ignore"):
     excess = float((height - np.interp(s, top_s, top)).max())
   slack = hull.slack + max(excess, 0.0) + 16 * EPS * float(top[-1])
-  return Hull(top_s, top, np.diff(top_s), np.diff(top), slack if excess < np.inf else np.inf)
+  return Hull(top_s, top, slack if excess < np.inf else np.inf)
 
 
 def hull_of(problem: Problem, region: Region, box: Box, g: int) -> Hull | None:
@@ -157,9 +155,9 @@ def relax(
   minimized instead, for multipliers that prove the box empty.
   """
   region, reach = layout.region, layout.reach
-  group = np.repeat(np.arange(reach.size), [hull.width.size for hull in hulls])
-  width = np.concatenate([np.zeros(0), *(hull.width for hull in hulls)]) / reach[group]
-  gain = np.concatenate([np.zeros(0), *(hull.gain for hull in hulls)])
+  group = np.repeat(np.arange(reach.size), [hull.s.size - 1 for hull in hulls])
+  width = np.concatenate([np.zeros(0), *(np.diff(hull.s) for hull in hulls)]) / reach[group]
+  gain = np.concatenate([np.zeros(0), *(np.diff(hull.height) for hull in hulls)])
   unit = gain.max(initial=1.0)  # of the objective: HiGHS gives up where duals are excessive
   is_cut = (box.upper < region.reach) & ~region.lost
   cut = np.flatnonzero(is_cut)

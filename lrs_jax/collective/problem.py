@@ -44,6 +44,11 @@ class Given(NamedTuple):
   caps: np.ndarray | None  # float64 [A, C]
   digest: str  # of weights, groups and eta
 
+  @property
+  def largest_worth(self) -> int:
+    """The most that one target counts for, of those that do not abstain; 0 if there is none."""
+    return int(self.targets[self.eta > 0].max(initial=0))
+
 
 class Region(NamedTuple):
   """The attacks b of one budget inside a box, and how far they reach."""
@@ -129,18 +134,13 @@ def check_forfeit(forfeit: Any) -> int:
   return int(forfeit)
 
 
-def largest_worth(given: Given) -> int:
-  """The most that one target counts for, of those that do not abstain; 0 if there is none."""
-  return int(given.targets[given.eta > 0].max(initial=0))
-
-
 def guaranteed(problem: Problem, given: Given, attackable: float, forfeit: int) -> int:
   """What is left of the targets if so much can fall, and `forfeit` base certificates are false.
 
   Whichever these are, what falls under an attack is what it reaches and, beyond that, at most
   these: each a target that counts for at most the largest worth, or none that was counted.
   """
-  lost = math.floor(attackable) + forfeit * largest_worth(given)
+  lost = math.floor(attackable) + forfeit * given.largest_worth
   return max(problem.num_targets - lost, 0)
 
 

@@ -8,14 +8,7 @@ from jax.typing import ArrayLike
 
 from lrs_jax.collective import attacks
 from lrs_jax.collective.certificate import ARRAYS, CollectiveCertificate, checked, parts_of, seal
-from lrs_jax.collective.problem import (
-  Given,
-  Problem,
-  guaranteed,
-  largest_worth,
-  make_problem,
-  shown,
-)
+from lrs_jax.collective.problem import Given, Problem, guaranteed, make_problem, shown
 from lrs_jax.collective.witness import evaluate, evaluate_exactly
 from lrs_jax.errors import OtherProblemError
 
@@ -89,12 +82,10 @@ def _verify_budget(
     raise ValueError(f"`attackable` is {attackable}, but it must be finite and >= 0")
   kept = guaranteed(problem, given, attackable, certificate.forfeit)
   if certified != kept:
-    worth = largest_worth(given)
-    forfeit = f" - {certificate.forfeit} forfeited x {worth}" if certificate.forfeit else ""
-    raise ValueError(
-      f"`certified` is {certified}, but {problem.num_targets} targets - floor({attackable})"
-      f"{forfeit} is {kept}"
-    )
+    right = f"{problem.num_targets} targets - floor({attackable})"
+    if certificate.forfeit:
+      right += f" - {certificate.forfeit} forfeited x {given.largest_worth}"
+    raise ValueError(f"`certified` is {certified}, but {right} is {kept}")
   proven: float | Fraction = math.inf if exact else evaluate(problem, certificate.witness, i)
   if not proven <= attackable:
     proven = evaluate_exactly(problem, certificate.witness, i)
