@@ -14,8 +14,8 @@ import numpy as np
 from scipy import optimize
 
 from lrs_jax.collective import highs
-from lrs_jax.collective.problem import EPS, Problem, Region
-from lrs_jax.collective.witness import Box, interval, lowered, prices, round_up
+from lrs_jax.collective.problem import EPS, Problem, Region, prices
+from lrs_jax.collective.witness import Box, interval, lowered, round_up
 
 
 class Hull(NamedTuple):

@@ -245,6 +245,14 @@ def knapsack(
   return bound * (1 + margin)
 
 
+def prices(region: Region, multipliers: np.ndarray) -> np.ndarray:
+  """The most that sum_g multipliers[g] s_g can be, per kind, rounded up: [A]."""
+  values = np.einsum("g,agc->ac", multipliers, region.weights)
+  size = np.einsum("g,agc->ac", np.abs(multipliers), region.weights)
+  values += size * (EPS * (multipliers.size + 3)) + multipliers.size * LEAST
+  return knapsack(values, region.lower, region.upper, region.budget)
+
+
 @np.errstate(invalid="ignore", over="ignore")
 def _times(x: np.ndarray, y: np.ndarray) -> np.ndarray:
   return np.where((x == 0) | (y == 0), 0.0, x * y)

@@ -26,15 +26,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from lrs_jax.collective.problem import (
-  EPS,
-  LEAST,
-  Problem,
-  Region,
-  knapsack,
-  make_region,
-  whole_region,
-)
+from lrs_jax.collective.problem import EPS, Problem, Region, make_region, prices, whole_region
 
 Exact = Any  # a Fraction, or a float inf
 
@@ -189,14 +181,6 @@ def bound(problem: Problem, region: Region, box: Box, multipliers: np.ndarray) -
 def lowered(multipliers: np.ndarray, toward: float) -> np.ndarray:
   """Multipliers moved by 2 units in the last place: more than their products are rounded by."""
   return np.nextafter(np.nextafter(multipliers, toward), toward)
-
-
-def prices(region: Region, multipliers: np.ndarray) -> np.ndarray:
-  """The most that sum_g multipliers[g] s_g can be, per kind, rounded up: [A]."""
-  values = np.einsum("g,agc->ac", multipliers, region.weights)
-  size = np.einsum("g,agc->ac", np.abs(multipliers), region.weights)
-  values += size * (EPS * (multipliers.size + 3)) + multipliers.size * LEAST
-  return knapsack(values, region.lower, region.upper, region.budget)
 
 
 def round_up(terms: np.ndarray) -> float:
