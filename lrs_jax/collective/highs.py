@@ -109,7 +109,7 @@ def solve(
 ) -> Solution:
   """Solves an LP (by simplex) or a MILP (`model.integer`), up to this relative gap.
 
-  The time limit is in seconds; presolving is worth it for large models.
+  The solver is from `new_solver`, the limit in seconds; presolving is worth it for large models.
   """
   limit = np.inf if time_limit is None else time_limit
   try:

@@ -73,7 +73,7 @@ def certify(
     integral: b is integral; budgets and caps are rounded down.
     time_limit: seconds per budget.
     bins: "lp" only: thresholds per group, rounded down to so many.
-    gap: "milp" only: part of the targets by which the bound may exceed the best attack at the end.
+    gap: "milp" only: stop once bound and best attack differ by at most this part of the targets.
     forfeit: F, so many base certificates may be false, such as `BaseCertificates.forfeit`.
 
   Returns:
