@@ -65,15 +65,14 @@ def propose(
   for g, level in enumerate(levels):
     step[group == g] = np.diff(problem.thresholds[g][level], prepend=0.0) / reach[g]
     gain[group == g] = np.diff(problem.counts[g][level + 1], prepend=0.0)
+  chain = np.flatnonzero(group[1:] == group[:-1])
+  column, links = num_attack + np.arange(group.size), num_groups + np.arange(chain.size)
+  rows = np.zeros((num_groups + chain.size, num_attack + group.size))
   perceived = (region.weights * units[:, None] / reach[:, None]).transpose(1, 0, 2)
-  climbed = np.where(group == np.arange(num_groups)[:, None], step, 0.0)
-  chain, one = np.flatnonzero(group[1:] == group[:-1]), np.eye(group.size)
-  rows = np.block(
-    [
-      [perceived.reshape(num_groups, num_attack), -climbed],
-      [np.zeros((chain.size, num_attack)), one[chain] - one[chain + 1]],
-    ]
-  )
+  rows[:num_groups, :num_attack] = perceived.reshape(num_groups, num_attack)
+  rows[group, column] = -step
+  rows[links, column[chain]] = 1.0
+  rows[links, column[chain] + 1] = -1.0
   integer = np.append(np.full(num_attack, problem.integral), np.ones(group.size, bool))
   model = attack_model(region, units, rows, gain, 1.0)._replace(integer=integer)
   solution = highs.solve(solver, model, time_limit=time_limit, presolve=True, gap=_GAP)
