@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from lrs_jax import collective
 from lrs_jax.collective import iou as certified_iou
+from lrs_jax.collective import slopes as linear
 from lrs_jax.confidence.certificates import BaseCertificates
 from lrs_jax.evaluation import metrics
 
@@ -192,13 +193,13 @@ def test_any_slopes_bound_the_ratio_from_below(seed):
   rng = np.random.default_rng(seed)
   u_lower, u_upper = np.sort(rng.integers(0, 40, 2))
   v_lower, v_upper = np.sort(rng.integers(max(u_upper, 1), 90, 2))
-  box = certified_iou._Box(*(np.array([float(x)]) for x in (u_lower, u_upper, v_lower, v_upper)))
+  box = linear.Box(*(np.array([float(x)]) for x in (u_lower, u_upper, v_lower, v_upper)))
   alpha, kappa = rng.choice([0, 1e-3, 1e-2, 0.1, 1], (2, 1)) * rng.random((2, 1))
   u, v = np.meshgrid(np.arange(u_lower, u_upper + 1), np.arange(v_lower, v_upper + 1))
-  assert (u / v >= certified_iou._offset(box, alpha, kappa) + alpha * u - kappa * v).all()
+  assert (u / v >= linear.offset(box, alpha, kappa) + alpha * u - kappa * v).all()
   corner = rng.choice([u_lower, u_upper]), rng.choice([v_lower, v_upper])
-  alpha, kappa = certified_iou._supporting(box, *np.array(corner, float)[:, None])
-  value = certified_iou._offset(box, alpha, kappa) + alpha * corner[0] - kappa * corner[1]
+  alpha, kappa = linear.supporting(box, *np.array(corner, float)[:, None])
+  value = linear.offset(box, alpha, kappa) + alpha * corner[0] - kappa * corner[1]
   np.testing.assert_allclose(value, corner[0] / corner[1], atol=1e-6)
 
 
@@ -352,10 +353,10 @@ def test_forfeit_is_that_of_the_base_certificates(forfeit):
 def forged(base, truth, dtype, slope):
   """A joint bound of kappa = slope for two classes, and the best possible claim."""
   separate = certified_iou.per_class(base, truth, [1.0], num_classes=2)
-  pixels = certified_iou._pixels(truth, base.labels, separate)
+  pixels = linear.make_pixels(truth, base.labels, separate.classes, separate.sizes)
   slopes = np.array([[0, 0], [slope, slope]], dtype)
   with np.errstate(over="ignore"):
-    worth = certified_iou._worth(pixels, slopes).astype(np.int64)
+    worth = linear.worth(pixels, slopes).astype(np.int64)
   certificate = collective.certify(base.weights, base.groups, base.eta, [1.0], worth=worth)
   return separate, certified_iou.JointIoU(
     np.ones(1), slopes[None], 2.0 ** -np.round(np.log2([slope])), (certificate,)

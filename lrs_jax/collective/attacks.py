@@ -12,16 +12,8 @@ from lrs_jax.collective import highs, incremental
 from lrs_jax.collective.problem import Given, Problem, Region, shown
 
 
-def fallen_exactly(problem: Problem, index: int, b: np.ndarray) -> list[int]:
-  """How many distinct thresholds of each group an attack reaches, in rational arithmetic.
-
-  Args:
-    problem: thresholds and weights.
-    index: of the budget.
-    b: float64 [A, C].
-
-  Returns:
-    Per group, the number of its thresholds that are at most s_g.
+def fallen_exactly(problem: Problem, budget: np.ndarray, b: np.ndarray) -> list[int]:
+  """How many distinct thresholds of each group an attack b, [A, C], reaches, exactly.
 
   Raises:
     ValueError: the attack does not fit the budget, the caps or integrality.
@@ -31,9 +23,9 @@ def fallen_exactly(problem: Problem, index: int, b: np.ndarray) -> list[int]:
   if (b > problem.caps).any() or (problem.integral and (b != np.floor(b)).any()):
     raise ValueError(f"the attack {b.tolist()} exceeds the caps or is not integral")
   exact = [[Fraction(x) for x in kind] for kind in b.tolist()]
-  for kind, budget in zip(exact, problem.budgets[index].tolist(), strict=True):
-    if sum(kind) > budget:
-      raise ValueError(f"the attack spends {shown(sum(kind))} of a budget of {budget}")
+  for kind, most in zip(exact, budget.tolist(), strict=True):
+    if sum(kind) > most:
+      raise ValueError(f"the attack spends {shown(sum(kind))} of a budget of {most}")
   used = [(a, c) for a, kind in enumerate(exact) for c, x in enumerate(kind) if x > 0]
   fallen = []
   for g, eta in enumerate(problem.thresholds):
@@ -50,43 +42,45 @@ def fallen_exactly(problem: Problem, index: int, b: np.ndarray) -> list[int]:
   return fallen
 
 
-def falls(problem: Problem, index: int, b: np.ndarray) -> list[int]:
-  """How many targets of each group fall under an attack, exactly."""
-  fallen = fallen_exactly(problem, index, b)
-  return [int(counts[k]) for counts, k in zip(problem.counts, fallen, strict=True)]
-
-
-def outputs(problem: Problem, given: Given, fallen: list[int]) -> np.ndarray:
-  """Which targets have one of the smallest `fallen` thresholds of their group: bool [N]."""
-  largest = np.full(len(fallen), -np.inf)
-  for g, count in enumerate(fallen):
+def outputs(problem: Problem, given: Given, budget: np.ndarray, b: np.ndarray) -> np.ndarray:
+  """Which targets fall under an attack, exactly: bool [N]; raises as `fallen_exactly` does."""
+  largest = np.full(len(problem.thresholds), -np.inf)
+  for g, count in enumerate(fallen_exactly(problem, budget, b)):
     eta_g = problem.thresholds[g]
     if count:  # all of a group: its last threshold may stand for an infinite one
       largest[g] = eta_g[count - 1] if count < eta_g.size else np.inf
   return (given.targets > 0) & (given.eta > 0) & (given.eta <= largest[given.groups])
 
 
+def _reached(problem: Problem, s: np.ndarray) -> list[int]:
+  """How many distinct thresholds of each group lie at or below s, up to rounding."""
+  return [int(eta.searchsorted(x, "right")) for eta, x in zip(problem.thresholds, s, strict=True)]
+
+
+def _total(problem: Problem, fallen: list[int]) -> int:
+  """What the targets of so many thresholds of each group count for."""
+  return int(sum(counts[k] for counts, k in zip(problem.counts, fallen, strict=True)))
+
+
 def near(
-  solver: Any, problem: Problem, index: int, region: Region, b: np.ndarray, best: int
+  solver: Any, problem: Problem, region: Region, b: np.ndarray, best: int
 ) -> tuple[np.ndarray, int]:
   """A feasible attack near what a solver proposes, and how many targets fall under it.
 
   What falls up to the solver's tolerances, if it beats `best`, is sought again with a margin.
   """
-  s = perceive(region, b) * (1 + 1e-7)
-  if _about(problem, s) <= best:
+  fallen = _reached(problem, perceive(region, b) * (1 + 1e-7))
+  if _total(problem, fallen) <= best:
     return b, 0
-  fallen = [int(eta.searchsorted(x, "right")) for eta, x in zip(problem.thresholds, s, strict=True)]
-  floors = np.array(
-    [eta[k - 1] if k else 0.0 for eta, k in zip(problem.thresholds, fallen, strict=True)]
-  )
+  reached = zip(problem.thresholds, fallen, strict=True)
+  floors = np.array([eta[k - 1] if k else 0.0 for eta, k in reached])
   candidates = [b, *with_margin(solver, region, floors)]
   if problem.integral:
     candidates += [np.round(b), greedy(problem, region, np.floor(b + 1e-6))]
   else:
     candidates += extremes(problem, region, b)
-  candidates = [feasible(problem, index, x) for x in candidates]
-  counts = [sum(falls(problem, index, x)) for x in candidates]
+  candidates = [feasible(problem, region.budget, x) for x in candidates]
+  counts = [_total(problem, fallen_exactly(problem, region.budget, x)) for x in candidates]
   most = int(np.argmax(counts))
   return candidates[most], counts[most]
 
@@ -94,7 +88,6 @@ def near(
 def seek(
   solver: Any,
   problem: Problem,
-  index: int,
   region: Region,
   proposed: np.ndarray | None,
   enough: float,
@@ -107,16 +100,16 @@ def seek(
   """
   attack, best = np.zeros_like(problem.caps), 0
   if proposed is not None:
-    attack, best = near(solver, problem, index, region, proposed, -1)
+    attack, best = near(solver, problem, region, proposed, -1)
   limit = min(1.0, (deadline - time.perf_counter()) / 40)
   levels = incremental.coarse_levels(problem, region)
   for _ in range(4):
     if best >= enough or limit <= 0:
       break
-    found = incremental.propose(solver, problem, region, levels, time_limit=limit, gap=1e-3)
+    found = incremental.propose(solver, problem, region, levels, limit)
     if found is None:
       break
-    candidate, count = near(solver, problem, index, region, found, best)
+    candidate, count = near(solver, problem, region, found, best)
     if count <= best:
       break
     attack, best = candidate, count
@@ -126,8 +119,7 @@ def seek(
 
 def perceive(region: Region, b: np.ndarray) -> np.ndarray:
   """S of every group, up to rounding; inf where it has no bound."""
-  s = np.einsum("agc,ac->g", region.weights, b)
-  return np.where(np.isinf(region.reach), np.inf, s)
+  return np.where(region.lost, np.inf, np.einsum("agc,ac->g", region.weights, b))
 
 
 def with_margin(solver: Any, region: Region, floors: np.ndarray) -> list[np.ndarray]:
@@ -135,34 +127,20 @@ def with_margin(solver: Any, region: Region, floors: np.ndarray) -> list[np.ndar
 
   Also what is near it on a grid of the budget: thresholds that can just be met are often met there.
   """
-  num_kinds, _, num_cells = region.weights.shape
   wanted = np.flatnonzero((floors > 0) & np.isfinite(region.reach))
   if not wanted.size or not np.isfinite(region.budget).all():
     return []
-  num_attack = num_kinds * num_cells
-  size = np.where(region.upper > 0, region.upper, 1.0)
+  size = region.scales[1]
   with np.errstate(over="ignore"):
     rows = (region.weights[:, wanted] * size[:, None] / floors[wanted, None]).transpose(1, 0, 2)
   if not np.isfinite(rows).all():
     return []
-  matrix = np.zeros((wanted.size + num_kinds, num_attack + 1))
-  matrix[: wanted.size, :-1] = rows.reshape(wanted.size, -1)
-  matrix[: wanted.size, -1] = -1.0
-  for a in range(num_kinds):
-    cells = slice(a * num_cells, (a + 1) * num_cells)
-    matrix[wanted.size + a, cells] = size[a] / (region.budget[a] if region.budget[a] > 0 else 1.0)
-  model = highs.dense(
-    cost=np.append(np.zeros(num_attack), -1.0),
-    lower=np.append(region.lower / size, 0.0),
-    upper=np.append(np.where(region.upper > 0, 1.0, 0.0), 2.0),
-    row_lower=np.append(np.zeros(wanted.size), np.full(num_kinds, -np.inf)),
-    row_upper=np.append(np.full(wanted.size, np.inf), np.ones(num_kinds)),
-    matrix=matrix,
-  )
-  primal = highs.solve(solver, model).primal
-  if primal is None or primal.shape != model.cost.shape or not np.isfinite(primal).all():
+  rows = np.hstack([rows.reshape(wanted.size, -1), np.full((wanted.size, 1), -1.0)])
+  model = incremental.attack_model(region, size, rows, np.ones(1), 2.0)
+  share = highs.leading(highs.solve(solver, model), model, np.ones_like(size))
+  if share is None:
     return []
-  share = np.clip(primal[:-1], 0, 1).reshape(size.shape)
+  share = np.clip(share, 0, 1)
   nice = [[float(Fraction(x).limit_denominator(1000)) for x in kind] for kind in share.tolist()]
   return [share * size, np.array(nice).reshape(size.shape) * size]
 
@@ -176,7 +154,7 @@ def greedy(problem: Problem, region: Region, b: np.ndarray) -> np.ndarray:
       if not open_.size:
         break
       s = perceive(region, b)
-      gains = [_about(problem, s + region.weights[a, :, c]) for c in open_]
+      gains = [_total(problem, _reached(problem, s + region.weights[a, :, c])) for c in open_]
       kind[open_[int(np.argmax(gains))]] += 1
   return b
 
@@ -200,33 +178,21 @@ def extremes(problem: Problem, region: Region, b: np.ndarray) -> list[np.ndarray
   ]
 
 
-def _about(problem: Problem, s: np.ndarray) -> float:
-  """How many targets fall at s, up to rounding."""
-  return sum(
-    counts[eta.searchsorted(x, "right")]
-    for eta, counts, x in zip(problem.thresholds, problem.counts, s, strict=True)
-  )
-
-
-def feasible(problem: Problem, index: int, b: np.ndarray) -> np.ndarray:
-  """The attack, changed as little as need be to fit the caps, integrality and the budgets."""
+def feasible(problem: Problem, budget: np.ndarray, b: np.ndarray) -> np.ndarray:
+  """The attack, changed as little as need be to fit the caps, integrality and the budget."""
   b = np.clip(b, 0, problem.caps)
   b[~np.isfinite(b)] = 0.0
   if problem.integral:
     b = np.floor(b + 1e-6)
-  for kind, budget in zip(b, problem.budgets[index], strict=True):
-    if np.isinf(budget):
+  for kind, most in zip(b, budget.tolist(), strict=True):
+    if np.isinf(most):
       continue
-    spent = _sum(kind)
-    if spent > budget and not problem.integral:
-      kind *= float(Fraction(float(budget)) / spent) * (1 - 4 * kind.size * 2.0**-53)
-    if _sum(kind) > budget:
+    spent = sum(map(Fraction, kind.tolist()))
+    if spent > most and not problem.integral:
+      kind *= float(Fraction(most) / spent) * (1 - 4 * kind.size * 2.0**-53)
+    if sum(map(Fraction, kind.tolist())) > most:
       kind[:] = 0
   return b
-
-
-def _sum(b: np.ndarray) -> Fraction:
-  return sum(map(Fraction, b.tolist()), Fraction(0))
 
 
 def gap(attackable: np.ndarray, num_attacked: np.ndarray, num_targets: int) -> np.ndarray:

@@ -15,7 +15,7 @@ import numpy as np
 
 from lrs_jax.collective import attacks
 from lrs_jax.collective.envelope import Hull, Layout, bound_hulls, hull_of, make_layout, relax
-from lrs_jax.collective.problem import Problem, Region, make_region, whole_region
+from lrs_jax.collective.problem import Problem, Region, make_region
 from lrs_jax.collective.witness import Box, Tree, split, whole_box
 
 
@@ -23,46 +23,38 @@ class Node(NamedTuple):
   """A box and what its LP found."""
 
   box: Box
-  region: Region
-  layout: Layout
+  layout: Layout  # with the region
   hulls: list[Hull]
   multipliers: np.ndarray  # float64 [G]
   bound: float  # -inf if it is empty
-  status: str  # of the LP
-  attack: np.ndarray | None  # float64 [A, C], of the LP
+  status: str = ""  # of the LP
+  attack: np.ndarray | None = None  # float64 [A, C], of the LP
+  split: tuple[int, float, int] | None = None  # variable, value, first child; None in a leaf
 
 
-class Search(NamedTuple):
+class Proof(NamedTuple):
   """What is proven of one budget, and the best attack."""
 
   status: str
-  bound: float
+  attackable: float
   tree: Tree
-  attack: np.ndarray  # float64 [A, C], attained exactly
-  interrupted: bool
+  attack: np.ndarray | None = None  # float64 [A, C], attained exactly
 
 
-def branch(solver: Any, problem: Problem, index: int, *, gap: float, deadline: float) -> Search:
+def branch(solver: Any, problem: Problem, region: Region, *, gap: float, deadline: float) -> Proof:
   """Splits until the gap is reached, the deadline has passed, or it is interrupted.
 
-  Args:
-    solver: from `highs.new_solver`.
-    problem: the thresholds.
-    index: of the budget.
-    gap: stop at floor(bound) - attacked <= gap x targets.
-    deadline: in `time.perf_counter()`.
+  The gap is floor(bound) - attacked <= gap x targets, the deadline in `time.perf_counter()`.
   """
   allowed = gap * problem.num_targets
-  nodes = [_root(solver, problem, index)]
-  splits: dict[int, tuple[int, float, int]] = {}  # node: variable, value, first child
+  nodes = [_root(solver, problem, region)]
   queue = [(-nodes[0].bound, 0)]
   attack, best = np.zeros_like(problem.caps), 0
   stuck = nodes[0]._replace(bound=0.0)  # of the nodes that cannot be split, that of largest bound
-  status, interrupted = "optimal", False
+  status = "optimal"
   try:
-    root = nodes[0]
-    enough = math.floor(root.bound) - allowed
-    attack, best = attacks.seek(solver, problem, index, root.region, root.attack, enough, deadline)
+    enough = math.floor(nodes[0].bound) - allowed
+    attack, best = attacks.seek(solver, problem, region, nodes[0].attack, enough, deadline)
     while queue:
       number = queue[0][1]
       node = nodes[number]
@@ -77,76 +69,63 @@ def branch(solver: Any, problem: Problem, index: int, *, gap: float, deadline: f
         heapq.heappop(queue)
         stuck = max(stuck, node, key=lambda x: x.bound)
         continue
-      children = [
-        _child(solver, problem, index, node, box, where[0])
-        for box in split(node.box, *where, problem.integral)
-      ]
+      boxes = split(node.box, *where, problem.integral)
+      children = [_child(solver, problem, node, box, where[0]) for box in boxes]
       for child in children:
         if child.attack is not None and child.bound >= target:
-          candidate, count = attacks.near(solver, problem, index, child.region, child.attack, best)
+          inside = child.layout.region
+          candidate, count = attacks.near(solver, problem, inside, child.attack, best)
           if count > best:
             attack, best = candidate, count
       first = len(nodes)
       nodes.extend(children)
-      splits[number] = *where, first  # from here on the children are in the tree
+      nodes[number] = node._replace(split=(*where, first), hulls=[])  # only leaves need these
       heapq.heappop(queue)
-      nodes[number] = node._replace(hulls=[])  # only leaves are needed again
       for k, child in enumerate(children):
         if child.bound >= target:
           heapq.heappush(queue, (-child.bound, first + k))
   except KeyboardInterrupt:
-    status, interrupted = "interrupted", True
-  bound, tree = _proof(nodes, splits)
+    status = "interrupted"
+  bound, tree = _proven(nodes)
   if status == "optimal" and bound >= math.floor(best + allowed) + 1:
     solved = stuck.status in ("optimal", "infeasible")
     status = "precision limit" if solved else stuck.status  # finer than the solver's tolerances
-  return Search(status, bound, tree, attack, interrupted)
+  return Proof(status, bound, tree, attack)
 
 
-def _proof(nodes: list[Node], splits: dict[int, tuple[int, float, int]]) -> tuple[float, Tree]:
+def _proven(nodes: list[Node]) -> tuple[float, Tree]:
   """The largest bound of a leaf, and the tree in preorder."""
   variables, values, multipliers, bounds, pending = [], [], [], [0.0], [0]
   while pending:
-    number = pending.pop()
-    variable, value, first = splits.get(number, (-1, 0.0, 0))
+    node = nodes[pending.pop()]
+    variable, value, first = node.split or (-1, 0.0, 0)
     variables.append(variable)
     values.append(value)
     if variable >= 0:
       pending.extend([first + 1, first])
     else:
-      multipliers.append(nodes[number].multipliers)
-      bounds.append(nodes[number].bound)
+      multipliers.append(node.multipliers)
+      bounds.append(node.bound)
   arrays = np.array(variables, np.int64), np.array(values, np.float64), np.stack(multipliers)
   return max(bounds), Tree(*arrays)
 
 
-def _root(solver: Any, problem: Problem, index: int) -> Node:
-  box, region = whole_box(problem), whole_region(problem, index)
-  hulls = [hull for g in range(box.lower.size) if (hull := hull_of(problem, region, box, g))]
-  nothing = np.zeros(box.lower.size)
-  node = Node(
-    box,
-    region,
-    make_layout(region),
-    hulls,
-    nothing,
-    bound_hulls(hulls, region, box, nothing),
-    "",
-    None,
-  )
-  return _solved(solver, problem, node)
+def _root(solver: Any, problem: Problem, region: Region) -> Node:
+  box, layout, nothing = whole_box(problem), make_layout(region), np.zeros(len(region.reach))
+  hulls = [hull for g in range(nothing.size) if (hull := hull_of(problem, region, box, g))]
+  bound = bound_hulls(hulls, region, box, nothing)
+  return _solved(solver, problem, Node(box, layout, hulls, nothing, bound))
 
 
-def _child(
-  solver: Any, problem: Problem, index: int, parent: Node, box: Box, variable: int
-) -> Node:
-  num_groups = box.lower.size
+def _child(solver: Any, problem: Problem, parent: Node, box: Box, variable: int) -> Node:
   node = parent._replace(box=box, attack=None, hulls=list(parent.hulls))
-  if variable >= num_groups:
-    region = make_region(problem, problem.budgets[index], box.b_lower, box.b_upper)
-    node = node._replace(region=region, layout=make_layout(region))
-  for g in range(num_groups) if variable >= num_groups else [variable]:
-    hull = hull_of(problem, node.region, box, g)
+  changed = [variable]
+  if variable >= box.lower.size:  # of b: another region
+    budget = parent.layout.region.budget
+    node = node._replace(layout=make_layout(make_region(problem, budget, box.b_lower, box.b_upper)))
+    changed = list(range(box.lower.size))
+  for g in changed:
+    hull = hull_of(problem, node.layout.region, box, g)
     if hull is None:
       return node._replace(bound=-math.inf)
     node.hulls[g] = hull
@@ -159,15 +138,14 @@ def _solved(solver: Any, problem: Problem, node: Node) -> Node:
   These are the LP's or, should it fail, those the node has from its parent. If the LP is
   infeasible, the latter plus ever larger multiples of those that prove it empty.
   """
-  box, region, layout, hulls = node.box, node.region, node.layout, node.hulls
-  relaxation = relax(solver, hulls, layout, region, box)
-  multipliers, attack = relaxation.multipliers, relaxation.attack
+  box, layout, hulls, region = node.box, node.layout, node.hulls, node.layout.region
+  status, multipliers, attack = relax(solver, hulls, layout, box)
   proven = bound_hulls(hulls, region, box, multipliers)
   if proven >= node.bound:
     multipliers, proven = node.multipliers, bound_hulls(hulls, region, box, node.multipliers)
-  if relaxation.status == "infeasible":
+  if status == "infeasible":
     attack = None
-    ray = relax(solver, hulls, layout, region, box, elastic=True).multipliers
+    ray = relax(solver, hulls, layout, box, elastic=True).multipliers
     for exponent in range(2, 40, 4):  # 0 proves an empty box as well as less does
       if proven <= 0:
         break
@@ -176,9 +154,7 @@ def _solved(solver: Any, problem: Problem, node: Node) -> Node:
       value = bound_hulls(hulls, region, box, longer)
       if value < proven:
         multipliers, proven = longer, value
-  return node._replace(
-    multipliers=multipliers, bound=proven, attack=attack, status=relaxation.status
-  )
+  return node._replace(multipliers=multipliers, bound=proven, attack=attack, status=status)
 
 
 def _where(problem: Problem, node: Node) -> tuple[int, float] | None:
@@ -186,15 +162,12 @@ def _where(problem: Problem, node: Node) -> tuple[int, float] | None:
   if node.attack is None:
     return None
   num_groups = node.box.lower.size
-  above = (attacks.perceive(node.region, node.attack) * (1 + 1e-9)).tolist()
+  above = (attacks.perceive(node.layout.region, node.attack) * (1 + 1e-9)).tolist()
   losses = []
-  for hull, eta, counts, x in zip(
-    node.hulls, problem.thresholds, problem.counts, above, strict=True
-  ):
-    loss = -1.0
-    if hull.width.size:
-      fallen = counts[eta.searchsorted(x, "right")]
-      fallen = min(max(fallen, hull.height[0]), hull.height[-1])
+  for g, (hull, x) in enumerate(zip(node.hulls, above, strict=True)):
+    eta, counts, loss = problem.thresholds[g], problem.counts[g], -1.0
+    if hull.s.size > 1:
+      fallen = np.clip(counts[eta.searchsorted(x, "right")], hull.height[0], hull.height[-1])
       loss = np.interp(x, hull.s, hull.height) - fallen
     losses.append(loss)
   g = int(np.argmax(losses))
@@ -208,9 +181,8 @@ def _where(problem: Problem, node: Node) -> tuple[int, float] | None:
       return num_groups + flat, float(np.ceil(node.attack.ravel()[flat]))
   if losses[g] >= 0:  # the LP takes for granted what falls at its s: is it so?
     eta, hull = problem.thresholds[g], node.hulls[g]
-    return g, float(
-      min(max(eta[max(eta.searchsorted(above[g], "right") - 1, 0)], hull.s[1]), hull.s[-1])
-    )
+    reached = eta[max(eta.searchsorted(above[g], "right") - 1, 0)]
+    return g, float(np.clip(reached, hull.s[1], hull.s[-1]))
   return None
 
 

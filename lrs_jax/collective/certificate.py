@@ -46,11 +46,7 @@ class CollectiveCertificate(NamedTuple):
 
 
 def seal(certificate: CollectiveCertificate) -> np.ndarray:
-  """The seals that belong to what a certificate stores: str [B].
-
-  They tell a damaged certificate from a whole one. What a whole one claims is proven by its
-  witness alone.
-  """
+  """What the seals should be: str [B]. They tell whether stored numbers were damaged, no more."""
   common = hashlib.sha256()
   for name in ("method", "integral", "forfeit", "digest", "targets", "caps"):
     feed(common, name, getattr(certificate, name))
@@ -86,13 +82,7 @@ def to_arrays(certificate: CollectiveCertificate) -> dict[str, np.ndarray]:
     >>> sorted(collective.to_arrays(certificate))[:3]
     ['attackable', 'budgets', 'certified']
   """
-  arrays: dict[str, np.ndarray] = {}
-  for name, value in certificate._asdict().items():
-    if isinstance(value, Witness | Attack):
-      arrays |= {f"{name}_{key}": np.asarray(part) for key, part in value._asdict().items()}
-    elif value is not None:
-      arrays[name] = np.asarray(value)
-  return arrays
+  return {name: np.asarray(value) for name, value in parts_of(certificate).items()}
 
 
 def from_arrays(mapping: Mapping[str, np.ndarray]) -> CollectiveCertificate:
@@ -101,9 +91,6 @@ def from_arrays(mapping: Mapping[str, np.ndarray]) -> CollectiveCertificate:
   Args:
     mapping: arrays by name, such as what `np.load(file, allow_pickle=False)` returns. Other names
       are ignored.
-
-  Returns:
-    A `CollectiveCertificate`.
 
   Raises:
     ValueError: an array is missing, or has a type that it cannot have.
@@ -115,25 +102,35 @@ def from_arrays(mapping: Mapping[str, np.ndarray]) -> CollectiveCertificate:
     array([1])
   """
   try:
-    witness = Witness(*(mapping[f"witness_{name}"] for name in Witness._fields))
-    attack = None
-    if any(f"attack_{name}" in mapping for name in Attack._fields):
-      attack = Attack(*(mapping[f"attack_{name}"] for name in Attack._fields))
-    parts: dict[str, Any] = {
-      "witness": witness,
-      "attack": attack,
-      "caps": mapping.get("caps"),
-      **{name: _scalar(name, mapping[name]) for name in _SCALARS},
-    }
-    rest: dict[str, Any] = {
-      name: mapping[name] for name in CollectiveCertificate._fields if name not in parts
-    }
+    found = {name: mapping[name] for name in (*_SCALARS, *ARRAYS) if name in mapping}
+    scalars = {name: typed(name, found[name], kind, ()).item() for name, kind in _SCALARS.items()}
+    return checked(_joined(found | scalars))
   except KeyError as error:
     older = ": an older version stored it, certify again" if error.args == ("forfeit",) else ""
     raise ValueError(
       f"`mapping` must hold what `to_arrays` returns, but {error} is missing{older}."
     ) from None
-  return checked(CollectiveCertificate(**parts, **rest))
+
+
+def parts_of(certificate: CollectiveCertificate) -> dict[str, Any]:
+  """All that a certificate holds, by the names that it is stored under."""
+  parts: dict[str, Any] = {}
+  for name, value in certificate._asdict().items():
+    if isinstance(value, Witness | Attack):
+      parts |= {f"{name}_{key}": part for key, part in value._asdict().items()}
+    elif value is not None or name not in ("caps", "attack"):
+      parts[name] = value
+  return parts
+
+
+def _joined(parts: Mapping[str, Any]) -> CollectiveCertificate:
+  """The certificate of such parts; `KeyError` if one is missing."""
+  fields: dict[str, Any] = {"caps": parts.get("caps"), "attack": None}
+  fields["witness"] = Witness(*(parts[f"witness_{name}"] for name in Witness._fields))
+  if any(f"attack_{name}" in parts for name in Attack._fields):
+    fields["attack"] = Attack(*(parts[f"attack_{name}"] for name in Attack._fields))
+  rest = {name: parts[name] for name in CollectiveCertificate._fields if name not in fields}
+  return CollectiveCertificate(**fields, **rest)
 
 
 def checked(certificate: CollectiveCertificate) -> CollectiveCertificate:
@@ -150,60 +147,53 @@ def checked(certificate: CollectiveCertificate) -> CollectiveCertificate:
     raise ValueError(f"`witness` must be a `Witness`, but it is {certificate.witness!r}.")
   if not isinstance(certificate.attack, Attack | None):
     raise ValueError(f"`attack` must be None or an `Attack`, but it is {certificate.attack!r}.")
-  fields = certificate._asdict() | {"forfeit": check_forfeit(certificate.forfeit)}
-  for name, value in fields.items():
-    if isinstance(value, Witness | Attack):
-      arrays = {key: _array(f"{name}_{key}", part) for key, part in value._asdict().items()}
-      fields[name] = value._replace(**arrays)
-    elif name in _ARRAYS and not (name == "caps" and value is None):
-      fields[name] = _array(name, value)
-  return CollectiveCertificate(**fields)
+  parts = parts_of(certificate) | {"forfeit": check_forfeit(certificate.forfeit)}
+  arrays = {
+    name: typed(name, parts[name], kinds, len(axes.split()))
+    for name, (kinds, axes) in ARRAYS.items()
+    if name in parts
+  }
+  return _joined(parts | arrays)
 
 
-_SCALARS = {"method": "U", "digest": "U", "integral": "b", "forfeit": "i"}  # name: kinds
+_SCALARS = {"method": "U", "digest": "U", "integral": "b", "forfeit": "i"}  # name: kind
 
-_ARRAYS = {
-  "certified": ("i", 1),
-  "attackable": ("f", 1),
-  "gap": ("f", 1),
-  "status": ("U", 1),
-  "solve_time": ("f", 1),
-  "budgets": ("f", 2),
-  "targets": ("bi", 1),
-  "caps": ("f", 2),
-  "seals": ("U", 1),
-  "witness_starts": ("i", 1),
-  "witness_variables": ("i", 1),
-  "witness_values": ("f", 1),
-  "witness_multipliers": ("f", 2),
-  "attack_b": ("f", 3),
-  "attack_attacked": ("b", 2),
-  "attack_num_attacked": ("i", 1),
-}  # name: kinds, rank
+ARRAYS = {
+  "certified": ("i", "B"),
+  "attackable": ("f", "B"),
+  "gap": ("f", "B"),
+  "status": ("U", "B"),
+  "solve_time": ("f", "B"),
+  "budgets": ("f", "B A"),
+  "targets": ("bi", "N"),
+  "caps": ("f", "A C"),
+  "seals": ("U", "B"),
+  "witness_starts": ("i", "B+1"),
+  "witness_variables": ("i", "nodes"),
+  "witness_values": ("f", "nodes"),
+  "witness_multipliers": ("f", "leaves G"),
+  "attack_b": ("f", "B A C"),
+  "attack_attacked": ("b", "B N"),
+  "attack_num_attacked": ("i", "B"),
+}
+"""What is stored, by name: NumPy's letters of its kinds, and its axes."""
 
-_NAMES = {"i": "signed integers", "f": "floats of at most 8 bytes", "b": "booleans", "U": "strings"}
-
-
-def _scalar(name: str, value: Any) -> Any:
-  array, kind = np.asarray(value), _SCALARS[name]
-  if array.ndim or array.dtype.kind != kind:
-    raise ValueError(
-      f"`{name}` must be one of {_NAMES[kind]}, of shape (), but it is {array.dtype} of shape "
-      f"{array.shape}."
-    )
-  return array.item()
+_KINDS = {"i": "signed integers", "f": "floats of at most 8 bytes", "b": "booleans", "U": "strings"}
 
 
-def _array(name: str, value: Any) -> np.ndarray:
-  kinds, rank = _ARRAYS[name]
+def typed(name: str, value: Any, kinds: str, axes: int | tuple[int, ...]) -> np.ndarray:
+  """An array of these kinds (NumPy's letters), as int64 or float64 if of numbers, or `ValueError`.
+
+  The axes are how many there must be, or their sizes.
+  """
   try:
     array = np.asarray(value)
   except ValueError as error:  # rows of several lengths
     raise ValueError(f"`{name}` must be an array, but {error}.") from error
-  kind = array.dtype.kind
-  if array.ndim != rank or kind not in kinds or (kind == "f" and array.dtype.itemsize > 8):
-    wanted = " or ".join(_NAMES[k] for k in kinds)
-    raise ValueError(
-      f"`{name}` must be {wanted} of {rank} axes, but it is {array.dtype} of shape {array.shape}."
-    )
+  kind, is_rank = array.dtype.kind, isinstance(axes, int)
+  fits = (array.ndim if is_rank else array.shape) == axes and kind in kinds
+  if not fits or (kind == "f" and array.dtype.itemsize > 8):
+    wanted = " or ".join(_KINDS[k] for k in kinds)
+    wanted += f" of {axes} axes" if is_rank else f" of shape {axes}"
+    raise ValueError(f"`{name}` must be {wanted}, but it is {array.dtype} of shape {array.shape}.")
   return array.astype({"i": np.int64, "f": np.float64}.get(kind, array.dtype), copy=False)

@@ -12,13 +12,9 @@ _STORED = {"b": "|b1", "i": "<i8", "u": "<u8", "f": "<f8"}
 def feed(hasher: "hashlib._Hash", name: str, value: Any) -> None:
   """Adds a named value: no two that differ, in a name or type or shape either, add the same bytes.
 
-  Numbers count as those of 8 bytes, in the order of bytes of most machines; strings as JSON, so
-  that neither their width nor how NumPy prints them matters.
-
-  Args:
-    hasher: from `hashlib`.
-    name: of the value.
-    value: None, a string, a number, or an array of these.
+  The value is None, a string, a number or an array of these. Numbers count as those of 8 bytes, in
+  the order of bytes of most machines; strings as JSON, so that neither their width nor how NumPy
+  prints them matters.
 
   Raises:
     ValueError: an array of anything else, or of floats of more than 8 bytes.

@@ -4,6 +4,7 @@ The only file that imports highspy. A solve reports how it ended and whatever va
 caller evaluates them. No exception of the solver passes this file.
 """
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import highspy
@@ -32,18 +33,35 @@ class Solution(NamedTuple):
   dual: np.ndarray | None = None  # [m]: cost - A' dual are the reduced costs
 
 
-def dense(
-  cost: np.ndarray,
-  lower: np.ndarray,
-  upper: np.ndarray,
-  row_lower: np.ndarray,
-  row_upper: np.ndarray,
-  matrix: np.ndarray,
-) -> Model:
-  """A `Model` from a dense matrix [m, n]."""
-  columns, rows = np.nonzero(matrix.T)
-  starts = np.append(0, np.cumsum(np.bincount(columns, minlength=matrix.shape[1])))
-  return Model(cost, lower, upper, row_lower, row_upper, starts, rows, matrix[rows, columns])
+class Columns(NamedTuple):
+  """Columns of a model that have k entries each; one number is the same for all of them."""
+
+  cost: np.ndarray | float  # [n]
+  lower: np.ndarray | float  # [n]
+  upper: np.ndarray | float  # [n]
+  rows: np.ndarray  # int [n, k]
+  values: np.ndarray | float  # [n, k]
+
+
+def from_columns(blocks: Sequence[Columns], row_lower: np.ndarray, row_upper: np.ndarray) -> Model:
+  """A `Model` whose columns are those of some blocks, one after another."""
+  cost, lower, upper = (
+    np.concatenate([np.broadcast_to(block[i], len(block.rows)) for block in blocks])
+    for i in range(3)
+  )
+  lengths = np.repeat([b.rows.shape[1] for b in blocks], [len(b.rows) for b in blocks])
+  rows = np.concatenate([block.rows.ravel() for block in blocks])
+  values = [np.broadcast_to(block.values, block.rows.shape).ravel() for block in blocks]
+  starts = np.append(0, np.cumsum(lengths))
+  return Model(cost, lower, upper, row_lower, row_upper, starts, rows, np.concatenate(values))
+
+
+def leading(solution: Solution, model: Model, units: np.ndarray) -> np.ndarray | None:
+  """What the first columns of a model are, in these units and their shape; None unless finite."""
+  if solution.primal is None or solution.primal.shape != model.cost.shape:
+    return None
+  found = solution.primal[: units.size].reshape(units.shape) * units
+  return found if np.isfinite(found).all() else None
 
 
 _STATUS = {
@@ -53,8 +71,11 @@ _STATUS = {
   highspy.HighsModelStatus.kTimeLimit: "time limit",
 }
 
-
-_TOLERANCES = {
+_OPTIONS = {
+  "output_flag": False,
+  "log_to_console": False,
+  "threads": 1,
+  "random_seed": 0,
   "primal_feasibility_tolerance": 1e-9,
   "dual_feasibility_tolerance": 1e-9,
   "mip_feasibility_tolerance": 1e-9,
@@ -73,13 +94,7 @@ class _Silent(highspy.Highs):
 def new_solver() -> Any:
   """A silent, single-threaded solver, to be passed to `solve` again and again."""
   solver = _Silent()
-  for option, value in {
-    "output_flag": False,
-    "log_to_console": False,
-    "threads": 1,
-    "random_seed": 0,
-    **_TOLERANCES,
-  }.items():
+  for option, value in _OPTIONS.items():
     solver.setOptionValue(option, value)
   return solver
 
@@ -92,14 +107,9 @@ def solve(
   presolve: bool = False,
   gap: float = 0.0,
 ) -> Solution:
-  """Solves an LP (by simplex) or a MILP (`model.integer`).
+  """Solves an LP (by simplex) or a MILP (`model.integer`), up to this relative gap.
 
-  Args:
-    solver: from `new_solver`.
-    model: what to solve.
-    time_limit: seconds.
-    presolve: worth it for large models.
-    gap: relative gap at which a MILP may stop.
+  The solver is from `new_solver`, the limit in seconds; presolving is worth it for large models.
   """
   limit = np.inf if time_limit is None else time_limit
   try:
@@ -118,10 +128,9 @@ def _solve(solver: Any, model: Model, time_limit: float, presolve: bool, gap: fl
   lp.num_col_, lp.num_row_ = model.cost.size, model.row_lower.size
   lp.col_cost_, lp.col_lower_, lp.col_upper_ = model.cost, model.lower, model.upper
   lp.row_lower_, lp.row_upper_ = model.row_lower, model.row_upper
-  lp.a_matrix_.format_ = highspy.MatrixFormat.kColwise
-  lp.a_matrix_.start_ = model.starts
-  lp.a_matrix_.index_ = model.rows
-  lp.a_matrix_.value_ = model.values
+  matrix = lp.a_matrix_
+  matrix.format_ = highspy.MatrixFormat.kColwise
+  matrix.start_, matrix.index_, matrix.value_ = model.starts, model.rows, model.values
   if model.integer is not None:
     kinds = (highspy.HighsVarType.kContinuous, highspy.HighsVarType.kInteger)
     lp.integrality_ = [kinds[int(i)] for i in model.integer]

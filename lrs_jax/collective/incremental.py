@@ -12,10 +12,12 @@ attack that makes at least so many targets fall. Its bound is not used.
 from typing import Any
 
 import numpy as np
+from scipy.linalg import block_diag
 
 from lrs_jax.collective import highs
 from lrs_jax.collective.problem import Problem, Region
 
+_GAP = 1e-3  # relative, at which HiGHS may stop
 _NUM_LEVELS = 16  # per group; HiGHS solves 15 groups of 16 levels in a second or so
 
 
@@ -49,66 +51,56 @@ def fine_levels(
 
 
 def propose(
-  solver: Any,
-  problem: Problem,
-  region: Region,
-  levels: list[np.ndarray],
-  *,
-  time_limit: float,
-  gap: float,
+  solver: Any, problem: Problem, region: Region, levels: list[np.ndarray], time_limit: float
 ) -> np.ndarray | None:
   """An attack, float64 [A, C], that is feasible up to the solver's tolerances; or None.
 
-  Args:
-    solver: from `highs.new_solver`.
-    problem: the thresholds.
-    region: the attacks.
-    levels: per group, increasing indices of its thresholds.
-    time_limit: seconds.
-    gap: relative gap at which to stop.
+  The levels are increasing indices of every group's thresholds; see `highs.solve` for the rest.
   """
-  num_kinds, num_groups, num_cells = region.weights.shape
-  lost = np.isinf(region.reach)
-  reach = np.where(lost | (region.reach == 0), 1.0, region.reach)
-  size = np.where(np.isfinite(region.upper) & (region.upper > 0), region.upper, 1.0)
-  budget = np.where(np.isfinite(region.budget) & (region.budget > 0), region.budget, 1.0)
-  num_attack, num_levels = num_kinds * num_cells, sum(level.size for level in levels)
-  group = np.repeat(np.arange(num_groups), [level.size for level in levels])
-  step = np.concatenate(
-    [
-      np.diff(eta[k], prepend=0.0) / r
-      for eta, k, r in zip(problem.thresholds, levels, reach, strict=True)
-    ]
-    + [np.zeros(0)]
-  )
-  gain = np.concatenate(
-    [np.diff(n[k + 1], prepend=0.0) for n, k in zip(problem.counts, levels, strict=True)]
-    + [np.zeros(0)]
-  )
-  chain = np.flatnonzero(group[1:] == group[:-1])
+  reach, size, _ = region.scales
   units = np.ones_like(size) if problem.integral else size
-  matrix = np.zeros((num_groups + chain.size + num_kinds, num_attack + num_levels))
-  attack = (region.weights * units[:, None] / reach[:, None]).transpose(1, 0, 2)
-  matrix[:num_groups, :num_attack] = attack.reshape(num_groups, num_attack)
-  matrix[group, num_attack + np.arange(num_levels)] = -step
-  rows = num_groups + np.arange(chain.size)
-  matrix[rows, num_attack + chain] = 1.0
-  matrix[rows, num_attack + chain + 1] = -1.0
-  for a in range(num_kinds):
-    matrix[-num_kinds + a, a * num_cells : (a + 1) * num_cells] = units[a] / budget[a]
+  num_groups, num_attack = reach.size, size.size
+  group = np.repeat(np.arange(num_groups), [level.size for level in levels])
+  step, gain = np.zeros(group.size), np.zeros(group.size)
+  for g, level in enumerate(levels):
+    step[group == g] = np.diff(problem.thresholds[g][level], prepend=0.0) / reach[g]
+    gain[group == g] = np.diff(problem.counts[g][level + 1], prepend=0.0)
+  chain = np.flatnonzero(group[1:] == group[:-1])
+  column, links = num_attack + np.arange(group.size), num_groups + np.arange(chain.size)
+  rows = np.zeros((num_groups + chain.size, num_attack + group.size))
+  perceived = (region.weights * units[:, None] / reach[:, None]).transpose(1, 0, 2)
+  rows[:num_groups, :num_attack] = perceived.reshape(num_groups, num_attack)
+  rows[group, column] = -step
+  rows[links, column[chain]] = 1.0
+  rows[links, column[chain] + 1] = -1.0
+  integer = np.append(np.full(num_attack, problem.integral), np.ones(group.size, bool))
+  model = attack_model(region, units, rows, gain, 1.0)._replace(integer=integer)
+  solution = highs.solve(solver, model, time_limit=time_limit, presolve=True, gap=_GAP)
+  found = highs.leading(solution, model, units)
+  return None if found is None else np.clip(found, 0.0, region.upper)
+
+
+def attack_model(
+  region: Region, units: np.ndarray, rows: np.ndarray, gain: np.ndarray, most: float
+) -> highs.Model:
+  """Maximize gain @ z over attacks b and 0 <= z <= most with rows @ (b / units, z) >= 0.
+
+  The rows are float64 [m, A C + n], the units those of b: float64 [A, C]. Cells that can be
+  perturbed without bound are left alone.
+  """
+  num_kinds, budget = len(units), region.scales[2]
+  spent = np.zeros((num_kinds, rows.shape[1]))
+  spent[:, : units.size] = block_diag(*(units / budget[:, None]))
+  matrix = np.concatenate([rows, spent])
+  column_of, row_of = np.nonzero(matrix.T)
   usable = (region.upper > 0) & np.isfinite(region.upper)
-  model = highs.dense(
-    cost=np.append(np.zeros(num_attack), -gain),
-    lower=np.zeros(num_attack + num_levels),
-    upper=np.append(np.where(usable, region.upper / units, 0.0), np.ones(num_levels)),
-    row_lower=np.append(np.zeros(num_groups + chain.size), np.full(num_kinds, -np.inf)),
-    row_upper=np.append(np.full(num_groups + chain.size, np.inf), np.ones(num_kinds)),
-    matrix=matrix,
+  return highs.Model(
+    cost=np.append(np.zeros(units.size), -gain),
+    lower=np.append(region.lower / units, np.zeros(gain.size)),
+    upper=np.append(np.where(usable, region.upper / units, 0.0), np.full(gain.size, most)),
+    row_lower=np.repeat([0.0, -np.inf], [len(rows), num_kinds]),
+    row_upper=np.repeat([np.inf, 1.0], [len(rows), num_kinds]),
+    starts=np.append(0, np.cumsum(np.bincount(column_of, minlength=matrix.shape[1]))),
+    rows=row_of,
+    values=matrix[row_of, column_of],
   )
-  integer = np.append(np.full(num_attack, problem.integral), np.ones(num_levels, bool))
-  model = model._replace(integer=integer)
-  solution = highs.solve(solver, model, time_limit=time_limit, presolve=True, gap=gap)
-  if solution.primal is None or solution.primal.shape != model.cost.shape:
-    return None
-  found = solution.primal[:num_attack].reshape(units.shape) * units
-  return np.clip(found, 0.0, region.upper) if np.isfinite(found).all() else None

@@ -16,8 +16,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from lrs_jax.collective import highs
-from lrs_jax.collective.envelope import Relaxation, make_layout
+from lrs_jax.collective.envelope import Relaxation, make_layout, multipliers_of
 from lrs_jax.collective.problem import EPS, Problem, Region, knapsack
+from lrs_jax.collective.witness import lowered
 
 
 class Attackable(NamedTuple):
@@ -45,28 +46,18 @@ def attackable(problem: Problem, region: Region, bins: int | None) -> list[Attac
 
 
 def relax_outputs(
-  solver: Any,
-  groups: list[Attackable],
-  region: Region,
-  *,
-  merge: bool = False,
-  time_limit: float | None = None,
+  solver: Any, groups: list[Attackable], region: Region, *, merge: bool, time_limit: float | None
 ) -> Relaxation:
-  """Solves the LP over outputs; the rows are one per variable t, and one per group for s.
+  """Solves the LP over outputs; see `highs.solve` for solver and time limit.
 
-  Args:
-    solver: from `highs.new_solver`.
-    groups: from `attackable`.
-    region: the attacks.
-    merge: one variable per distinct threshold (of the bins) instead of one per count.
-    time_limit: seconds.
+  Merged, it has one variable per distinct threshold (of the bins) instead of one per count.
   """
   layout = make_layout(region)
-  num_groups, num_attack = layout.reach.size, layout.size.size
+  num_groups = layout.reach.size
   # A group whose reach is inf falls as a whole and gets no variable.
   alive = [
     Attackable(g.eta[:0], g.times[:0]) if lost else g
-    for g, lost in zip(groups, layout.lost, strict=True)
+    for g, lost in zip(groups, region.lost, strict=True)
   ]
   gain = np.concatenate([np.zeros(0), *(g.times for g in alive)])
   scaled = [g.eta / reach for g, reach in zip(alive, layout.reach, strict=True)]
@@ -78,31 +69,19 @@ def relax_outputs(
   n = eta.size
   unit = gain.max(initial=1.0)  # of the objective: HiGHS gives up where duals are excessive
   # Columns: t [n], s [G], b [A C]. Rows: eta t - s <= 0 [n], s - W b <= 0 [G], budgets [A].
-  sizes = np.bincount(group, minlength=num_groups)
-  members = np.split(np.arange(n), np.cumsum(sizes))[:num_groups]
-  of_s = [np.append(x, n + g) for g, x in enumerate(members)]
-  lengths = np.concatenate([np.ones(n, int), sizes + 1, np.full(num_attack, num_groups + 1)])
-  model = highs.Model(
-    cost=np.concatenate([-gain / unit, np.zeros(num_groups + num_attack)]),
-    lower=np.concatenate([np.zeros(n + num_groups), layout.lower]),
-    upper=np.concatenate([np.ones(n), np.full(num_groups, np.inf), layout.upper]),
-    row_lower=np.full(n + num_groups + layout.budget.size, -np.inf),
-    row_upper=np.concatenate([np.zeros(n + num_groups), layout.budget]),
-    starts=np.append(0, np.cumsum(lengths)),
-    rows=np.concatenate([np.arange(n), *of_s, n + layout.rows]),
-    values=np.concatenate(
-      [eta, *[np.append(np.full(x.size - 1, -1.0), 1.0) for x in of_s], layout.values]
-    ),
-  )
+  columns = [highs.Columns(-gain / unit, 0.0, 1.0, np.arange(n)[:, None], eta[:, None])]
+  for g in range(num_groups):
+    rows = np.append(np.flatnonzero(group == g), n + g)[None]
+    columns.append(highs.Columns(0.0, 0.0, np.inf, rows, np.where(rows < n, -1.0, 1.0)))
+  columns.append(layout.attack._replace(rows=n + layout.attack.rows))
+  row_upper = np.concatenate([np.zeros(n + num_groups), layout.budget])
+  model = highs.from_columns(columns, np.full(row_upper.size, -np.inf), row_upper)
   solution = highs.solve(solver, model, time_limit=time_limit, presolve=True)
-  multipliers = np.zeros(num_groups)
-  if solution.dual is not None and solution.dual.shape == model.row_lower.shape:
-    with np.errstate(over="ignore", invalid="ignore"):
-      multipliers = np.maximum(-solution.dual[n : n + num_groups] / layout.reach * unit, 0.0)
-    multipliers[~np.isfinite(multipliers) | layout.lost] = 0.0
+  multipliers = np.maximum(multipliers_of(solution, model, layout, unit, first=n), 0.0)
   return Relaxation(solution.status, multipliers, None)
 
 
+@np.errstate(over="ignore", invalid="ignore")
 def bound_outputs(groups: list[Attackable], region: Region, multipliers: np.ndarray) -> float:
   r"""The value that multipliers prove for the LP over outputs, rounded up.
 
@@ -110,18 +89,16 @@ def bound_outputs(groups: list[Attackable], region: Region, multipliers: np.ndar
   non-negative terms: L has a relative error below (K + 4) EPS for K thresholds.
   """
   total = 0.0
-  multipliers = np.where(np.isinf(region.reach), 0.0, multipliers)
-  nearer = np.nextafter(np.nextafter(multipliers, 0), 0)
-  with np.errstate(over="ignore", invalid="ignore"):
-    for (eta, count), price in zip(groups, nearer, strict=True):
-      if price == 0:
-        total += count.sum()
-      elif eta.size:
-        rest = np.append(np.cumsum((count / eta)[:0:-1])[::-1], 0.0)  # sum over larger thresholds
-        reached = (np.cumsum(count) + rest * eta) * (1 + EPS * (eta.size + 4))
-        total += np.maximum(0.0, (reached - price * eta).max())  # NaN stays NaN
-    values = np.einsum("g,agc->ac", multipliers, region.weights)
-    values *= 1 + EPS * (multipliers.size + 3)
-    prices = knapsack(values, region.lower, region.upper, region.budget).sum()
-    total = (total + prices) * (1 + EPS * (multipliers.size + region.budget.size + 8))
+  multipliers = np.where(region.lost, 0.0, multipliers)
+  for (eta, count), price in zip(groups, lowered(multipliers, 0), strict=True):
+    if price == 0:
+      total += count.sum()
+    elif eta.size:
+      rest = np.append(np.cumsum((count / eta)[:0:-1])[::-1], 0.0)  # sum over larger thresholds
+      reached = (np.cumsum(count) + rest * eta) * (1 + EPS * (eta.size + 4))
+      total += np.maximum(0.0, (reached - price * eta).max())  # NaN stays NaN
+  values = np.einsum("g,agc->ac", multipliers, region.weights)
+  values *= 1 + EPS * (multipliers.size + 3)
+  prices = knapsack(values, region.lower, region.upper, region.budget).sum()
+  total = (total + prices) * (1 + EPS * (multipliers.size + region.budget.size + 8))
   return float(total) if np.isfinite(total) else np.inf

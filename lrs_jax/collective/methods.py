@@ -3,14 +3,13 @@
 import math
 import time
 from collections.abc import Iterator
-from typing import NamedTuple
 
 import numpy as np
 from jax.typing import ArrayLike
 from tqdm import tqdm
 
 from lrs_jax.collective import attacks, highs
-from lrs_jax.collective.branching import branch
+from lrs_jax.collective.branching import Proof, branch
 from lrs_jax.collective.certificate import Attack, CollectiveCertificate, seal
 from lrs_jax.collective.envelope import bound_hulls, extend, make_layout, point, relax
 from lrs_jax.collective.lp import attackable, bound_outputs, relax_outputs
@@ -26,15 +25,6 @@ from lrs_jax.collective.problem import (
 from lrs_jax.collective.witness import Tree, Witness, bound, leaf, whole_box
 
 METHODS = ("naive", "lp", "envelope", "milp")
-
-
-class Proof(NamedTuple):
-  """What a method has to say about one budget."""
-
-  status: str
-  attackable: float
-  tree: Tree
-  attack: np.ndarray | None = None  # float64 [A, C], attained exactly
 
 
 def certify(
@@ -66,10 +56,9 @@ def certify(
   that of the best witness at hand, at worst the naive certificate, and the status says so.
 
   If up to F base certificates may be false (`forfeit`), then whichever these are, at most their
-  outputs fall beyond those that an attack reaches, so that F times the largest worth of a target is
-  subtracted as well, down to 0 at the least. Outputs of :math:`\eta_n \le 0` are not counted in the
-  first place. What attacks reach, `attackable`, and with it `gap` and `attack`, is of the base
-  certificates as they are given, before that.
+  outputs fall beyond those that an attack reaches: F times the largest worth of a target of
+  :math:`\eta_n > 0` is subtracted as well, down to 0 at the least. `attackable`, `gap` and `attack`
+  are of the base certificates as they are given, before that.
 
   Args:
     weights: W, [G, C] or [A, G, C]; 0 for a masked cell, inf if any perturbation is fatal.
@@ -84,8 +73,7 @@ def certify(
     integral: b is integral; budgets and caps are rounded down.
     time_limit: seconds per budget.
     bins: "lp" only: thresholds per group, rounded down to so many.
-    gap: "milp" only: stop when the bound exceeds the best attack by at most this part of the
-      targets.
+    gap: "milp" only: stop once bound and best attack differ by at most this part of the targets.
     forfeit: F, so many base certificates may be false, such as `BaseCertificates.forfeit`.
 
   Returns:
@@ -109,14 +97,13 @@ def certify(
   problem, given = make_problem(weights, groups, eta, budgets, targets, caps, integral, worth)
   stages = {
     "naive": [_naive(problem)],
-    "lp": [_lp(problem, bins, time_limit, merge=given.targets.dtype != bool)],
+    "lp": [_lp(problem, bins, time_limit, merge=worth is not None or bins is not None)],
     "envelope": [_envelope(problem, time_limit)],
     "milp": [_envelope(problem, time_limit), _milp(problem, gap, time_limit)],
   }[method]
   proofs, times = _run(problem, stages, method)
   bounds = np.array([proof.attackable for proof in proofs], np.float64)
-  attack = None
-  gaps = np.full(len(proofs), np.nan)
+  attack, gaps = None, np.full(len(proofs), np.nan)
   if method == "milp":
     attack = _attack(problem, given, proofs)
     gaps = attacks.gap(bounds, attack.num_attacked, problem.num_targets)
@@ -185,14 +172,14 @@ def _attack(problem: Problem, given: Given, proofs: list[Proof]) -> Attack:
   for i, proof in enumerate(proofs):
     if proof.attack is not None:
       b[i] = proof.attack
-      fallen = attacks.fallen_exactly(problem, i, b[i])
-      attacked[i] = attacks.outputs(problem, given, fallen)
+      attacked[i] = attacks.outputs(problem, given, problem.budgets[i], b[i])
   return Attack(b, attacked, np.where(attacked, given.targets, 0).sum(axis=1))
 
 
-def _ascending(problem: Problem) -> list[int]:
-  """Budgets from small to large: what is known of one helps with the next."""
-  return np.lexsort(problem.budgets.T).tolist()
+def _ascending(problem: Problem) -> Iterator[tuple[int, Region]]:
+  """Budgets from small to large, with their attacks: what is known of one helps with the next."""
+  for i in np.lexsort(problem.budgets.T).tolist():
+    yield i, whole_region(problem, i)
 
 
 def _single(status: str, *options: tuple[float, np.ndarray]) -> Proof:
@@ -208,16 +195,15 @@ def _nothing(problem: Problem, region: Region) -> tuple[float, np.ndarray]:
 
 
 def _naive(problem: Problem) -> Iterator[tuple[int, Proof]]:
-  for i in _ascending(problem):
-    yield i, _single("optimal", _nothing(problem, whole_region(problem, i)))
+  for i, region in _ascending(problem):
+    yield i, _single("optimal", _nothing(problem, region))
 
 
 def _envelope(problem: Problem, time_limit: float | None) -> Iterator[tuple[int, Proof]]:
   solver, box = highs.new_solver(), whole_box(problem)
   start = point(0.0, 0.0)
   known = [(0, start) for _ in problem.thresholds]  # hull of the first thresholds, per group
-  for i in _ascending(problem):
-    region = whole_region(problem, i)
+  for i, region in _ascending(problem):
     hulls = []
     for g, (eta, counts) in enumerate(zip(problem.thresholds, problem.counts, strict=True)):
       last = int(eta.searchsorted(region.reach[g], "right"))
@@ -228,7 +214,7 @@ def _envelope(problem: Problem, time_limit: float | None) -> Iterator[tuple[int,
       hull = extend(hull, eta[first:last], counts[first + 1 : last + 1])
       known[g] = last, hull
       hulls.append(hull)
-    relaxation = relax(solver, hulls, make_layout(region), region, box, time_limit=time_limit)
+    relaxation = relax(solver, hulls, make_layout(region), box, time_limit=time_limit)
     options = [np.zeros_like(relaxation.multipliers), relaxation.multipliers]
     yield i, _single(relaxation.status, *((bound_hulls(hulls, region, box, x), x) for x in options))
 
@@ -237,12 +223,9 @@ def _lp(
   problem: Problem, bins: int | None, time_limit: float | None, *, merge: bool
 ) -> Iterator[tuple[int, Proof]]:
   solver, box = highs.new_solver(), whole_box(problem)
-  for i in _ascending(problem):
-    region = whole_region(problem, i)
+  for i, region in _ascending(problem):
     groups = attackable(problem, region, bins)
-    relaxation = relax_outputs(
-      solver, groups, region, merge=merge or bins is not None, time_limit=time_limit
-    )
+    relaxation = relax_outputs(solver, groups, region, merge=merge, time_limit=time_limit)
     options = [_nothing(problem, region)]
     # The LP's own value; the envelope's with the same multipliers is smaller, but for rounding.
     for multipliers in (relaxation.multipliers, options[0][1]):
@@ -253,20 +236,18 @@ def _lp(
 
 def _milp(problem: Problem, gap: float, time_limit: float | None) -> Iterator[tuple[int, Proof]]:
   solver = highs.new_solver()
-  for i in _ascending(problem):
+  for i, region in _ascending(problem):
     deadline = time.perf_counter() + (np.inf if time_limit is None else time_limit)
-    search = branch(solver, problem, i, gap=gap, deadline=deadline)
-    yield i, Proof(search.status, search.bound, search.tree, search.attack)
-    if search.interrupted:
+    proof = branch(solver, problem, region, gap=gap, deadline=deadline)
+    yield i, proof
+    if proof.status == "interrupted":
       raise KeyboardInterrupt
 
 
 def _check_options(method: str, time_limit: float | None, bins: int | None, gap: float) -> None:
   if method not in METHODS:
     raise ValueError(f"`method` must be one of {METHODS}, but it is {method!r}.")
-  if time_limit is not None and not (
-    isinstance(time_limit, int | float) and not math.isnan(time_limit) and time_limit > 0
-  ):
+  if time_limit is not None and not (isinstance(time_limit, int | float) and time_limit > 0):
     raise ValueError(f"`time_limit` must be None or seconds > 0, but it is {time_limit!r}.")
   if bins is not None and (isinstance(bins, bool) or not isinstance(bins, int) or bins < 1):
     raise ValueError(f"`bins` must be None or an integer >= 1, but it is {bins!r}.")

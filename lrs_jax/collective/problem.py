@@ -22,9 +22,7 @@ class Problem(NamedTuple):
 
   weights: np.ndarray  # float64 [A, G, C]
   thresholds: tuple[np.ndarray, ...]  # per group: distinct eta > 0 of its targets, increasing
-  counts: tuple[
-    np.ndarray, ...
-  ]  # per group: targets with one of the k smallest eta count counts[k]
+  counts: tuple[np.ndarray, ...]  # per group: targets of its k smallest eta count counts[k]
   budgets: np.ndarray  # float64 [B, A]
   caps: np.ndarray  # float64 [A, C], inf where there is none
   integral: bool  # b is integral
@@ -46,6 +44,11 @@ class Given(NamedTuple):
   caps: np.ndarray | None  # float64 [A, C]
   digest: str  # of weights, groups and eta
 
+  @property
+  def largest_worth(self) -> int:
+    """The most that one target counts for, of those that do not abstain; 0 if there is none."""
+    return int(self.targets[self.eta > 0].max(initial=0))
+
 
 class Region(NamedTuple):
   """The attacks b of one budget inside a box, and how far they reach."""
@@ -55,6 +58,18 @@ class Region(NamedTuple):
   upper: np.ndarray  # float64 [A, C]
   budget: np.ndarray  # float64 [A]
   reach: np.ndarray  # float64 [G]: S_g >= max_b s_g, rounded up; -inf if the region is empty
+
+  @property
+  def lost(self) -> np.ndarray:
+    """Groups whose reach is infinite, so that s says nothing of them: bool [G]."""
+    return np.isinf(self.reach)
+
+  @property
+  def scales(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Units of s [G], b [A, C] and the budgets [A] in an LP: the most they can be; or 1."""
+    largest = self.reach, self.upper, self.budget
+    reach, size, budget = (np.where(np.isfinite(x) & (x > 0), x, 1.0) for x in largest)
+    return reach, size, budget
 
 
 def make_problem(
@@ -67,26 +82,38 @@ def make_problem(
   integral: bool,
   worth: ArrayLike | None = None,
 ) -> tuple[Problem, Given]:
-  """Checks the arguments of `certify` and sorts the thresholds.
-
-  Raises:
-    ValueError: naming the argument, what was received and what would be right.
-  """
+  """Checks the arguments of `certify`, raising as it does, and sorts the thresholds."""
   weights, groups, eta = check_inputs(weights, groups, eta)
   num_kinds, num_groups, num_cells = weights.shape
-  budgets = _check_budgets(budgets, num_kinds)
-  targets = _check_targets(targets, eta.size)
+  budgets = _floats("budgets", budgets)
+  if budgets.ndim == 1 and num_kinds == 1:
+    budgets = budgets[:, None]
+  rule = f"shape [B, A] (or [B] if A = 1) with A = {num_kinds} perturbation kinds in `weights`"
+  _check_shape("budgets", rule, budgets, budgets.shape[1:] == (num_kinds,))
+  _check_all("budgets", "be >= 0", budgets, budgets >= 0)
+  targets = np.ones(eta.size, bool) if targets is None else targets
+  targets = _of_outputs("targets", targets, "bool", eta.size).astype(bool)
   if worth is not None:
-    targets = np.where(targets, _check_worth(worth, eta.size), 0)
+    worth = _of_outputs("worth", worth, "int", eta.size)
+    if (worth < 0).any() or worth.sum(dtype=np.float64) >= 2.0**52:
+      extent = f"ranges from {worth.min()} to {worth.max()}"
+      raise ValueError(f"`worth` must be at least 0 and sum to less than 2^52, but it {extent}.")
+    targets = np.where(targets, worth.astype(np.int64), 0)
   if caps is not None:
-    caps = _check_caps(caps, num_kinds, num_cells)
+    caps = _floats("caps", caps)
+    if caps.ndim == 1 and num_kinds == 1:
+      caps = caps[None]
+    rule = f"shape [A, C] = {(num_kinds, num_cells)} (or [C] if A = 1)"
+    _check_shape("caps", rule, caps, caps.shape == (num_kinds, num_cells))
+    _check_all("caps", "be >= 0", caps, caps >= 0)
   if not isinstance(integral, bool | np.bool_):
     raise ValueError(f"`integral` must be True or False, but it is {integral!r}.")
+  usable_caps = np.full((num_kinds, num_cells), np.inf) if caps is None else caps
   problem = Problem(
     weights,
     *_sort(groups, eta, targets, num_groups),
     np.floor(budgets) if integral else budgets,
-    _usable_caps(caps, (num_kinds, num_cells), integral),
+    np.floor(usable_caps) if integral else usable_caps,
     bool(integral),
     np.full(num_groups, np.inf),
   )
@@ -101,16 +128,10 @@ def shown(x: Any) -> float:
 
 def check_forfeit(forfeit: Any) -> int:
   """How many base certificates may be false, as an int, or `ValueError`."""
-  if isinstance(forfeit, bool) or not (
-    isinstance(forfeit, int | np.integer) and 0 <= forfeit < 2**63
-  ):
+  is_integer = isinstance(forfeit, int | np.integer) and not isinstance(forfeit, bool)
+  if not (is_integer and 0 <= forfeit < 2**63):
     raise ValueError(f"`forfeit` must be an integer in [0, 2^63), but it is {forfeit!r}.")
   return int(forfeit)
-
-
-def largest_worth(given: Given) -> int:
-  """The most that one target counts for, of those that do not abstain; 0 if there is none."""
-  return int(given.targets[given.eta > 0].max(initial=0))
 
 
 def guaranteed(problem: Problem, given: Given, attackable: float, forfeit: int) -> int:
@@ -119,7 +140,7 @@ def guaranteed(problem: Problem, given: Given, attackable: float, forfeit: int) 
   Whichever these are, what falls under an attack is what it reaches and, beyond that, at most
   these: each a target that counts for at most the largest worth, or none that was counted.
   """
-  lost = math.floor(attackable) + forfeit * largest_worth(given)
+  lost = math.floor(attackable) + forfeit * given.largest_worth
   return max(problem.num_targets - lost, 0)
 
 
@@ -130,28 +151,17 @@ def check_inputs(
   weights, groups, eta = _floats("weights", weights), np.asarray(groups), _floats("eta", eta)
   if weights.ndim == 2:
     weights = weights[None]
-  if weights.ndim != 3:
-    raise ValueError(
-      f"`weights` must have shape [G, C] or [A, G, C], but its shape is {weights.shape}."
-    )
-  if not (weights >= 0).all():
-    raise ValueError(f"`weights` must be >= 0, but {_first(weights, ~(weights >= 0))}.")
-  if eta.ndim != 1:
-    raise ValueError(f"`eta` must have shape [N], but its shape is {eta.shape}.")
-  if np.isnan(eta).any():
-    raise ValueError(f"`eta` must be numbers, but {_first(eta, np.isnan(eta))}.")
-  if groups.shape != eta.shape:
-    raise ValueError(
-      f"`groups` must have the shape [N] of `eta`, {eta.shape}, but its shape is {groups.shape}."
-    )
+  _check_shape("weights", "shape [G, C] or [A, G, C]", weights, weights.ndim == 3)
+  _check_all("weights", "be >= 0", weights, weights >= 0)
+  _check_shape("eta", "shape [N]", eta, eta.ndim == 1)
+  _check_all("eta", "be numbers", eta, ~np.isnan(eta))
+  rule = f"the shape [N] of `eta`, {eta.shape}"
+  _check_shape("groups", rule, groups, groups.shape == eta.shape)
   if groups.size and not np.issubdtype(groups.dtype, np.integer):
     raise ValueError(f"`groups` must be integers, but its dtype is {groups.dtype}.")
-  outside = (groups < 0) | (groups >= weights.shape[1])
-  if outside.any():
-    raise ValueError(
-      f"`groups` must lie in [0, G) with G = {weights.shape[1]} groups in `weights`, "
-      f"but {_first(groups, outside)}."
-    )
+  num_groups = weights.shape[1]
+  rule = f"lie in [0, G) with G = {num_groups} groups in `weights`"
+  _check_all("groups", rule, groups, (groups >= 0) & (groups < num_groups))
   return weights, groups.astype(np.int64), eta
 
 
@@ -180,13 +190,8 @@ def make_region(
   with np.errstate(over="ignore"):
     reach = knapsack(weights, lower[:, None], upper[:, None], budget[:, None]).sum(axis=0)
     reach *= 1 + EPS * len(budget)  # the sum over kinds
-  return Region(
-    np.where(np.isinf(reach)[:, None], 0.0, weights),
-    lower,
-    upper,
-    budget,
-    np.where(reach, reach, 0),
-  )
+  weights = np.where(np.isinf(reach)[:, None], 0.0, weights)
+  return Region(weights, lower, upper, budget, np.where(reach, reach, 0))
 
 
 def whole_region(problem: Problem, index: int) -> Region:
@@ -195,6 +200,7 @@ def whole_region(problem: Problem, index: int) -> Region:
   return make_region(problem, budget, np.zeros_like(problem.caps), problem.caps)
 
 
+@np.errstate(over="ignore")
 def knapsack(
   values: np.ndarray, lower: np.ndarray, upper: np.ndarray, budget: np.ndarray
 ) -> np.ndarray:
@@ -208,23 +214,11 @@ def knapsack(
 
   All but the first sum are sums of non-negative terms, whose relative error is below
   (C + 4) EPS; the first is 0 except in a box of integers. 0 inf = 0 throughout. What overflows is
-  inf, and products that underflow are off by LEAST, each.
-
-  Args:
-    values: [..., C], finite or inf.
-    lower: [..., C], finite.
-    upper: [..., C].
-    budget: [...].
+  inf, and products that underflow are off by LEAST, each. Shapes are [..., C], of the budget [...];
+  only values, upper and budget may be inf.
   """
   if not values.shape[-1]:
     return np.zeros(np.broadcast_shapes(values.shape[:-1], budget.shape))
-  with np.errstate(over="ignore"):
-    return _knapsack(values, lower, upper, budget)
-
-
-def _knapsack(
-  values: np.ndarray, lower: np.ndarray, upper: np.ndarray, budget: np.ndarray
-) -> np.ndarray:
   spare = budget - lower.sum(axis=-1)
   if (upper - lower >= spare[..., None]).all():  # no cap binds: all of it on the dearest cell
     price = np.maximum(values.max(axis=-1), 0.0)
@@ -251,9 +245,17 @@ def _knapsack(
   return bound * (1 + margin)
 
 
+def prices(region: Region, multipliers: np.ndarray) -> np.ndarray:
+  """The most that sum_g multipliers[g] s_g can be, per kind, rounded up: [A]."""
+  values = np.einsum("g,agc->ac", multipliers, region.weights)
+  size = np.einsum("g,agc->ac", np.abs(multipliers), region.weights)
+  values += size * (EPS * (multipliers.size + 3)) + multipliers.size * LEAST
+  return knapsack(values, region.lower, region.upper, region.budget)
+
+
+@np.errstate(invalid="ignore", over="ignore")
 def _times(x: np.ndarray, y: np.ndarray) -> np.ndarray:
-  with np.errstate(invalid="ignore", over="ignore"):
-    return np.where((x == 0) | (y == 0), 0.0, x * y)
+  return np.where((x == 0) | (y == 0), 0.0, x * y)
 
 
 def _sort(
@@ -275,6 +277,7 @@ def _sort(
   return tuple(thresholds), tuple(counts)
 
 
+@np.errstate(over="ignore")
 def _tighten(problem: Problem) -> Problem:
   """Integral attacks: a weight need not exceed the group's largest threshold.
 
@@ -283,10 +286,8 @@ def _tighten(problem: Problem) -> Problem:
   cannot reach together, at any budget where that is finite (elsewhere they may reach M, and the
   certificate is only weaker). If there is no such number, they stay infinite.
   """
-  weights, thresholds = problem.weights.copy(), []
-  stand_in = problem.stand_in.copy()
-  with np.errstate(over="ignore"):
-    most = np.minimum(problem.budgets, problem.caps.sum(axis=1))  # [B, A]
+  weights, thresholds, stand_in = problem.weights.copy(), [], problem.stand_in.copy()
+  most = np.minimum(problem.budgets, problem.caps.sum(axis=1))  # [B, A]
   for g, eta in enumerate(problem.thresholds):
     finite = eta[np.isfinite(eta)]
     top = float(finite[-1]) if finite.size else 1.0
@@ -294,8 +295,7 @@ def _tighten(problem: Problem) -> Problem:
     weights[:, g] = np.minimum(weights[:, g], top)
     if finite.size < eta.size and infinite.any():
       others = np.where(infinite, 0.0, weights[:, g]).max(axis=1, initial=0.0)
-      with np.errstate(over="ignore"):
-        together = 2 * _times(most, others).sum(axis=1)
+      together = 2 * _times(most, others).sum(axis=1)
       top = max(2 * top, float(together[np.isfinite(together)].max(initial=0.0)))
       weights[:, g][infinite] = stand_in[g] = top
       eta = np.append(finite, top)
@@ -318,67 +318,25 @@ def _floats(name: str, value: ArrayLike) -> np.ndarray:
   return array.astype(np.float64)
 
 
-def _check_budgets(budgets: ArrayLike, num_kinds: int) -> np.ndarray:
-  budgets = _floats("budgets", budgets)
-  if budgets.ndim == 1 and num_kinds == 1:
-    budgets = budgets[:, None]
-  if budgets.ndim != 2 or budgets.shape[1] != num_kinds:
+def _of_outputs(name: str, value: ArrayLike, kind: str, num_outputs: int) -> np.ndarray:
+  """An array of bool or int, one entry for each output, or `ValueError`."""
+  array = np.asarray(value)
+  if array.shape != (num_outputs,) or (array.size and array.dtype.kind != kind[0]):
     raise ValueError(
-      f"`budgets` must have shape [B, A] (or [B] if A = 1) with A = {num_kinds} perturbation kinds "
-      f"in `weights`, but its shape is {budgets.shape}."
+      f"`{name}` must be {kind} of the shape [N] of `eta`, ({num_outputs},), but it is "
+      f"{array.dtype} of shape {array.shape}."
     )
-  if not (budgets >= 0).all():
-    raise ValueError(f"`budgets` must be >= 0, but {_first(budgets, ~(budgets >= 0))}.")
-  return budgets
+  return array
 
 
-def _check_targets(targets: ArrayLike | None, num_outputs: int) -> np.ndarray:
-  if targets is None:
-    return np.ones(num_outputs, bool)
-  targets = np.asarray(targets)
-  if targets.shape != (num_outputs,) or (targets.size and targets.dtype != bool):
-    raise ValueError(
-      f"`targets` must be bool of the shape [N] of `eta`, ({num_outputs},), but it is "
-      f"{targets.dtype} of shape {targets.shape}."
-    )
-  return targets.astype(bool)
+def _check_shape(name: str, rule: str, array: np.ndarray, kept: bool) -> None:
+  if not kept:
+    raise ValueError(f"`{name}` must have {rule}, but its shape is {array.shape}.")
 
 
-def _check_worth(worth: ArrayLike, num_outputs: int) -> np.ndarray:
-  worth = np.asarray(worth)
-  if worth.shape != (num_outputs,) or (worth.size and worth.dtype.kind != "i"):
-    raise ValueError(
-      f"`worth` must be int of the shape [N] of `eta`, ({num_outputs},), but it is "
-      f"{worth.dtype} of shape {worth.shape}."
-    )
-  if (worth < 0).any() or worth.sum(dtype=np.float64) >= 2.0**52:
-    raise ValueError(
-      "`worth` must be at least 0 and sum to less than 2^52, "
-      f"but it ranges from {worth.min()} to {worth.max()}."
-    )
-  return worth.astype(np.int64)
-
-
-def _check_caps(caps: ArrayLike, num_kinds: int, num_cells: int) -> np.ndarray:
-  caps = _floats("caps", caps)
-  if caps.ndim == 1 and num_kinds == 1:
-    caps = caps[None]
-  if caps.shape != (num_kinds, num_cells):
-    raise ValueError(
-      f"`caps` must have shape [A, C] = {(num_kinds, num_cells)} (or [C] if A = 1), "
-      f"but its shape is {caps.shape}."
-    )
-  if not (caps >= 0).all():
-    raise ValueError(f"`caps` must be >= 0, but {_first(caps, ~(caps >= 0))}.")
-  return caps
-
-
-def _usable_caps(caps: np.ndarray | None, shape: tuple[int, int], integral: bool) -> np.ndarray:
-  if caps is None:
-    return np.full(shape, np.inf)
-  return np.floor(caps) if integral else caps
-
-
-def _first(array: np.ndarray, where: np.ndarray) -> str:
-  index = tuple(int(i) for i in np.argwhere(where)[0])
-  return f"at index {index if len(index) > 1 else index[0]} it is {array[index]}"
+def _check_all(name: str, rule: str, array: np.ndarray, kept: np.ndarray) -> None:
+  """Raises `ValueError` with the first entry that does not keep a rule."""
+  if not kept.all():
+    index = tuple(np.argwhere(~kept)[0].tolist())
+    place = index if len(index) > 1 else index[0]
+    raise ValueError(f"`{name}` must {rule}, but at index {place} it is {array[index]}.")

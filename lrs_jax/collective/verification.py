@@ -7,15 +7,8 @@ import numpy as np
 from jax.typing import ArrayLike
 
 from lrs_jax.collective import attacks
-from lrs_jax.collective.certificate import CollectiveCertificate, checked, seal
-from lrs_jax.collective.problem import (
-  Given,
-  Problem,
-  guaranteed,
-  largest_worth,
-  make_problem,
-  shown,
-)
+from lrs_jax.collective.certificate import ARRAYS, CollectiveCertificate, checked, parts_of, seal
+from lrs_jax.collective.problem import Given, Problem, guaranteed, make_problem, shown
 from lrs_jax.collective.witness import evaluate, evaluate_exactly
 from lrs_jax.errors import OtherProblemError
 
@@ -33,9 +26,8 @@ def verify(
   Recomputed are the digest of the inputs and, per budget, the bound that the witness proves, which
   must not exceed `attackable`; `certified` = targets with :math:`\eta > 0` minus
   :math:`\lfloor` `attackable` :math:`\rfloor` minus `forfeit` times the largest worth of one, and
-  not below 0; the attack, which must fit the budget, the caps and
-  integrality, and must reach the threshold of every output it claims, in rational arithmetic; the
-  gap; and the seal.
+  not below 0; the attack, which must fit the budget, the caps and integrality and reach, in
+  rational arithmetic, the threshold of every output that it claims; the gap; and the seal.
 
   That so many base certificates may be false, and no more, is for the caller to know: compare
   `forfeit`, budgets, targets, caps and integrality with what you mean to claim.
@@ -45,8 +37,8 @@ def verify(
     groups: int [N].
     eta: [N].
     certificate: from `certify` or `from_arrays`.
-    exact: evaluate the witness in rational arithmetic. Otherwise in float64, rounded up, and
-      exactly only where that does not suffice (another machine may sum in another order).
+    exact: evaluate the witness in rational arithmetic, not only where float64, rounded up, does
+      not suffice (another machine may sum in another order).
 
   Raises:
     OtherProblemError: the certificate is that of other weights, groups or eta.
@@ -64,16 +56,8 @@ def verify(
   certificate = checked(certificate)
   stored = certificate.targets
   targets, worth = (None, stored) if stored.dtype.kind == "i" else (stored, None)
-  problem, given = make_problem(
-    weights,
-    groups,
-    eta,
-    certificate.budgets,
-    targets,
-    certificate.caps,
-    certificate.integral,
-    worth,
-  )
+  budgets, caps, integral = certificate.budgets, certificate.caps, certificate.integral
+  problem, given = make_problem(weights, groups, eta, budgets, targets, caps, integral, worth)
   if given.digest != certificate.digest:
     raise OtherProblemError(
       "`weights`, `groups` and `eta` are not the inputs of this certificate: their digest is "
@@ -81,7 +65,7 @@ def verify(
     )
   _check_shapes(certificate, problem)
   seals = seal(certificate)
-  for i, budget in enumerate(certificate.budgets):
+  for i, budget in enumerate(budgets):
     try:
       _verify_budget(problem, given, certificate, i, exact)
       if seals[i] != certificate.seals[i]:
@@ -98,12 +82,10 @@ def _verify_budget(
     raise ValueError(f"`attackable` is {attackable}, but it must be finite and >= 0")
   kept = guaranteed(problem, given, attackable, certificate.forfeit)
   if certified != kept:
-    worth = largest_worth(given)
-    forfeit = f" - {certificate.forfeit} forfeited x {worth}" if certificate.forfeit else ""
-    raise ValueError(
-      f"`certified` is {certified}, but {problem.num_targets} targets - floor({attackable})"
-      f"{forfeit} is {kept}"
-    )
+    right = f"{problem.num_targets} targets - floor({attackable})"
+    if certificate.forfeit:
+      right += f" - {certificate.forfeit} forfeited x {given.largest_worth}"
+    raise ValueError(f"`certified` is {certified}, but {right} is {kept}")
   proven: float | Fraction = math.inf if exact else evaluate(problem, certificate.witness, i)
   if not proven <= attackable:
     proven = evaluate_exactly(problem, certificate.witness, i)
@@ -114,8 +96,7 @@ def _verify_budget(
       raise ValueError(f"`gap` is {certificate.gap[i]}, but there is no attack to measure it by")
     return
   b, attacked, count = (field[i] for field in certificate.attack)
-  fallen = attacks.fallen_exactly(problem, i, b)
-  falls = attacks.outputs(problem, given, fallen)
+  falls = attacks.outputs(problem, given, problem.budgets[i], b)
   if not (falls == attacked).all() or count != np.where(attacked, given.targets, 0).sum():
     raise ValueError(
       f"the attack makes {int(falls.sum())} targets fall, but {int(attacked.sum())} are marked and "
@@ -128,28 +109,16 @@ def _verify_budget(
 
 def _check_shapes(certificate: CollectiveCertificate, problem: Problem) -> None:
   """Raises `ValueError` if a field has another shape than it must have, or the trees are none."""
-  num_budgets, num_groups = len(problem.budgets), problem.weights.shape[1]
-  for name in ("certified", "attackable", "gap", "status", "solve_time", "seals"):
-    shape = getattr(certificate, name).shape
-    if shape != (num_budgets,):
-      raise ValueError(f"`{name}` must have shape [B] = ({num_budgets},), not {shape}.")
-  starts, variables, values, multipliers = certificate.witness
-  if (
-    starts.shape != (num_budgets + 1,)
-    or starts[0] != 0
-    or starts[-1] != variables.size
-    or (starts[1:] <= starts[:-1]).any()
-    or values.shape != variables.shape
-    or multipliers.shape != ((variables < 0).sum(), num_groups)
-    or (variables < -1).any()
-  ):
+  starts, variables, *_ = certificate.witness
+  num_budgets, (num_kinds, num_groups, num_cells) = len(problem.budgets), problem.weights.shape
+  sizes = {"A": num_kinds, "B": num_budgets, "C": num_cells, "G": num_groups}
+  sizes |= {"B+1": num_budgets + 1, "N": certificate.targets.size, "nodes": variables.size}
+  sizes["leaves"] = int((variables < 0).sum())
+  for name, part in parts_of(certificate).items():
+    axes = ARRAYS[name][1] if name in ARRAYS else ""
+    expected = tuple(sizes[axis] for axis in axes.split())
+    if axes and part.shape != expected:
+      raise ValueError(f"`{name}` must have shape [{axes}] = {expected}, not {part.shape}.")
+  is_tiled = starts[0] == 0 and starts[-1] == variables.size and (starts[1:] > starts[:-1]).all()
+  if not is_tiled or (variables < -1).any():
     raise ValueError("`witness` is malformed: its arrays do not describe a tree for every budget.")
-  if certificate.attack is not None:
-    for name, expected in {
-      "b": (num_budgets, *problem.caps.shape),
-      "attacked": (num_budgets, certificate.targets.size),
-      "num_attacked": (num_budgets,),
-    }.items():
-      shape = getattr(certificate.attack, name).shape
-      if shape != expected:
-        raise ValueError(f"`attack.{name}` must have shape {expected}, not {shape}.")

@@ -26,15 +26,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from lrs_jax.collective.problem import (
-  EPS,
-  LEAST,
-  Problem,
-  Region,
-  knapsack,
-  make_region,
-  whole_region,
-)
+from lrs_jax.collective.problem import EPS, Problem, Region, make_region, prices, whole_region
 
 Exact = Any  # a Fraction, or a float inf
 
@@ -73,14 +65,9 @@ class Box(NamedTuple):
 
 def whole_box(problem: Problem) -> Box:
   """The box of all attacks."""
-  num_groups = problem.weights.shape[1]
-  return Box(
-    np.zeros(num_groups),
-    np.full(num_groups, np.inf),
-    np.zeros(num_groups, bool),
-    np.zeros_like(problem.caps),
-    problem.caps,
-  )
+  nothing = np.zeros(problem.weights.shape[1])
+  unlimited = np.full(nothing.size, np.inf)
+  return Box(nothing, unlimited, nothing > 0, np.zeros_like(problem.caps), problem.caps)
 
 
 def split(box: Box, variable: int, value: float, integral: bool) -> tuple[Box, Box]:
@@ -105,21 +92,21 @@ def leaves(witness: Witness, problem: Problem, index: int) -> Iterator[tuple[Box
   Raises:
     ValueError: the nodes do not form one tree.
   """
-  start, end = witness.starts[index], witness.starts[index + 1]
+  start, end = witness.starts[index : index + 2]
   multipliers = iter(witness.multipliers[(witness.variables[:start] < 0).sum() :])
+  num_groups = problem.weights.shape[1]
   # Only integral b are split, and where whole numbers are exact.
-  num_variables = problem.weights.shape[1] + problem.caps.size * problem.integral
+  num_variables = num_groups + problem.caps.size * problem.integral
   pending = [whole_box(problem)]
-  for variable, value in zip(
-    witness.variables[start:end].tolist(), witness.values[start:end].tolist(), strict=True
-  ):
+  nodes = witness.variables[start:end].tolist(), witness.values[start:end].tolist()
+  for variable, value in zip(*nodes, strict=True):
     if not pending:
       raise ValueError("its tree ends before its nodes do")
     box = pending.pop()
     if variable < 0:
       yield box, next(multipliers)
       continue
-    largest = math.inf if variable < problem.weights.shape[1] else 2.0**50
+    largest = math.inf if variable < num_groups else 2.0**50
     if variable >= num_variables or not abs(value) < largest:
       raise ValueError(f"its tree splits variable {variable} at {value}")
     pending.extend(reversed(split(box, variable, value, problem.integral)))
@@ -129,25 +116,19 @@ def leaves(witness: Witness, problem: Problem, index: int) -> Iterator[tuple[Box
 
 def evaluate(problem: Problem, witness: Witness, index: int) -> float:
   """The bound that the witness proves for budget `index`, rounded up."""
-  region = whole_region(problem, index)
-  bounds = [0.0]
+  whole, bounds = whole_region(problem, index), [0.0]
   for box, multipliers in leaves(witness, problem, index):
-    inside = (
-      region
-      if (box.b_upper is problem.caps and not box.b_lower.any())
-      else make_region(problem, problem.budgets[index], box.b_lower, box.b_upper)
-    )
-    bounds.append(bound(problem, inside, box, multipliers))
+    is_whole = box.b_upper is problem.caps and not box.b_lower.any()
+    region = whole if is_whole else make_region(problem, whole.budget, box.b_lower, box.b_upper)
+    bounds.append(bound(problem, region, box, multipliers))
   return float(np.max(bounds))  # NaN, if there were one
 
 
 def evaluate_exactly(problem: Problem, witness: Witness, index: int) -> Exact:
   """The bound that the witness proves for budget `index`, in rational arithmetic (or inf)."""
   budget = problem.budgets[index]
-  return max(
-    (exact_bound(problem, budget, *leaf) for leaf in leaves(witness, problem, index)),
-    default=Fraction(0),
-  )
+  parts = leaves(witness, problem, index)
+  return max((exact_bound(problem, budget, *part) for part in parts), default=Fraction(0))
 
 
 def interval(thresholds: np.ndarray, box: Box, region: Region, g: int) -> tuple[int, int] | None:
@@ -160,6 +141,7 @@ def interval(thresholds: np.ndarray, box: Box, region: Region, g: int) -> tuple[
   return int(first), int(thresholds.searchsorted(upper, "left" if is_open else "right"))
 
 
+@np.errstate(over="ignore", invalid="ignore")
 def bound(problem: Problem, region: Region, box: Box, multipliers: np.ndarray) -> float:
   r"""How many targets can fall inside a box, at most, as its multipliers prove it.
 
@@ -169,49 +151,36 @@ def bound(problem: Problem, region: Region, box: Box, multipliers: np.ndarray) -
   of G products with a relative error (to the sum of absolute values) below (G + 3) EPS. `fsum` is
   correctly rounded. Where s_g has no bound, its multiplier counts as 0.
 
-  Args:
-    problem: the thresholds.
-    region: the attacks of the budget inside the box.
-    box: intervals of s.
-    multipliers: float64 [G].
-
   Returns:
     The bound, -inf for an empty box, inf if it overflows or a multiplier is no number.
   """
-  multipliers = np.where(np.isinf(region.reach), 0.0, multipliers)
+  multipliers = np.where(region.lost, 0.0, multipliers)
   terms = []
-  nearer = np.nextafter(np.nextafter(multipliers, 0), 0).tolist()
-  farther = np.nextafter(np.nextafter(multipliers, -np.inf), -np.inf).tolist()
-  with np.errstate(over="ignore", invalid="ignore"):
-    for g, (eta, counts, price) in enumerate(
-      zip(problem.thresholds, problem.counts, multipliers.tolist(), strict=True)
-    ):
-      cut = interval(eta, box, region, g)
-      if cut is None:
-        return -np.inf
-      first, last = cut
-      if price == 0:
-        terms.append(counts[last])
-      elif price < 0:
-        terms.append(
-          np.nextafter(counts[last] - farther[g] * min(box.upper[g], region.reach[g]), np.inf)
-        )
-      else:
-        best = counts[first] - nearer[g] * box.lower[g]
-        if last > first:
-          best = max(best, (counts[first + 1 : last + 1] - nearer[g] * eta[first:last]).max())
-        terms.append(np.nextafter(best, np.inf))
-    if not multipliers.any():  # whole numbers: exact
-      return math.fsum(terms)
-    return round_up(np.append(terms, prices(region, multipliers)))
+  nearer, farther = lowered(multipliers, 0).tolist(), lowered(multipliers, -np.inf).tolist()
+  for g, price in enumerate(multipliers.tolist()):
+    eta, counts = problem.thresholds[g], problem.counts[g]
+    cut = interval(eta, box, region, g)
+    if cut is None:
+      return -np.inf
+    first, last = cut
+    if price == 0:
+      terms.append(counts[last])
+    elif price < 0:
+      end = min(box.upper[g], region.reach[g])
+      terms.append(np.nextafter(counts[last] - farther[g] * end, np.inf))
+    else:
+      best = counts[first] - nearer[g] * box.lower[g]
+      if last > first:
+        best = max(best, (counts[first + 1 : last + 1] - nearer[g] * eta[first:last]).max())
+      terms.append(np.nextafter(best, np.inf))
+  if not multipliers.any():  # whole numbers: exact
+    return math.fsum(terms)
+  return round_up(np.append(terms, prices(region, multipliers)))
 
 
-def prices(region: Region, multipliers: np.ndarray) -> np.ndarray:
-  """The most that sum_g multipliers[g] s_g can be, per kind, rounded up: [A]."""
-  values = np.einsum("g,agc->ac", multipliers, region.weights)
-  size = np.einsum("g,agc->ac", np.abs(multipliers), region.weights)
-  values += size * (EPS * (multipliers.size + 3)) + multipliers.size * LEAST
-  return knapsack(values, region.lower, region.upper, region.budget)
+def lowered(multipliers: np.ndarray, toward: float) -> np.ndarray:
+  """Multipliers moved by 2 units in the last place: more than their products are rounded by."""
+  return np.nextafter(np.nextafter(multipliers, toward), toward)
 
 
 def round_up(terms: np.ndarray) -> float:
@@ -247,7 +216,7 @@ def exact_bound(problem: Problem, budget: np.ndarray, box: Box, multipliers: np.
     price = Fraction(0) if reach == math.inf else Fraction(float(multipliers[g]))
     for a in range(num_kinds):
       for c in range(num_cells if price else 0):
-        if sum(shares[a][i][c] for i in (0, 1)) > 0:  # weights are finite where b can be positive
+        if shares[a][0][c] + shares[a][1][c] > 0:  # weights are finite where b can be positive
           prices[a][c] += price * weights[a][g][c]
     lower, upper = _exact(box.lower[g]), min(_exact(box.upper[g]), reach)
     is_open = box.open[g] and box.upper[g] <= reach
