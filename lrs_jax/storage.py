@@ -11,7 +11,7 @@ import typing
 import zipfile
 from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 
@@ -19,7 +19,7 @@ LARGEST = 2**34
 """Bytes that an archive may unpack to. Zeros pack a thousandfold, so a small file may be honest."""
 
 
-def write_whole(path: Path, write: Callable[[Path], None]) -> None:
+def write_whole(path: Path, write: Callable[[Path], Any]) -> None:
   """Lets `write` fill a temporary file beside `path`, then renames it: whole, or not there.
 
   A process that is killed meanwhile may leave the temporary file, whose name starts with a dot. It
@@ -40,18 +40,13 @@ def write_whole(path: Path, write: Callable[[Path], None]) -> None:
     with partial.open("r+b") as file:
       os.fsync(file.fileno())  # or a power failure may leave the new name with old content
     os.replace(partial, path)
-  except OSError as error:
-    _remove(partial)
+  except BaseException as error:
+    with contextlib.suppress(OSError):  # the error that led here is the one to tell
+      partial.unlink(missing_ok=True)
+    if not isinstance(error, OSError):
+      raise
     older = "; the older file is unchanged" if os.path.exists(path) else ""
     raise OSError(error.errno, f"cannot write {path}: {error.strerror or error}{older}") from error
-  except BaseException:
-    _remove(partial)
-    raise
-
-
-def _remove(path: Path) -> None:
-  with contextlib.suppress(OSError):  # the error that led here is the one to tell
-    path.unlink(missing_ok=True)
 
 
 def save_arrays(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
@@ -83,28 +78,29 @@ def load_arrays(
     ValueError: a missing or damaged file, one that is no archive of arrays or that unpacks to more
       than `largest`, or a pickled object among what is to be read.
   """
+  arrays: dict[str, np.ndarray] = {}
   try:
     with path.open("rb") as file:
       if not zipfile.is_zipfile(file):
         raise ValueError(f"it is no .npz archive, {_looks_like(file)}")
-      with zipfile.ZipFile(file) as archive:
-        size = sum(member.file_size for member in archive.infolist())
-        if size > largest:
-          raise ValueError(f"it unpacks to {size:,} bytes, more than the {largest:,} that may be")
-        arrays = {}
-        for member in archive.infolist():
-          name = member.filename.removesuffix(".npy")
-          if names is not None and name not in names:
-            continue
-          if name == member.filename:
-            raise ValueError(f"{name!r} in it is no array")
-          if name in arrays:
-            raise ValueError(f"it holds two arrays {name!r}")
-          arrays[name] = _read(archive, member, name)
-        return arrays
+      archive = zipfile.ZipFile(file)
+      size = sum(member.file_size for member in archive.infolist())
+      if size > largest:
+        raise ValueError(f"it unpacks to {size:,} bytes, more than the {largest:,} that may be")
+      for member in archive.infolist():
+        name = member.filename.removesuffix(".npy")
+        if names is not None and name not in names:
+          continue
+        if name == member.filename:
+          raise ValueError(f"{name!r} in it is no array")
+        if name in arrays:
+          raise ValueError(f"it holds two arrays {name!r}")
+        with archive.open(member) as content:
+          arrays[name] = _read(content, member.file_size, name)
   except Exception as error:  # a damaged archive may raise anything, such as NotImplementedError
     told = str(error) or type(error).__name__
     raise ValueError(f"cannot read {path}: {' '.join(told.split())}") from error
+  return arrays
 
 
 def array_names(path: Path) -> list[str]:
@@ -117,7 +113,7 @@ _PIECE = 2**22
 """Bytes that are unpacked at once."""
 
 
-def _looks_like(file: typing.BinaryIO) -> str:
+def _looks_like(file: IO[bytes]) -> str:
   file.seek(0)
   start = file.read(6)
   if start == b"\x93NUMPY":
@@ -127,36 +123,34 @@ def _looks_like(file: typing.BinaryIO) -> str:
   return "or a damaged one" if start.startswith(b"PK") else "which is a zip file of arrays"
 
 
-def _read(archive: zipfile.ZipFile, member: zipfile.ZipInfo, name: str) -> np.ndarray:
-  """Reads an array once its header is known to fit what is there."""
-  with archive.open(member) as file:
-    version = np.lib.format.read_magic(file)
-    read_header = {
-      (1, 0): np.lib.format.read_array_header_1_0,
-      (2, 0): np.lib.format.read_array_header_2_0,
-    }.get(version)
-    if read_header is None:
-      raise ValueError(f"array {name!r} is of version {version} of NumPy's format")
-    shape, fortran, dtype = read_header(file)
-    if dtype.hasobject:
-      raise ValueError(f"array {name!r} holds pickled Python objects, which are never loaded")
-    there = member.file_size - file.tell()
-    stretched = math.prod(size for size in shape if size) > max(there, 2**31)
-    if min(shape, default=1) < 0 or stretched or math.prod(shape) * dtype.itemsize != there:
-      raise ValueError(
-        f"array {name!r} is said to be {dtype} of shape {shape}, but it has {there} bytes"
-      )
-    array = np.empty(math.prod(shape), dtype)
-    if array.nbytes:
-      content, filled = array.view(np.uint8), 0
-      while filled < there:
-        piece = file.read(min(there - filled, _PIECE))
-        if not piece:
-          raise ValueError(f"array {name!r} ends after {filled} of {there} bytes")
-        content[filled : filled + len(piece)] = np.frombuffer(piece, np.uint8)
-        filled += len(piece)
-    if file.read(1):
-      raise ValueError(f"array {name!r} goes on after its end")  # and its checksum is compared
+def _read(file: IO[bytes], size: int, name: str) -> np.ndarray:
+  """Reads an array from a file of so many bytes, once its header is known to fit what is there."""
+  version = np.lib.format.read_magic(file)
+  if version == (1, 0):
+    shape, fortran, dtype = np.lib.format.read_array_header_1_0(file)
+  elif version == (2, 0):
+    shape, fortran, dtype = np.lib.format.read_array_header_2_0(file)
+  else:
+    raise ValueError(f"array {name!r} is of version {version} of NumPy's format")
+  if dtype.hasobject:
+    raise ValueError(f"array {name!r} holds pickled Python objects, which are never loaded")
+  there = size - file.tell()
+  stretched = math.prod(length for length in shape if length) > max(there, 2**31)
+  if min(shape, default=1) < 0 or stretched or math.prod(shape) * dtype.itemsize != there:
+    raise ValueError(
+      f"array {name!r} is said to be {dtype} of shape {shape}, but it has {there} bytes"
+    )
+  array = np.empty(math.prod(shape), dtype)
+  if array.nbytes:
+    content, filled = array.view(np.uint8), 0
+    while filled < there:
+      piece = file.read(min(there - filled, _PIECE))
+      if not piece:
+        raise ValueError(f"array {name!r} ends after {filled} of {there} bytes")
+      content[filled : filled + len(piece)] = np.frombuffer(piece, np.uint8)
+      filled += len(piece)
+  if file.read(1):
+    raise ValueError(f"array {name!r} goes on after its end")  # and its checksum is compared
   if dtype.kind == "b" and array.size and array.view(np.uint8).max() > 1:
     raise ValueError(f"array {name!r} holds booleans that are neither 0 nor 1")
   array = array.reshape(shape, order="F" if fortran else "C")
@@ -173,14 +167,14 @@ def digest(arrays: Mapping[str, np.ndarray]) -> str:
   return digest.hexdigest()
 
 
+def save_text(path: Path, text: str) -> None:
+  """Stores a text, whole or not at all."""
+  write_whole(path, lambda partial: partial.write_text(text))
+
+
 def save_json(path: Path, value: Any) -> None:
   """Stores a value as indented JSON; NaN becomes null."""
-  text = json.dumps(_without_nan(value), indent=2, allow_nan=False) + "\n"
-
-  def write(partial: Path) -> None:
-    partial.write_text(text)
-
-  write_whole(path, write)
+  save_text(path, json.dumps(_without_nan(value), indent=2, allow_nan=False) + "\n")
 
 
 def plain(value: Any) -> Any:

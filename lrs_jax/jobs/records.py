@@ -1,6 +1,6 @@
 """A certified case on disk: all from the sums to the witnesses, and its re-check (host)."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -121,9 +121,9 @@ def make_record(
   Raises:
     ValueError: radii that are not finite, negative or do not rise; sums that do not fit.
   """
+  rechecks.check_radii(adversary.radii)
   selection, estimation = map(_signed, sums)
   num_outputs = selection.votes.shape[0]
-  rechecks.check_radii(adversary.radii)
   record = Record(
     task,
     smoothing,
@@ -138,13 +138,18 @@ def make_record(
     {},
     meta or {},
   )
-  wanted = [
-    name for name in smoothing.certificates if truth is not None or not name.startswith("correct/")
-  ]
-  orders = dict.fromkeys(name.partition("@")[2] for name in wanted if "@" in name)
-  record = record._replace(pairs={order: _weakened_pair(record, order) for order in orders})
-  certified = {name: _certify(record, name, methods or {}) for name in wanted}
-  return record._replace(certified=certified)
+  wanted = _wanted(smoothing, truth is not None)
+  pairs = {}
+  for order in dict.fromkeys(name.partition("@")[2] for name in wanted if "@" in name):
+    weights, eta = _pair(record, order)
+    pairs[order] = Pair(rechecks.raised(weights), rechecks.lowered(eta))
+  record = record._replace(pairs=pairs)
+  return record._replace(certified={name: _certify(record, name, methods or {}) for name in wanted})
+
+
+def _wanted(smoothing: Smoothing, labelled: bool) -> list[str]:
+  """The certificates of a smoothing, without labels those of all outputs."""
+  return [name for name in smoothing.certificates if labelled or not name.startswith("correct/")]
 
 
 def _certify(
@@ -216,11 +221,6 @@ def _pair(record: Record, order: str) -> Pair:
   return Pair(*renyi(record.noise, record.base.q_lower, number))
 
 
-def _weakened_pair(record: Record, order: str) -> Pair:
-  pair = _pair(record, order)
-  return Pair(rechecks.raised(pair.weights), rechecks.lowered(pair.eta))
-
-
 def to_arrays(record: Record) -> dict[str, np.ndarray]:
   """A record as arrays by the names in `formats.RECORD`."""
   distribution, adversary = record.noise, record.adversary
@@ -257,24 +257,20 @@ _BASE = ("weights", "eta", "labels", "q_lower", "forfeit", "variance_upper", "me
 
 def from_arrays(arrays: Mapping[str, np.ndarray]) -> Record:
   """The record that `to_arrays` took apart, of arrays that `formats` has checked."""
-  groups = arrays["groups"]
-  base = {name: arrays.get(f"base/{name}") for name in _BASE}
-  certified = {
-    name: collective.from_arrays(parts)
-    for name, parts in formats.parts_of(arrays, "certified").items()
-  }
-  distribution = noise.make(
-    str(arrays["noise/family"]), list(arrays["noise/parameters"]), arrays["noise/cells"]
-  )
-  selection, estimation = (
-    ClassSums(*(arrays.get(f"{part}/{name}") for name in ClassSums._fields))
-    for part in ("selection", "estimation")
-  )
+
+  def part(name: str, fields: Iterable[str]) -> dict[str, Any]:
+    return {field: arrays.get(f"{name}/{field}") for field in fields}
+
+  groups, adversary, base = arrays["groups"], part("adversary", _ADVERSARY), part("base", _BASE)
+  parts = formats.parts_of(arrays, "certified")
+  certified = {name: collective.from_arrays(of) for name, of in parts.items()}
+  family, levels = str(arrays["noise/family"]), list(arrays["noise/parameters"])
+  distribution = noise.make(family, levels, arrays["noise/cells"])
   return Record(
     task=str(arrays["task"]),
     smoothing=Smoothing(str(arrays["smoothing"]), distribution, groups, tuple(certified)),
-    selection=selection,
-    estimation=estimation,
+    selection=ClassSums(**part("selection", ClassSums._fields)),
+    estimation=ClassSums(**part("estimation", ClassSums._fields)),
     bounds=Bounds(
       float(arrays["bounds/alpha"]),
       float(arrays["bounds/k_fwer"]),
@@ -282,16 +278,9 @@ def from_arrays(arrays: Mapping[str, np.ndarray]) -> Record:
     ),
     truth=arrays["truth"],
     counted=arrays["counted"],
-    adversary=Adversary(
-      arrays["adversary/budgets"],
-      arrays.get("adversary/radii"),
-      arrays.get("adversary/caps"),
-      bool(arrays["adversary/integral"]),
-    ),
-    base=BaseCertificates(
-      **{**base, "groups": groups, "forfeit": int(arrays["base/forfeit"])}  # type: ignore[arg-type]
-    ),
-    pairs={order: Pair(**parts) for order, parts in formats.parts_of(arrays, "pairs").items()},
+    adversary=Adversary(**adversary | {"integral": bool(adversary["integral"])}),
+    base=BaseCertificates(**base | {"groups": groups, "forfeit": int(base["forfeit"])}),
+    pairs={order: Pair(**of) for order, of in formats.parts_of(arrays, "pairs").items()},
     certified=certified,
     meta=storage.from_json_array(arrays["meta"]),
   )
@@ -331,34 +320,35 @@ def verify(record: Record, *, task: Task | None = None, exact: bool = False) -> 
   Raises:
     ValueError: naming what does not follow from what.
   """
-  check(record, task)
-  rechecks.check_some(record.certified)
+  _check(record, task)
+  if not record.certified:
+    raise ValueError("`certified` is empty: this record proves nothing.")
   base = _base(record.smoothing, record.selection, record.estimation, record.bounds)
   rechecks.check_base(record.noise, record.base, base, "the sums, the noise and alpha")
   for order, stored in record.pairs.items():
-    pair, source = _pair(record, order), f"the noise and order {order}"
-    rechecks.check_raised(f"pairs/{order}/weights", stored.weights, pair.weights, source)
-    rechecks.check_lowered(f"pairs/{order}/eta", stored.eta, pair.eta, source)
+    (weights, eta), source = _pair(record, order), f"the noise and order {order}"
+    name = f"pairs/{order}"
+    rechecks.check_weaker(f"{name}/weights", stored.weights, weights, source, lower=False)
+    rechecks.check_weaker(f"{name}/eta", stored.eta, eta, source, lower=True)
   for name, certificate in record.certified.items():
-    rechecks.check_certificate(name, certificate, record.base.forfeit)
     if not np.array_equal(certificate.targets, targets_of(record, name)):
       raise ValueError(f"the targets of {name!r} are not those that its name says.")
-    rechecks.check_adversary(name, certificate, record.adversary)
+    rechecks.check_certificate(name, certificate, record.adversary, record.base.forfeit)
     weights, eta = weights_and_eta(record, name)
     rechecks.prove(name, weights, record.groups, eta, certificate, exact)
 
 
-def check(record: Record, task: Task | None = None) -> None:
-  """Checks what a record was made of: types, sums, sizes, budgets, and what `meta` says of them.
-
-  Raises:
-    ValueError: naming what contradicts what.
-  """
+def _check(record: Record, task: Task | None) -> None:
+  """Checks what a record was made of: types, sums, sizes, budgets, and what `meta` says of them."""
   formats.check(to_arrays(record))
   for part in ("selection", "estimation"):
     rechecks.check_sums(part, getattr(record, part))
   rechecks.check_bounds(record.bounds, record.selection.scores is not None)
-  rechecks.check_independence(record.selection.votes, record.estimation.votes)
+  # Unanimous rows may be equal by chance, and so may few others.
+  if certificates.same_samples(record.selection.votes, record.estimation.votes):
+    raise ValueError(
+      "labels were selected by the same samples that bound them: the votes of both are the same."
+    )
   rechecks.check_budgets(record.adversary, record.noise)
   job = rechecks.check_meta(record)
   if task is not None and task.check_record is not None:
@@ -372,25 +362,21 @@ def check(record: Record, task: Task | None = None) -> None:
 
 def is_of(record: Record, smoothing: Smoothing, adversary: Adversary, labelled: bool) -> bool:
   """Whether a record is of this noise, these groups, budgets and certificates."""
-  caps = record.adversary.caps, adversary.caps
-  wanted = {name for name in smoothing.certificates if labelled or not name.startswith("correct/")}
+  pairs: list[tuple[Any, Any]] = [
+    (record.groups, smoothing.groups),
+    (record.budgets, adversary.budgets),
+    (record.adversary.caps, adversary.caps),
+  ]
   return (
     common.same_noise(record.noise, smoothing.noise)
-    and np.array_equal(record.groups, smoothing.groups)
-    and np.array_equal(record.budgets, adversary.budgets)
-    and all((cap is None) == (caps[0] is None) for cap in caps)
-    and (caps[0] is None or np.array_equal(*caps))  # type: ignore[arg-type]
-    and set(record.certified) == wanted
+    and all(np.array_equal(one, other) for one, other in pairs)
+    and set(record.certified) == set(_wanted(smoothing, labelled))
   )
 
 
 def _signed(sums: ClassSums) -> ClassSums:
   """Sums as arrays, of signed integers."""
-
-  def signed(value: Any) -> np.ndarray | None:
-    if value is None:
-      return None
-    array = np.asarray(value)
-    return array.astype(np.int64) if array.dtype.kind == "u" else array
-
-  return ClassSums(*map(signed, sums))
+  arrays = [None if value is None else np.asarray(value) for value in sums]
+  return ClassSums(
+    *(a.astype(np.int64) if a is not None and a.dtype.kind == "u" else a for a in arrays)
+  )
