@@ -95,8 +95,7 @@ def load_arrays(
           raise ValueError(f"{name!r} in it is no array")
         if name in arrays:
           raise ValueError(f"it holds two arrays {name!r}")
-        with archive.open(member) as content:
-          arrays[name] = _read(content, member.file_size, name)
+        arrays[name] = _read(archive, member, name)
   except Exception as error:  # a damaged archive may raise anything, such as NotImplementedError
     told = str(error) or type(error).__name__
     raise ValueError(f"cannot read {path}: {' '.join(told.split())}") from error
@@ -109,10 +108,6 @@ def array_names(path: Path) -> list[str]:
     return sorted(name.removesuffix(".npy") for name in archive.namelist())
 
 
-_PIECE = 2**22
-"""Bytes that are unpacked at once."""
-
-
 def _looks_like(file: IO[bytes]) -> str:
   file.seek(0)
   start = file.read(6)
@@ -123,37 +118,33 @@ def _looks_like(file: IO[bytes]) -> str:
   return "or a damaged one" if start.startswith(b"PK") else "which is a zip file of arrays"
 
 
-def _read(file: IO[bytes], size: int, name: str) -> np.ndarray:
-  """Reads an array from a file of so many bytes, once its header is known to fit what is there."""
-  version = np.lib.format.read_magic(file)
-  if version == (1, 0):
-    shape, fortran, dtype = np.lib.format.read_array_header_1_0(file)
-  elif version == (2, 0):
-    shape, fortran, dtype = np.lib.format.read_array_header_2_0(file)
-  else:
-    raise ValueError(f"array {name!r} is of version {version} of NumPy's format")
+def _read(archive: zipfile.ZipFile, member: zipfile.ZipInfo, name: str) -> np.ndarray:
+  """Reads an array once its header is known to fit what is there."""
+  with archive.open(member) as file:
+    version = np.lib.format.read_magic(file)
+    if version == (1, 0):
+      shape, _, dtype = np.lib.format.read_array_header_1_0(file)
+    elif version == (2, 0):
+      shape, _, dtype = np.lib.format.read_array_header_2_0(file)
+    else:
+      raise ValueError(f"array {name!r} is of version {version} of NumPy's format")
+    there = member.file_size - file.tell()
   if dtype.hasobject:
     raise ValueError(f"array {name!r} holds pickled Python objects, which are never loaded")
-  there = size - file.tell()
-  stretched = math.prod(length for length in shape if length) > max(there, 2**31)
+  stretched = math.prod(size for size in shape if size) > max(there, 2**31)
   if min(shape, default=1) < 0 or stretched or math.prod(shape) * dtype.itemsize != there:
     raise ValueError(
       f"array {name!r} is said to be {dtype} of shape {shape}, but it has {there} bytes"
     )
-  array = np.empty(math.prod(shape), dtype)
-  if array.nbytes:
-    content, filled = array.view(np.uint8), 0
-    while filled < there:
-      piece = file.read(min(there - filled, _PIECE))
-      if not piece:
-        raise ValueError(f"array {name!r} ends after {filled} of {there} bytes")
-      content[filled : filled + len(piece)] = np.frombuffer(piece, np.uint8)
-      filled += len(piece)
-  if file.read(1):
-    raise ValueError(f"array {name!r} goes on after its end")  # and its checksum is compared
+  with archive.open(member) as file:
+    try:
+      array = np.lib.format.read_array(file, allow_pickle=False)
+    except ValueError as error:
+      raise ValueError(f"array {name!r} ends before all of it is read: {error}") from error
+    if file.read(1):
+      raise ValueError(f"array {name!r} goes on after its end")  # and its checksum is compared
   if dtype.kind == "b" and array.size and array.view(np.uint8).max() > 1:
     raise ValueError(f"array {name!r} holds booleans that are neither 0 nor 1")
-  array = array.reshape(shape, order="F" if fortran else "C")
   return array.astype(dtype.newbyteorder("="), copy=False)
 
 
@@ -225,13 +216,12 @@ def parse_json(text: str) -> Any:
     raise ValueError("what should be JSON is nested too deeply.") from None
   except ValueError as error:
     raise ValueError(f"what should be JSON is none: {error}.") from None
-  depth, level = 0, [value]
-  while level and text.count("[") + text.count("{") > _DEPTH:
-    depth += 1
-    if depth > _DEPTH:
-      raise ValueError("what should be JSON is nested too deeply.")
-    nested = [item.values() if isinstance(item, dict) else item for item in level]
-    level = [part for item in nested for part in item if isinstance(part, dict | list)]
+  level = [value] if isinstance(value, dict | list) else []
+  for _ in range(_DEPTH):
+    inside = [part.values() if isinstance(part, dict) else part for part in level]
+    level = [part for values in inside for part in values if isinstance(part, dict | list)]
+  if level:
+    raise ValueError("what should be JSON is nested too deeply.")
   return value
 
 
@@ -267,15 +257,14 @@ def from_plain(kind: Callable[..., Any], fields: Any) -> Any:
   if not isinstance(fields, Mapping):
     raise ValueError(f"a job must be names and values, but it is {shortened(fields)}.")
   hints = typing.get_type_hints(kind)
-  unknown = [str(name) for name in fields if name not in hints]
+  unknown = ", ".join(sorted(str(name) for name in fields if name not in hints))
   if unknown:
-    raise ValueError(
-      f"there is no option {', '.join(sorted(unknown))}: another version may have made this."
-    )
+    raise ValueError(f"there is no option {unknown}: another version may have made this.")
   for name, value in fields.items():
-    if not _fits(value, hints[name]):
-      wanted = getattr(hints[name], "__name__", None) if isinstance(hints[name], type) else None
-      raise ValueError(f"`{name}` must be {wanted or hints[name]}, but it is {shortened(value)}.")
+    hint = hints[name]
+    if not _fits(value, hint):
+      wanted = hint.__name__ if isinstance(hint, type) else hint
+      raise ValueError(f"`{name}` must be {wanted}, but it is {shortened(value)}.")
   return kind(**{n: tuple(v) if isinstance(v, list) else v for n, v in fields.items()})
 
 

@@ -1,6 +1,6 @@
 """A certified case on disk: all from the sums to the witnesses, and its re-check (host)."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -223,7 +223,7 @@ def _pair(record: Record, order: str) -> Pair:
 
 def to_arrays(record: Record) -> dict[str, np.ndarray]:
   """A record as arrays by the names in `formats.RECORD`."""
-  distribution, adversary = record.noise, record.adversary
+  distribution = record.noise
   arrays: dict[str, Any] = {
     "format": formats.FORMAT,
     "task": record.task,
@@ -238,30 +238,26 @@ def to_arrays(record: Record) -> dict[str, np.ndarray]:
     "bounds/alpha": float(record.bounds.alpha),
     "bounds/k_fwer": float(record.bounds.k_fwer),
     "bounds/statistics": np.asarray(record.bounds.statistics, str),
-    **{f"adversary/{name}": getattr(adversary, name) for name in _ADVERSARY},
-    **{f"base/{name}": getattr(record.base, name) for name in _BASE},
   }
-  for part in ("selection", "estimation"):
-    arrays |= {f"{part}/{name}": x for name, x in getattr(record, part)._asdict().items()}
+  for part in ("selection", "estimation", "adversary", "base"):
+    fields = {f"{part}/{name}": value for name, value in getattr(record, part)._asdict().items()}
+    arrays |= {name: value for name, value in fields.items() if name in formats.RECORD}
   for order, pair in record.pairs.items():
-    arrays |= {f"pairs/{order}/{name}": x for name, x in pair._asdict().items()}
+    arrays |= {f"pairs/{order}/{name}": value for name, value in pair._asdict().items()}
   for name, certificate in record.certified.items():
     parts = collective.to_arrays(certificate)
     arrays |= {f"certified/{name}/{key}": part for key, part in parts.items()}
   return {name: np.asarray(value) for name, value in arrays.items() if value is not None}
 
 
-_ADVERSARY = ("budgets", "radii", "caps", "integral")
-_BASE = ("weights", "eta", "labels", "q_lower", "forfeit", "variance_upper", "method")
-
-
 def from_arrays(arrays: Mapping[str, np.ndarray]) -> Record:
   """The record that `to_arrays` took apart, of arrays that `formats` has checked."""
 
-  def part(name: str, fields: Iterable[str]) -> dict[str, Any]:
-    return {field: arrays.get(f"{name}/{field}") for field in fields}
+  def part(name: str, kind: Any) -> dict[str, Any]:
+    return {field: arrays.get(f"{name}/{field}") for field in kind._fields}
 
-  groups, adversary, base = arrays["groups"], part("adversary", _ADVERSARY), part("base", _BASE)
+  groups, bounds, base = arrays["groups"], part("bounds", Bounds), part("base", BaseCertificates)
+  adversary = part("adversary", Adversary)
   parts = formats.parts_of(arrays, "certified")
   certified = {name: collective.from_arrays(of) for name, of in parts.items()}
   family, levels = str(arrays["noise/family"]), list(arrays["noise/parameters"])
@@ -269,12 +265,10 @@ def from_arrays(arrays: Mapping[str, np.ndarray]) -> Record:
   return Record(
     task=str(arrays["task"]),
     smoothing=Smoothing(str(arrays["smoothing"]), distribution, groups, tuple(certified)),
-    selection=ClassSums(**part("selection", ClassSums._fields)),
-    estimation=ClassSums(**part("estimation", ClassSums._fields)),
+    selection=ClassSums(**part("selection", ClassSums)),
+    estimation=ClassSums(**part("estimation", ClassSums)),
     bounds=Bounds(
-      float(arrays["bounds/alpha"]),
-      float(arrays["bounds/k_fwer"]),
-      tuple(map(str, arrays["bounds/statistics"])),
+      float(bounds["alpha"]), float(bounds["k_fwer"]), tuple(map(str, bounds["statistics"]))
     ),
     truth=arrays["truth"],
     counted=arrays["counted"],

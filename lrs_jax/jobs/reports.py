@@ -243,10 +243,8 @@ def _reported(summary: Mapping[str, Any]) -> tuple[str, dict[str, Mapping[str, A
   found: dict[str, Mapping[str, Any]] = {}
   for smoothing, report in summary["smoothings"].items():
     title, methods = _TITLES.get(smoothing, smoothing), report[name]
-    areas = {
-      method: -sum(sum(of["curve"]) for of in methods[method].values()) for method in methods
-    }
-    for method in sorted(methods, key=areas.__getitem__):
+    total = {name: sum(sum(of["curve"]) for of in methods[name].values()) for name in methods}
+    for method in sorted(methods, key=lambda method: -total[method]):
       found[f"{title}, {_METHODS.get(method, method)}"] = methods[method]
   return name.replace("_", " "), found
 
