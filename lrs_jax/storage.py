@@ -23,11 +23,8 @@ def write_whole(path: Path, write: Callable[[Path], Any]) -> None:
   """Lets `write` fill a temporary file beside `path`, then renames it: whole, or not there.
 
   A process that is killed meanwhile may leave the temporary file, whose name starts with a dot. It
-  has a random part, so that no two processes write to one, on whatever machines they run.
-
-  Args:
-    path: the file to make; its folder is made too.
-    write: writes to the path that it is given, which has the same suffix.
+  has a random part, so that no two processes write to one, on whatever machines they run; its
+  suffix is that of `path`, whose folder is made too.
 
   Raises:
     OSError: the folder or the file cannot be written, such as for want of space; an older file is

@@ -57,15 +57,6 @@ def count_in_pieces(
   Raises:
     ValueError: the file is damaged, or holds samples of another job.
     OSError: the file cannot be written; what it held before is unchanged.
-
-  Example:
-    >>> import tempfile
-    >>> with tempfile.TemporaryDirectory() as folder:
-    ...   count_in_pieces(
-    ...     lambda first, size: np.arange(first, first + size).sum(), [(0, 10)],
-    ...     Path(folder) / "counts.npz", {"job": 1}, piece=4, progress=lambda size: None,
-    ...   )[0]
-    np.int64(45)
   """
   leaves, structure = jax.tree.flatten(jax.device_get(count(0, 0)))
   counts = _resume(path, _with_ranges(manifest, ranges), tuple(leaves))
@@ -100,11 +91,7 @@ def save(path: Path, counts: Counts) -> None:
 
 
 def load(path: Path) -> Counts:
-  """Reads counts.
-
-  Raises:
-    ValueError: a missing or damaged file, or one that is no checkpoint.
-  """
+  """Reads counts; ValueError: a missing or damaged file, or one that is no checkpoint."""
   arrays = storage.load_arrays(path)
   again = "delete it to start again"
   try:
@@ -123,20 +110,16 @@ def load(path: Path) -> Counts:
       )
   try:
     plain = storage.from_json_array(manifest)
-    _check_manifest(plain, int(done), float(seconds))
+    ranges = plain.get("ranges") if isinstance(plain, Mapping) else None
+    if not are_ranges(ranges):
+      raise ValueError(f"its manifest has {storage.shortened(ranges)} as `ranges` of samples")
+    if not 0 <= done <= num_samples(ranges):
+      raise ValueError(f"it has {done} of {num_samples(ranges)} samples")
+    if not 0 <= seconds < math.inf:
+      raise ValueError(f"it says that counting took {float(seconds)} seconds")
   except ValueError as error:
     raise ValueError(f"{path} is no checkpoint, {error}: {again}.") from None
   return Counts(plain, sums, int(done), float(seconds))
-
-
-def _check_manifest(manifest: Any, done: int, seconds: float) -> None:
-  ranges = manifest.get("ranges") if isinstance(manifest, Mapping) else None
-  if not are_ranges(ranges):
-    raise ValueError(f"its manifest has {storage.shortened(ranges)} as `ranges` of samples")
-  if not 0 <= done <= num_samples(ranges):
-    raise ValueError(f"it has {done} of {num_samples(ranges)} samples")
-  if not 0 <= seconds < math.inf:
-    raise ValueError(f"it says that counting took {seconds} seconds")
 
 
 def discard(path: Path, manifest: Mapping[str, Any], ranges: Ranges) -> None:
@@ -154,12 +137,7 @@ def holds(path: Path, manifest: Mapping[str, Any], ranges: Ranges) -> bool:
 
 
 def num_samples(ranges: Ranges) -> int:
-  """How many samples ranges hold.
-
-  Example:
-    >>> num_samples([(0, 10), (20, 25)])
-    15
-  """
+  """How many samples ranges hold."""
   return sum(end - first for first, end in ranges)
 
 

@@ -25,12 +25,8 @@ class Finding(NamedTuple):
 def find(paths: Sequence[Path]) -> list[Path]:
   """The files to check: certificates, then cards and summaries.
 
-  Args:
-    paths: files, which are checked whatever they are called, and folders. The file of a card or of
-      a summary stands for its folder.
-
-  Raises:
-    ValueError: a folder without certificates.
+  Files are checked whatever they are called; that of a card or of a summary stands for its folder.
+  A folder without certificates is a ValueError.
   """
   found: list[Path] = []
   for path in paths:
@@ -47,18 +43,7 @@ def find(paths: Sequence[Path]) -> list[Path]:
 
 
 def check(path: Path, *, exact: bool = False) -> Finding:
-  """Checks one file.
-
-  Args:
-    path: from `find`.
-    exact: witnesses in rational arithmetic.
-
-  Returns:
-    What was found, in words.
-
-  Raises:
-    ValueError: naming what does not hold.
-  """
+  """Checks one file from `find`, or raises a ValueError; `exact`: in rational arithmetic."""
   if path.name in _CHECKS:
     return Finding(_CHECKS[path.name](path))
   record = records.load(path)

@@ -27,11 +27,7 @@ class Merged(NamedTuple):
 
   path: Path  # the first of its files, for messages
   counts: checkpoints.Counts
-
-  @property
-  def ranges(self) -> checkpoints.Ranges:
-    """Its samples."""
-    return self.counts.manifest["ranges"]
+  ranges: checkpoints.Ranges  # of its samples
 
 
 def merge(
@@ -160,7 +156,7 @@ def _add_up(files: Sequence[Path]) -> Merged:
     if sums.num_samples != part.done:
       raise ValueError(f"{path} says {part.done} samples, but its sum says {sums.num_samples}.")
     rechecks.check_sums(str(path), sums)
-  return Merged(files[0], total)
+  return Merged(files[0], total, total.manifest["ranges"])
 
 
 def _common_job(tasks: Mapping[str, Task], shares: Mapping[Share, Merged]) -> tuple[Task, Config]:
@@ -203,7 +199,7 @@ def _check_manifests(setting: Setting, shares: Mapping[Share, Merged]) -> None:
   """Refuses counts that are not of the job, the data and the networks that are here."""
   for item in setting.items:
     for part in PARTS:
-      path, counts = shares[_share(item, part)]
+      path, counts, _ = shares[_share(item, part)]
       found = checkpoints.differences(counts.manifest, running.manifest(setting, item, part))
       differing = {name for name in found if not name.startswith("versions.")}
       differing -= {"ranges", "device"}

@@ -29,14 +29,7 @@ def path_of(network: Network, out: Path) -> Path:
 
 
 def obtain(task: Task, config: Config, data: Data, name: str, path: Path) -> Obtained:
-  """Loads a network, training it first if its file does not exist.
-
-  Args:
-    task: says how.
-    config: configuration of the job.
-    data: what it certifies.
-    name: of the network, see `Smoothing.network`.
-    path: its file.
+  """Loads the network `name` (see `Smoothing.network`), first trained if there is no such file.
 
   Raises:
     ValueError: a file that is no network, or one trained by another configuration.

@@ -43,17 +43,9 @@ def prepare(
 ) -> Setting:
   """Checks a job and loads what it needs, its networks first trained if there are none.
 
-  Args:
-    task: what is certified.
-    config: its configuration.
-    out: folder of the results.
-    model: file of one network for all smoothings; found under `out` if None.
-    ranges: the samples that results will be of: those of any other job under `out` are refused,
-      before anything is done. None: anything may be there.
-
-  Raises:
-    OtherResultsError: results of another job would be replaced.
-    ValueError: configuration, data or files that cannot be used.
+  Before anything is done, results under `out` are refused (`OtherResultsError`) that are not of
+  this job and of the samples in `ranges`; None lets anything be there. `model` is the file of one
+  network for all smoothings.
   """
   setting = load(task, config, out, ranges)
   return with_networks(setting, network_files(setting, model), ranges)
@@ -96,12 +88,9 @@ def network_files(setting: Setting, model: Path | None) -> dict[str, Path]:
 def with_networks(
   setting: Setting, files: Mapping[str, Path], ranges: Ranges | None = None
 ) -> Setting:
-  """The setting with its networks; before one is trained, what its certificates replace is checked.
+  """The setting from `load` with its networks, of `files` by name; the first stands for any other.
 
-  Args:
-    setting: from `load`.
-    files: by name; a name that is missing has the first file.
-    ranges: as of `prepare`.
+  Before one is trained, what the certificates of `ranges` would replace is checked.
   """
   task, config, data, items = setting.task, setting.config, setting.data, setting.items
   _check_samples(setting)

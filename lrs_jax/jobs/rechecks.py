@@ -26,10 +26,8 @@ from lrs_jax.sampling import MAX_SAMPLES, ClassSums
 from lrs_jax.tasks.options import STATISTICS
 
 ROOM = 1e-10
-"""By so much is what is stored weaker than what was computed, relatively."""
-
 SLACK = 1e-9
-"""By so much at most."""
+"""By so much is what is stored weaker than what was computed; and by so much at most."""
 
 TRUSTED = (
   "that the counts are those of the stated model and input, under noise from independent keys for "
@@ -76,12 +74,6 @@ def check_weaker(
     raise ValueError(f"{wrong}: {float(stored[at])} at index {place}, {told}.")
 
 
-def check_same(name: str, stored: Any, again: Any, source: str) -> None:
-  """Raises a ValueError unless `stored` is what was computed again."""
-  if not np.array_equal(stored, again):
-    raise ValueError(f"`{name}` does not follow from {source}.")
-
-
 def weakened(distribution: SmoothingDistribution, base: BaseCertificates) -> BaseCertificates:
   """Base certificates as a record stores them: each a little weaker than they are."""
   stored = base._replace(weights=raised(base.weights), q_lower=lowered(base.q_lower))
@@ -108,22 +100,14 @@ def variances(base: BaseCertificates) -> np.ndarray | None:
 
 
 def check_base(
-  distribution: SmoothingDistribution,
-  stored: BaseCertificates,
-  again: BaseCertificates,
-  source: str,
+  distribution: SmoothingDistribution, stored: BaseCertificates, again: BaseCertificates
 ) -> None:
-  """Raises a ValueError unless stored base certificates are those made again, or a little weaker.
-
-  Args:
-    distribution: the smoothing distribution, made again.
-    stored: of the record.
-    again: of its counts, not weakened.
-    source: what they follow from, in words.
-  """
+  """Raises a ValueError unless a record's base certificates are those made again from its sums."""
+  source = "the sums, the noise and alpha"
   for name in ("groups", "labels", "method", "forfeit"):
-    if getattr(again, name) is not None:
-      check_same(name, getattr(stored, name), getattr(again, name), source)
+    value = getattr(again, name)
+    if value is not None and not np.array_equal(getattr(stored, name), value):
+      raise ValueError(f"`{name}` does not follow from {source}.")
   check_weaker("q_lower", stored.q_lower, again.q_lower, source, lower=True)
   variance = variances(again._replace(q_lower=stored.q_lower))
   if variance is not None and stored.variance_upper is not None:
@@ -183,10 +167,10 @@ def check_bounds(bounds: Any, scored: bool) -> None:
 
 
 def check_radii(radii: np.ndarray | None) -> None:
-  """Raises a ValueError unless radii are finite, at least 0 and rise."""
-  if radii is None:
-    return
-  if not (np.isfinite(radii) & (radii >= 0)).all() or not (np.diff(radii) > 0).all():
+  """Raises a ValueError unless radii, if there are any, are finite, at least 0 and rise."""
+  if radii is not None and not (
+    (np.isfinite(radii) & (radii >= 0)).all() and (np.diff(radii) > 0).all()
+  ):
     told = storage.shortened(radii.tolist())
     raise ValueError(f"`radii` must be finite, at least 0 and rise, but they are {told}.")
 
@@ -216,23 +200,21 @@ def check_budgets(adversary: Any, distribution: SmoothingDistribution) -> None:
 
 def check_meta(record: Any) -> Mapping[str, Any]:
   """Raises a ValueError if what a record says of its job contradicts it; returns the options."""
-  meta, bounds = record.meta, record.bounds
+  meta, num_samples = record.meta, int(record.estimation.num_samples)
   if not isinstance(meta, Mapping):
     raise ValueError(f"`meta` must be names and values, but it is a {type(meta).__name__}.")
-  job = meta.get("job", {})
+  job, drew = meta.get("job", {}), meta.get("keys", {})
   if not isinstance(job, Mapping):
     raise ValueError("`meta` must have names and values as its `job`.")
-  num_samples = int(record.estimation.num_samples)
   stated: dict[str, Any] = {
-    "alpha": bounds.alpha,
-    "k_fwer": bounds.k_fwer,
-    "scores": list(bounds.statistics),
+    "alpha": record.bounds.alpha,
+    "k_fwer": record.bounds.k_fwer,
+    "scores": list(record.bounds.statistics),
     "selection_samples": int(record.selection.num_samples),
+    "samples": num_samples,
   }
-  if "ranges" not in meta:
-    stated["samples"] = num_samples
   for name, value in stated.items():
-    if job.get(name, value) != value:
+    if job.get(name, value) != value and (name != "samples" or "ranges" not in meta):
       told = storage.shortened(job[name])
       raise ValueError(f"`meta` says that {name} is {told}, but the record's is {value}.")
   for name, value in (("task", record.task), ("smoothing", record.smoothing.name)):
@@ -240,7 +222,6 @@ def check_meta(record: Any) -> Mapping[str, Any]:
       raise ValueError(f"`meta` says another {name} than the record.")
   if "ranges" in meta:
     check_ranges("meta.ranges", meta["ranges"], num_samples, job.get("samples"))
-  drew = meta.get("keys", {})
   if not isinstance(drew, Mapping):
     raise ValueError("`meta.keys` must say of selection and estimation what drew them.")
   if drew and drew.get("selection") == drew.get("estimation"):
@@ -263,13 +244,18 @@ def check_ranges(name: str, ranges: Any, num_samples: int, end: Any = None) -> N
 
 
 def check_certificate(
-  name: str, certificate: CollectiveCertificate, adversary: Any, forfeit: int
+  name: str,
+  certificate: CollectiveCertificate,
+  record: Any,
+  weights: np.ndarray,
+  eta: np.ndarray,
+  exact: bool,
 ) -> None:
-  """Raises a ValueError if a certificate is not what its name in a record says, or claims more.
+  """Proves a record's certificate again, or raises a ValueError with its name.
 
-  It must be against the record's adversary, or a stronger one.
+  It must be what its name says, and against the record's adversary or a stronger one.
   """
-  method = name.partition("/")[2]
+  method, adversary, forfeit = name.partition("/")[2], record.adversary, record.base.forfeit
   if certificate.method != method.partition("@")[0]:
     raise ValueError(f"{name!r} is by the method {certificate.method!r}, not by that of its name.")
   if certificate.forfeit != forfeit:
@@ -290,19 +276,8 @@ def check_certificate(
     raise ValueError(f"the caps of {name!r} are lower than those of the adversary.")
   if certificate.integral and not adversary.integral:
     raise ValueError(f"{name!r} restricts the adversary to integers, but the record does not.")
-
-
-def prove(
-  name: str,
-  weights: np.ndarray,
-  groups: np.ndarray,
-  eta: np.ndarray,
-  certificate: CollectiveCertificate,
-  exact: bool,
-) -> None:
-  """Proves a certificate again from its base certificates, or raises a ValueError with its name."""
   try:
     with np.errstate(over="ignore", invalid="ignore"):
-      collective.verify(weights, groups, eta, certificate, exact=exact)
+      collective.verify(weights, record.groups, eta, certificate, exact=exact)
   except (ValueError, ArithmeticError) as error:  # numbers of the file may be too large for a sum
     raise ValueError(f"{name}: {error}") from None

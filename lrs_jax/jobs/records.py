@@ -115,9 +115,6 @@ def make_record(
     methods: method -> more keywords for `collective.certify`.
     meta: kept with the record.
 
-  Returns:
-    A `Record`.
-
   Raises:
     ValueError: radii that are not finite, negative or do not rise; sums that do not fit.
   """
@@ -177,14 +174,10 @@ def _base(
   smoothing: Smoothing, selection: ClassSums, estimation: ClassSums, bounds: Bounds
 ) -> BaseCertificates:
   """Base certificates of the most voted class, as they follow from the sums."""
-  levels = corrections.levels(bounds.alpha, selection.votes.shape[0], bounds.k_fwer)
+  alpha = corrections.levels(bounds.alpha, len(selection.votes), bounds.k_fwer)
+  distribution, groups, methods = smoothing.noise, smoothing.groups, bounds.statistics
   return certificates.from_class_sums(
-    smoothing.noise,
-    smoothing.groups,
-    selection,
-    estimation,
-    alpha=levels,
-    methods=bounds.statistics,
+    distribution, groups, selection, estimation, alpha=alpha, methods=methods
   )
 
 
@@ -215,10 +208,10 @@ def _pair(record: Record, order: str) -> Pair:
     number = np.nan
   if not number > 0 or f"{number:g}" != order:
     raise ValueError(f"an order must be a number greater than 0, but one is {order[:60]!r}.")
-  renyi = record.noise.family.renyi
-  if renyi is None:
-    raise ValueError(f"{record.noise.family.name} noise has no base certificates of Rényi orders.")
-  return Pair(*renyi(record.noise, record.base.q_lower, number))
+  family = record.noise.family
+  if family.renyi is None:
+    raise ValueError(f"{family.name} noise has no base certificates of Rényi orders.")
+  return Pair(*family.renyi(record.noise, record.base.q_lower, number))
 
 
 def to_arrays(record: Record) -> dict[str, np.ndarray]:
@@ -318,7 +311,7 @@ def verify(record: Record, *, task: Task | None = None, exact: bool = False) -> 
   if not record.certified:
     raise ValueError("`certified` is empty: this record proves nothing.")
   base = _base(record.smoothing, record.selection, record.estimation, record.bounds)
-  rechecks.check_base(record.noise, record.base, base, "the sums, the noise and alpha")
+  rechecks.check_base(record.noise, record.base, base)
   for order, stored in record.pairs.items():
     (weights, eta), source = _pair(record, order), f"the noise and order {order}"
     name = f"pairs/{order}"
@@ -327,9 +320,8 @@ def verify(record: Record, *, task: Task | None = None, exact: bool = False) -> 
   for name, certificate in record.certified.items():
     if not np.array_equal(certificate.targets, targets_of(record, name)):
       raise ValueError(f"the targets of {name!r} are not those that its name says.")
-    rechecks.check_certificate(name, certificate, record.adversary, record.base.forfeit)
     weights, eta = weights_and_eta(record, name)
-    rechecks.prove(name, weights, record.groups, eta, certificate, exact)
+    rechecks.check_certificate(name, certificate, record, weights, eta, exact)
 
 
 def _check(record: Record, task: Task | None) -> None:

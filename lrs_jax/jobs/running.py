@@ -93,7 +93,11 @@ def certify(
   with _progress(len(mine) * sum(ends.values())) as progress:
     run = Run(setting, progress, interval, force)
     for item in mine:
-      shares = [(part, (0, end), _partial_path(item.path, part)) for part, end in ends.items()]
+      stem = item.path.stem
+      shares = [
+        (part, (0, end), item.path.with_name(f"{stem}-{part}.partial.npz"))
+        for part, end in ends.items()
+      ]
       record = already_done(setting, item, metas[item.path])
       if record is None:
         sums, spent = _count_item(run, item, shares)
@@ -126,28 +130,15 @@ def count(
   interval: float = 10.0,
   force: bool = False,
 ) -> list[Path]:
-  """Counts one machine's share of a job's samples, without certifying anything.
+  """Counts one machine's share of a job's samples, `first` to `end` - 1, and certifies nothing.
 
   Machines that count other samples of the same job need not know of each other: the noise of
   sample i follows from the seed and i. `merging.merge` adds up what they leave. The share that
-  holds sample 0 also has the samples that select labels.
-
-  Args:
-    task: what is certified.
-    config: the configuration of the whole job.
-    out: folder for the counts, one file `*.counts.npz` per case, smoothing and set of samples.
-    model: file of the network, the same on all machines; trained if it does not exist.
-    first: the first sample of this share.
-    end: one past its last.
-    interval: seconds of sampling that a kill may cost.
-    force: replaces counts of other jobs, where they are in the way.
+  holds sample 0 also has the samples that select labels. All other arguments, and errors, are as of
+  `certify`; the network must be the same on all machines.
 
   Returns:
-    The files.
-
-  Raises:
-    ValueError: configuration, data or files that cannot be used, before anything is written.
-    OSError: `out` cannot be written.
+    The files under `out`, one `*.counts.npz` per case, smoothing and set of samples.
   """
   if not 0 <= first < end <= config.samples:
     raise ValueError(
@@ -352,11 +343,6 @@ def _telling(progress: tqdm) -> Callable[[int], Any]:
     [functools.partial(_go_on, progress)], itertools.repeat(progress.update)
   )
   return lambda size: next(tellers)(size)
-
-
-def _partial_path(path: Path, part: str) -> Path:
-  """Where the samples of an unfinished certificate are kept."""
-  return path.with_name(f"{path.stem}-{part}.partial.npz")
 
 
 def already_done(setting: Setting, item: Item, meta: Mapping[str, Any]) -> Record | None:
