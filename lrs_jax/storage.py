@@ -171,21 +171,12 @@ def plain(value: Any) -> Any:
 
 
 def json_array(value: Any) -> np.ndarray:
-  """A value as JSON in a zero-dimensional string array, to lie among arrays.
-
-  Example:
-    >>> from_json_array(json_array({"alpha": 0.01}))
-    {'alpha': 0.01}
-  """
+  """A value as JSON in a zero-dimensional string array, to lie among arrays."""
   return np.asarray(json.dumps(value))
 
 
 def from_json_array(array: np.ndarray) -> Any:
-  """What `json_array` was given.
-
-  Raises:
-    ValueError: an array that it cannot have made.
-  """
+  """What `json_array` was given; a ValueError if it cannot have made the array."""
   if array.ndim or array.dtype.kind != "U":
     raise ValueError(f"JSON must be one string, but it is {array.dtype} of shape {array.shape}.")
   return parse_json(str(array))
@@ -196,17 +187,7 @@ _DEPTH = 100
 
 
 def parse_json(text: str) -> Any:
-  """Parses JSON, however deep it may be nested.
-
-  Raises:
-    ValueError: no JSON, or none that can be parsed.
-
-  Example:
-    >>> parse_json("[" * 60_000)
-    Traceback (most recent call last):
-    ...
-    ValueError: what should be JSON is nested too deeply.
-  """
+  """Parses JSON; a ValueError if it is none, or is nested too deeply."""
   try:
     value = json.loads(text)
   except RecursionError:
@@ -223,11 +204,7 @@ def parse_json(text: str) -> Any:
 
 
 def load_json(path: Path) -> Any:
-  """Reads a JSON file.
-
-  Raises:
-    ValueError: a missing or damaged file.
-  """
+  """Reads a JSON file; a ValueError if it is missing or damaged."""
   try:
     return parse_json(path.read_text(encoding="utf-8"))
   except (OSError, ValueError) as error:
@@ -235,11 +212,7 @@ def load_json(path: Path) -> Any:
 
 
 def from_plain(kind: Callable[..., Any], fields: Any) -> Any:
-  """A named tuple of numbers, strings and tuples, from its fields as JSON has them.
-
-  Args:
-    kind: the named tuple's type, all of whose fields have defaults.
-    fields: name -> value, with lists in the place of tuples; what is missing has its default.
+  """A named tuple of type `kind`, from its fields as JSON has them: lists in the place of tuples.
 
   Raises:
     ValueError: no mapping, a field that the tuple does not have, or a value of another type.

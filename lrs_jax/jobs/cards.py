@@ -49,6 +49,10 @@ _COMMAND = (
   "`lrs-jax verify FILE.npz` (`--exact`: in rational arithmetic) goes from the stored counts to "
   "every number again, without trusting a solver; `lrs-jax card FILE.npz` does so before it prints"
 )
+_CALL = (
+  "`lrs_jax.collective.verify(base.weights, base.groups, base.eta, certificate)` proves every "
+  "bound again without a solver, and `certificates` makes `base` again of the counts"
+)
 
 
 def of_certificate(
@@ -94,31 +98,15 @@ def of_certificate(
     >>> markdown(card).splitlines()[0]
     '# Certificate'
   """
-  return _card(
-    noise,
-    base,
-    {f"targets/{certificate.method}": certificate},
-    alpha,
-    (selection_samples, num_samples),
-    context,
-    "`lrs_jax.collective.verify(base.weights, base.groups, base.eta, certificate)` proves every "
-    "bound again without a solver, and `certificates` makes `base` again of the counts",
-  )
+  certified = {f"targets/{certificate.method}": certificate}
+  return _card(noise, base, certified, alpha, (selection_samples, num_samples), context, _CALL)
 
 
 def of_record(record: Record, context: Mapping[str, Any]) -> dict[str, Any]:
   """The card of all certificates of a case; `context` is on record beside `record.meta`."""
   samples = int(record.selection.num_samples), int(record.estimation.num_samples)
-  return _card(
-    record.noise,
-    record.base,
-    record.certified,
-    record.alpha,
-    samples,
-    {**record.meta, **context},
-    _COMMAND,
-    trusted(record),
-  )
+  proven = record.noise, record.base, record.certified, record.alpha
+  return _card(*proven, samples, {**record.meta, **context}, _COMMAND, trusted(record))
 
 
 def trusted(record: Record) -> tuple[str, ...]:
@@ -132,23 +120,9 @@ def prove(record: Record, *, exact: bool = False) -> None:
 
 
 def of_file(path: Path) -> dict[str, Any]:
-  """The card of a stored certificate, once it is proven again.
+  """The card of a stored certificate, once it is proven again; a ValueError if it does not hold.
 
-  Args:
-    path: an .npz file that `lrs-jax certify` wrote. The devices are those that a `summary.json` of
-      the same job, in the folder above, names.
-
-  Returns:
-    The card.
-
-  Raises:
-    ValueError: no certificate, or one that does not hold.
-
-  Example:
-    >>> of_file(Path("nowhere.npz"))
-    Traceback (most recent call last):
-    ...
-    ValueError: cannot read nowhere.npz: ...
+  The devices are those that a `summary.json` of the same job, in the folder above, names.
   """
   if path.is_dir():
     found = [str(file) for file in sorted(path.rglob("*.npz")) if may_be_certificate(file)]

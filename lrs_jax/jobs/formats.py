@@ -87,14 +87,7 @@ def save(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
 
 
 def load(path: Path) -> dict[str, np.ndarray]:
-  """Reads the arrays of a record, if they are such.
-
-  Returns:
-    Arrays by name, as `RECORD` says, without the digest.
-
-  Raises:
-    ValueError: a missing or damaged file, one that is no record, or one of another format.
-  """
+  """Reads the arrays of a record, as `RECORD` says, or raises a ValueError; without the digest."""
   arrays = storage.load_arrays(path)
   if "format" not in arrays:
     if {"family", "counts"} <= set(arrays) or {"kind", "theta_plus"} <= set(arrays):

@@ -136,9 +136,7 @@ def _shares(files: Sequence[Path]) -> Mapping[Share, list[Path]]:
 
 def _class_sums(leaves: Sequence[np.ndarray]) -> ClassSums:
   """Sums as `ClassSums`, from the leaves that a checkpoint keeps: [N, K] arrays and a number."""
-  if len(leaves) == 2:
-    return ClassSums(leaves[0], None, None, leaves[1])
-  return ClassSums(*leaves)
+  return ClassSums(leaves[0], None, None, leaves[1]) if len(leaves) == 2 else ClassSums(*leaves)
 
 
 def _add_up(files: Sequence[Path]) -> Merged:

@@ -1,6 +1,6 @@
 r"""What a record is re-checked by (host).
 
-What a record stores is on the weaker side of what follows from its counts, by a relative `ROOM`:
+What a record stores is on the weaker side of what follows from its counts, by a relative 1e-10:
 bounds :math:`q` and thresholds :math:`\eta` are lowered, variances and weights raised, and
 :math:`\eta` follows from the q that is stored. A re-check computes all of it again and demands
 that nothing stored is on the stronger side, by however little; the room is for libraries whose last
@@ -25,9 +25,11 @@ from lrs_jax.noise import SmoothingDistribution
 from lrs_jax.sampling import MAX_SAMPLES, ClassSums
 from lrs_jax.tasks.options import STATISTICS
 
-ROOM = 1e-10
+LOWER, HIGHER = 1 - 1e-10, 1 + 1e-10
+"""What is stored is so many times what was computed: a little less, or a little more, of it."""
+
 SLACK = 1e-9
-"""By so much is what is stored weaker than what was computed; and by so much at most."""
+"""By so much, relatively, what is stored may be weaker than what is computed again."""
 
 TRUSTED = (
   "that the counts are those of the stated model and input, under noise from independent keys for "
@@ -39,16 +41,6 @@ TRUSTED = (
 """What a record says of itself that no re-check can show."""
 
 
-def lowered(value: np.ndarray) -> np.ndarray:
-  """What is stored of a number >= 0 that may only be too small."""
-  return value * (1 - ROOM)
-
-
-def raised(value: np.ndarray) -> np.ndarray:
-  """What is stored of a number >= 0 that may only be too large."""
-  return value * (1 + ROOM)
-
-
 def check_weaker(
   name: str, stored: np.ndarray, again: np.ndarray, source: str, *, lower: bool
 ) -> None:
@@ -56,7 +48,7 @@ def check_weaker(
 
   Example:
     >>> eta = np.array([2.0, np.inf])
-    >>> check_weaker("eta", lowered(eta), eta * (1 + 1e-12), "the counts", lower=True)
+    >>> check_weaker("eta", eta * LOWER, eta * (1 + 1e-12), "the counts", lower=True)
     >>> check_weaker("eta", eta * (1 + 1e-12), eta, "the counts", lower=True)
     Traceback (most recent call last):
     ...
@@ -76,10 +68,10 @@ def check_weaker(
 
 def weakened(distribution: SmoothingDistribution, base: BaseCertificates) -> BaseCertificates:
   """Base certificates as a record stores them: each a little weaker than they are."""
-  stored = base._replace(weights=raised(base.weights), q_lower=lowered(base.q_lower))
+  stored = base._replace(weights=base.weights * HIGHER, q_lower=base.q_lower * LOWER)
   variance = variances(stored)
-  stored = stored._replace(variance_upper=None if variance is None else raised(variance))
-  return stored._replace(eta=lowered(thresholds(distribution, stored)))
+  stored = stored._replace(variance_upper=None if variance is None else variance * HIGHER)
+  return stored._replace(eta=thresholds(distribution, stored) * LOWER)
 
 
 def thresholds(distribution: SmoothingDistribution, base: BaseCertificates) -> np.ndarray:

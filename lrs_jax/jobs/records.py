@@ -139,7 +139,7 @@ def make_record(
   pairs = {}
   for order in dict.fromkeys(name.partition("@")[2] for name in wanted if "@" in name):
     weights, eta = _pair(record, order)
-    pairs[order] = Pair(rechecks.raised(weights), rechecks.lowered(eta))
+    pairs[order] = Pair(weights * rechecks.HIGHER, eta * rechecks.LOWER)
   record = record._replace(pairs=pairs)
   return record._replace(certified={name: _certify(record, name, methods or {}) for name in wanted})
 
@@ -279,11 +279,7 @@ def save(path: Path, record: Record) -> None:
 
 
 def load(path: Path) -> Record:
-  """Reads a record; `verify` tells whether it can be believed.
-
-  Raises:
-    ValueError: a missing or damaged file, one that is no record, or one of an older format.
-  """
+  """Reads a record, or raises a ValueError; `verify` tells whether it can be believed."""
   arrays = formats.load(path)
   try:
     return from_arrays(arrays)

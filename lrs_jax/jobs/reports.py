@@ -36,12 +36,9 @@ _AXES = {
 def quality(
   truth: Sequence[np.ndarray], predictions: Sequence[np.ndarray], num_classes: int
 ) -> dict[str, float]:
-  """Accuracy of predictions [N] on all cases together; abstentions (-1) are wrong.
+  """Accuracy of predictions, int [N] per case, on all cases together; abstentions (-1) are wrong.
 
-  Args:
-    truth: int [N] per case; outside [0, K) is void, and does not count but for abstentions.
-    predictions: int [N] per case.
-    num_classes: K.
+  Labels outside [0, K), K being `num_classes`, are void and do not count but for abstentions.
   """
   labels, predicted = np.concatenate([*truth]), np.concatenate([*predictions])
   confusion = metrics.confusion_matrix(labels, predicted, num_classes)

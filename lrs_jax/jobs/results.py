@@ -11,11 +11,7 @@ from lrs_jax.tasks import options
 
 _FORCE = "choose another --out, or give --force to replace what is there"
 
-_WORDS = {
-  "ranges": "samples counted",
-  "model": "network (SHA-256)",
-  "input": "input (SHA-256)",
-}
+_WORDS = {"ranges": "samples counted", "model": "network (SHA-256)", "input": "input (SHA-256)"}
 """What is no option, in words."""
 
 _MOST = 5

@@ -4,7 +4,7 @@ import functools
 import itertools
 import platform
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -39,9 +39,11 @@ class Times(NamedTuple):
 
 
 class Run(NamedTuple):
-  """How a job counts its samples."""
+  """What a process counts of a job."""
 
   setting: Setting
+  parts: Mapping[str, tuple[int, int]]  # the samples of every part
+  file: str  # pattern of the names of an item's files
   progress: tqdm
   interval: float  # seconds of sampling that a kill may cost
   force: bool  # replaces samples of other jobs
@@ -86,30 +88,25 @@ def certify(
   )
   sampled = {"ranges": [[0, config.samples]]}
   metas = {item.path: facts(setting, item) | sampled for item in setting.items}
-  ends = {"selection": config.selection_samples, "estimation": config.samples}
-  mine = _dealt(setting)
+  parts = {"selection": (0, config.selection_samples), "estimation": (0, config.samples)}
+  mine, per_item = _dealt(setting), checkpoints.num_samples(list(parts.values()))
   times = Times(training=sum(network.seconds for network in setting.networks.values()))
   done: dict[Path, Record] = {}
-  with _progress(len(mine) * sum(ends.values())) as progress:
-    run = Run(setting, progress, interval, force)
+  with _progress(len(mine) * per_item) as progress:
+    run = Run(setting, parts, "{stem}-{part}.partial.npz", progress, interval, force)
     for item in mine:
-      stem = item.path.stem
-      shares = [
-        (part, (0, end), item.path.with_name(f"{stem}-{part}.partial.npz"))
-        for part, end in ends.items()
-      ]
       record = already_done(setting, item, metas[item.path])
       if record is None:
-        sums, spent = _count_item(run, item, shares)
+        sums, spent = _count_item(run, item)
         start = time.perf_counter()
         record = certify_item(setting, item, sums, metas[item.path])
         spent = spent._replace(certificates=time.perf_counter() - start)
         times = Times(*np.add(times, spent).tolist())
       else:
-        _go_on(progress, sum(ends.values()))
+        _go_on(progress, per_item)
       done[item.path] = record
-      for part, bounds, path in shares:
-        checkpoints.discard(path, manifest(setting, item, part), [bounds])
+      for part, bounds in parts.items():
+        checkpoints.discard(_file(run, item, part), manifest(setting, item, part), [bounds])
   processes.wait_for_all("certificates")
   for item in setting.items:
     record = done.get(item.path) or already_done(setting, item, metas[item.path])
@@ -150,34 +147,30 @@ def count(
   parts = {"estimation": (first, end)}
   if first == 0:
     parts = {"selection": (0, config.selection_samples), **parts}
-  paths = []
   with _progress(len(mine) * checkpoints.num_samples(list(parts.values()))) as progress:
-    run = Run(setting, progress, interval, force)
+    run = Run(setting, parts, "{stem}-{part}-{first}-{end}.counts.npz", progress, interval, force)
     for item in mine:
-      stem = item.path.stem
-      shares = [
-        (part, of, item.path.with_name(f"{stem}-{part}-{of[0]}-{of[1]}.counts.npz"))
-        for part, of in parts.items()
-      ]
-      _count_item(run, item, shares)
-      paths += [path for _, _, path in shares]
+      _count_item(run, item)
   processes.wait_for_all("counts")
-  return paths
+  return [_file(run, item, part) for item in mine for part in parts]
 
 
 def _dealt(setting: Setting) -> list[Item]:
   return [item for i, item in enumerate(setting.items) if processes.mine(i)]
 
 
-def _count_item(
-  run: Run, item: Item, shares: Iterable[tuple[str, tuple[int, int], Path]]
-) -> tuple[list[ClassSums], Times]:
-  """Sums of an item's samples of every (part, range, file), and the time that they took."""
+def _file(run: Run, item: Item, part: str) -> Path:
+  first, end = run.parts[part]
+  return item.path.with_name(run.file.format(stem=item.path.stem, part=part, first=first, end=end))
+
+
+def _count_item(run: Run, item: Item) -> tuple[list[ClassSums], Times]:
+  """Sums of an item's samples of every part, and the time that they took."""
   start = time.perf_counter()
   counter = _counter(run.setting, item)
   times, sums = Times(compilation=time.perf_counter() - start), []
-  for part, bounds, path in shares:
-    found, seconds = _count(run, item, counter, part, bounds, path)
+  for part in run.parts:
+    found, seconds = _count(run, item, counter, part)
     sums.append(found)
     times = times._replace(sampling=times.sampling + seconds)
   return sums, times
@@ -191,17 +184,16 @@ def _counter(setting: Setting, item: Item) -> Count:
   return counter
 
 
-def _count(
-  run: Run, item: Item, counter: Count, part: str, bounds: tuple[int, int], path: Path
-) -> tuple[ClassSums, float]:
-  """Sums of some of an item's selection or estimation samples, and the seconds that they took."""
+def _count(run: Run, item: Item, counter: Count, part: str) -> tuple[ClassSums, float]:
+  """Sums of an item's selection or estimation samples, and the seconds that they took."""
+  path, ranges = _file(run, item, part), [run.parts[part]]
   described = manifest(run.setting, item, part)
-  if run.force and not checkpoints.holds(path, described, [bounds]):
+  if run.force and not checkpoints.holds(path, described, ranges):
     path.unlink(missing_ok=True)
   key = sampling_key(run.setting.config, item, part)
   return checkpoints.count_in_pieces(
     lambda first, size: counter(key, size, first),
-    [bounds],
+    ranges,
     path,
     described,
     piece=_PIECE * jax.local_device_count(),
