@@ -85,7 +85,7 @@ def merge(
     files[name] = existing[0]
   setting = preparing.with_networks(setting, files, replaced)
   _check_manifests(setting, shares)
-  done, times = {}, running.Times()
+  done, seconds = {}, dict.fromkeys(running.SECONDS, 0.0)
   for item in setting.items:
     selection, estimation = (shares[_share(item, part)].counts for part in PARTS)
     meta = {
@@ -96,12 +96,10 @@ def merge(
     record = running.already_done(setting, item, meta) or running.certify_item(
       setting, item, [_class_sums(part.sums) for part in (selection, estimation)], meta
     )
-    times = times._replace(
-      sampling=times.sampling + selection.seconds + estimation.seconds,
-      certificates=times.certificates + time.perf_counter() - start,
-    )
+    seconds["certificates"] += time.perf_counter() - start
+    seconds["sampling"] += selection.seconds + estimation.seconds
     done[item.path] = record
-  return running.finish(setting, done, times)
+  return running.finish(setting, done, seconds)
 
 
 def find_counts(paths: Sequence[Path]) -> list[Path]:

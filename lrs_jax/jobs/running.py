@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
-import numpy as np
 from tqdm import tqdm
 
 from lrs_jax import keys, storage
@@ -28,22 +27,18 @@ PARTS = ("selection", "estimation")
 _PIECE = 256
 """Samples of a call, per device: a multiple of any chunk size, which are powers of two."""
 
-
-class Times(NamedTuple):
-  """Seconds; sampling is without compilation."""
-
-  training: float = 0.0
-  compilation: float = 0.0
-  sampling: float = 0.0
-  certificates: float = 0.0
+SECONDS = ("training", "compilation", "sampling", "certificates")
+"""What a job takes time for; sampling is without compilation."""
 
 
 class Run(NamedTuple):
   """What a process counts of a job."""
 
   setting: Setting
+  items: Sequence[Item]  # that are dealt to the process
   parts: Mapping[str, tuple[int, int]]  # the samples of every part
   file: str  # pattern of the names of an item's files
+  seconds: dict[str, float]  # spent so far
   progress: tqdm
   interval: float  # seconds of sampling that a kill may cost
   force: bool  # replaces samples of other jobs
@@ -89,21 +84,18 @@ def certify(
   sampled = {"ranges": [[0, config.samples]]}
   metas = {item.path: facts(setting, item) | sampled for item in setting.items}
   parts = {"selection": (0, config.selection_samples), "estimation": (0, config.samples)}
-  mine, per_item = _dealt(setting), checkpoints.num_samples(list(parts.values()))
-  times = Times(training=sum(network.seconds for network in setting.networks.values()))
+  run = _start(setting, parts, "{stem}-{part}.partial.npz", interval, force)
   done: dict[Path, Record] = {}
-  with _progress(len(mine) * per_item) as progress:
-    run = Run(setting, parts, "{stem}-{part}.partial.npz", progress, interval, force)
-    for item in mine:
+  with run.progress:
+    for item in run.items:
       record = already_done(setting, item, metas[item.path])
       if record is None:
-        sums, spent = _count_item(run, item)
+        sums = _count_item(run, item)
         start = time.perf_counter()
         record = certify_item(setting, item, sums, metas[item.path])
-        spent = spent._replace(certificates=time.perf_counter() - start)
-        times = Times(*np.add(times, spent).tolist())
+        run.seconds["certificates"] += time.perf_counter() - start
       else:
-        _go_on(progress, per_item)
+        _go_on(run.progress, checkpoints.num_samples(list(parts.values())))
       done[item.path] = record
       for part, bounds in parts.items():
         checkpoints.discard(_file(run, item, part), manifest(setting, item, part), [bounds])
@@ -113,7 +105,7 @@ def certify(
     if record is None:
       raise ValueError(f"{item.path} is missing: all processes must see the same folder {out}.")
     done[item.path] = record
-  return finish(setting, done, times)
+  return finish(setting, done, run.seconds)
 
 
 def count(
@@ -143,20 +135,27 @@ def count(
       f"but it is {first}:{end}."
     )
   setting = preparing.prepare(task, config, out, model)
-  mine = _dealt(setting)
   parts = {"estimation": (first, end)}
   if first == 0:
     parts = {"selection": (0, config.selection_samples), **parts}
-  with _progress(len(mine) * checkpoints.num_samples(list(parts.values()))) as progress:
-    run = Run(setting, parts, "{stem}-{part}-{first}-{end}.counts.npz", progress, interval, force)
-    for item in mine:
+  run = _start(setting, parts, "{stem}-{part}-{first}-{end}.counts.npz", interval, force)
+  with run.progress:
+    for item in run.items:
       _count_item(run, item)
   processes.wait_for_all("counts")
-  return [_file(run, item, part) for item in mine for part in parts]
+  return [_file(run, item, part) for item in run.items for part in parts]
 
 
-def _dealt(setting: Setting) -> list[Item]:
-  return [item for i, item in enumerate(setting.items) if processes.mine(i)]
+def _start(
+  setting: Setting, parts: Mapping[str, tuple[int, int]], file: str, interval: float, force: bool
+) -> Run:
+  """What this process is to count, and a bar that shows how far it is."""
+  items = [item for i, item in enumerate(setting.items) if processes.mine(i)]
+  total = len(items) * checkpoints.num_samples(list(parts.values()))
+  progress = tqdm(total=total, desc="sampling", unit="sample", disable=not processes.is_first())
+  training = sum(network.seconds for network in setting.networks.values())
+  seconds = dict.fromkeys(SECONDS, 0.0) | {"training": training}
+  return Run(setting, items, parts, file, seconds, progress, interval, force)
 
 
 def _file(run: Run, item: Item, part: str) -> Path:
@@ -164,16 +163,12 @@ def _file(run: Run, item: Item, part: str) -> Path:
   return item.path.with_name(run.file.format(stem=item.path.stem, part=part, first=first, end=end))
 
 
-def _count_item(run: Run, item: Item) -> tuple[list[ClassSums], Times]:
-  """Sums of an item's samples of every part, and the time that they took."""
+def _count_item(run: Run, item: Item) -> list[ClassSums]:
+  """Sums of an item's samples of every part."""
   start = time.perf_counter()
   counter = _counter(run.setting, item)
-  times, sums = Times(compilation=time.perf_counter() - start), []
-  for part in run.parts:
-    found, seconds = _count(run, item, counter, part)
-    sums.append(found)
-    times = times._replace(sampling=times.sampling + seconds)
-  return sums, times
+  run.seconds["compilation"] += time.perf_counter() - start
+  return [_count(run, item, counter, part) for part in run.parts]
 
 
 def _counter(setting: Setting, item: Item) -> Count:
@@ -184,14 +179,14 @@ def _counter(setting: Setting, item: Item) -> Count:
   return counter
 
 
-def _count(run: Run, item: Item, counter: Count, part: str) -> tuple[ClassSums, float]:
-  """Sums of an item's selection or estimation samples, and the seconds that they took."""
+def _count(run: Run, item: Item, counter: Count, part: str) -> ClassSums:
+  """Sums of an item's selection or estimation samples."""
   path, ranges = _file(run, item, part), [run.parts[part]]
   described = manifest(run.setting, item, part)
   if run.force and not checkpoints.holds(path, described, ranges):
     path.unlink(missing_ok=True)
   key = sampling_key(run.setting.config, item, part)
-  return checkpoints.count_in_pieces(
+  sums, seconds = checkpoints.count_in_pieces(
     lambda first, size: counter(key, size, first),
     ranges,
     path,
@@ -200,6 +195,8 @@ def _count(run: Run, item: Item, counter: Count, part: str) -> tuple[ClassSums, 
     progress=_telling(run.progress),
     interval=run.interval,
   )
+  run.seconds["sampling"] += seconds
+  return sums
 
 
 def sampling_key(config: Config, item: Item, part: str) -> jax.Array:
@@ -234,7 +231,9 @@ def certify_item(
   return record
 
 
-def finish(setting: Setting, done: Mapping[Path, Record], times: Times) -> dict[str, Any]:
+def finish(
+  setting: Setting, done: Mapping[Path, Record], seconds: Mapping[str, float]
+) -> dict[str, Any]:
   """Reports on a job's certificates, by their paths, and writes summary, cards and figures."""
   task, config, data, out = setting.task, setting.config, setting.data, setting.out
   ours = setting.items[0].smoothing.name
@@ -251,7 +250,7 @@ def finish(setting: Setting, done: Mapping[Path, Record], times: Times) -> dict[
     "inputs": [case.name for case in data.cases],
     "facts": dict(data.facts),
     "ranges": by_name[ours][0].meta["ranges"],
-    "seconds": times._asdict(),
+    "seconds": dict(seconds),
     "model": {name: network.digest for name, network in of_smoothing.items()},
     "base_model": _without_noise(setting, of_smoothing),
     "majority": reports.majority(data),
@@ -313,10 +312,6 @@ def _common(setting: Setting) -> dict[str, Any]:
   """What a summary and all certificates say of their job."""
   job = common.plain_config(setting.config)
   return {"task": setting.task.name, "job": job, "versions": versions()}
-
-
-def _progress(total: int) -> tqdm:
-  return tqdm(total=total, desc="sampling", unit="sample", disable=not processes.is_first())
 
 
 def _go_on(progress: tqdm, done: int) -> None:
