@@ -131,14 +131,14 @@ def _argument(kind: Any, option: Option, default: Any) -> dict[str, Any]:
   """The keywords of `add_argument` for a field of this type."""
   found: dict[str, Any] = {"help": option.help.replace("%", "%%"), "default": default}
   if kind is bool:
-    return {**found, "action": "store_true"}
+    return found | {"action": "store_true"}
   if isinstance(kind, types.UnionType):
     (kind,) = (part for part in typing.get_args(kind) if part is not types.NoneType)
-  if typing.get_origin(kind) is tuple:
-    return {**found, "type": _parser_of_tuple(kind, option), "metavar": option.metavar}
-  if option.choices:
-    return {**found, "choices": option.choices}
-  return {**found, "type": kind, "metavar": option.metavar}
+  is_tuple = typing.get_origin(kind) is tuple
+  if option.choices and not is_tuple:
+    return found | {"choices": option.choices}
+  parse = _parser_of_tuple(kind, option) if is_tuple else kind
+  return found | {"type": parse, "metavar": option.metavar}
 
 
 def _parser_of_tuple(kind: Any, option: Option) -> Callable[[str], tuple]:

@@ -106,9 +106,8 @@ def with_networks(
     digests = {key: found[name].digest for key, name in known.items() if name in found}
     _refuse_others(setting.out / "summary.json", task, config, ranges, model=digests)
     for item in items:
-      facts = {"input": input_digest(item.case)}
-      if item.smoothing.name in digests:
-        facts["model"] = digests[item.smoothing.name]
+      facts, model = {"input": input_digest(item.case)}, digests.get(item.smoothing.name)
+      facts |= {} if model is None else {"model": model}
       _refuse_others(item.path, task, config, ranges, **facts)
   for note in data.notes:
     tqdm.write(note)

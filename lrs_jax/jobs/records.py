@@ -104,16 +104,9 @@ def make_record(
 ) -> Record:
   """Certifies what was counted, by every certificate that the smoothing names.
 
-  Args:
-    task: its name.
-    smoothing: what both sums were drawn from, with the names of the certificates.
-    sums: of the samples that select, and of those, from another key, that bound.
-    bounds: level and statistics.
-    adversary: budgets.
-    truth: int [N]; None if no label is known: then nothing "correct" is certified.
-    counted: bool [N]; all if None.
-    methods: method -> more keywords for `collective.certify`.
-    meta: kept with the record.
+  `sums` are those of the samples that select and of those, from another key, that bound. Without
+  `truth`, int [N], nothing "correct" is certified; without `counted`, bool [N], all outputs are
+  counted. `methods` maps a method to more keywords for `collective.certify`.
 
   Raises:
     ValueError: radii that are not finite, negative or do not rise; sums that do not fit.
@@ -293,12 +286,8 @@ def verify(record: Record, *, task: Task | None = None, exact: bool = False) -> 
   Everything but the sums, the noise, alpha, the labels, which outputs are counted and caps
   (`rechecks.TRUSTED`) is computed again or proven again, and what is stored must not be on the
   stronger side of it; nothing that a solver said is trusted. What `meta` says of all this must not
-  contradict it.
-
-  Args:
-    record: from `load`.
-    task: compares the noise with the configuration in `meta`; None leaves that out.
-    exact: the witnesses in rational arithmetic.
+  contradict it. A `task` compares the noise with the configuration in `meta`; `exact` evaluates
+  witnesses in rational arithmetic.
 
   Raises:
     ValueError: naming what does not follow from what.
