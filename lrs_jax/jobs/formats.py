@@ -81,11 +81,6 @@ _WORDS = {"i": "signed integer", "f": "float64 number", "b": "boolean", "U": "st
 _NOT_EMPTY = "ACFGKM"
 
 
-def save(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
-  """Stores the arrays of a record with their digest."""
-  storage.save_arrays(path, {**arrays, "digest": np.asarray(storage.digest(arrays))})
-
-
 def load(path: Path) -> dict[str, np.ndarray]:
   """Reads the arrays of a record, as `RECORD` says, or raises a ValueError; without the digest."""
   arrays = storage.load_arrays(path)

@@ -94,7 +94,7 @@ def variances(base: BaseCertificates) -> np.ndarray | None:
 def check_base(
   distribution: SmoothingDistribution, stored: BaseCertificates, again: BaseCertificates
 ) -> None:
-  """Raises a ValueError unless a record's base certificates are those made again from its sums."""
+  """Raises a ValueError unless base certificates are those of the sums, or a little weaker."""
   source = "the sums, the noise and alpha"
   for name in ("groups", "labels", "method", "forfeit"):
     value = getattr(again, name)

@@ -268,7 +268,8 @@ def from_arrays(arrays: Mapping[str, np.ndarray]) -> Record:
 
 def save(path: Path, record: Record) -> None:
   """Stores a record as an .npz whose arrays any reader of NumPy's format can load."""
-  formats.save(path, to_arrays(record))
+  arrays = to_arrays(record)
+  storage.save_arrays(path, {**arrays, "digest": np.asarray(storage.digest(arrays))})
 
 
 def load(path: Path) -> Record:
