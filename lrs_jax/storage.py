@@ -227,9 +227,10 @@ def from_plain(kind: Callable[..., Any], fields: Any) -> Any:
   if not isinstance(fields, Mapping):
     raise ValueError(f"a job must be names and values, but it is {shortened(fields)}.")
   hints = typing.get_type_hints(kind)
-  unknown = ", ".join(sorted(str(name) for name in fields if name not in hints))
+  unknown = sorted(str(name) for name in fields if name not in hints)
   if unknown:
-    raise ValueError(f"there is no option {unknown}: another version may have made this.")
+    told = ", ".join(unknown)
+    raise ValueError(f"there is no option {told}: another version may have made this.")
   for name, value in fields.items():
     hint = hints[name]
     if not _fits(value, hint):

@@ -11,11 +11,8 @@ import jax
 def start(coordinator: str, num_processes: int | None, process_id: int | None) -> None:
   """Joins the processes of a job; called before anything else uses JAX.
 
-  Args:
-    coordinator: HOST:PORT of process 0, or "auto", where JAX finds everything out by itself: under
-      Slurm, Open MPI, Kubernetes and on TPU pods.
-    num_processes: how many there are.
-    process_id: which one this is, from 0.
+  `coordinator` is HOST:PORT of process 0, or "auto" where JAX finds everything out by itself: under
+  Slurm, Open MPI, Kubernetes and on TPU pods. `process_id` counts from 0.
 
   Raises:
     ValueError: numbers that are missing, that are not asked for or that do not fit.

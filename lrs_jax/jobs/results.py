@@ -22,13 +22,10 @@ def refuse_others(path: Path, asked: Mapping[str, Any], defaults: Mapping[str, A
   """Makes sure that a file of results, if there is one, is of the job that is asked for.
 
   Compared is only what decides results: versions, devices and times may be others, and so may what
-  an older file does not say; an option of the job that it does not know had its default.
+  an older file does not say; an option of the job that it does not know had that of `defaults`.
 
-  Args:
-    path: a `summary.json` or a certificate's .npz.
-    asked: what it (or its `meta`) should say of the job, such as {"job": options, "model": digest},
-      as it comes back from JSON.
-    defaults: option of the job -> default.
+  `path` is a `summary.json` or a certificate's .npz; `asked`, what it (or its `meta`) should say of
+  the job, such as {"job": options, "model": digest}, as it comes back from JSON.
 
   Raises:
     OtherResultsError: a file is of another job, which the message tells by the values that differ,
