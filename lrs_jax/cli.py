@@ -195,13 +195,13 @@ def _job(given: argparse.Namespace) -> tuple[Task, Config]:
 
 
 def _certify(given: argparse.Namespace) -> int:
-  options = {"interval": given.checkpoint_interval, "force": given.force}
+  how = {"interval": given.checkpoint_interval, "force": given.force}
   job = *_job(given), given.out, given.model
   if given.sample_range is None:
-    _show(running.certify(*job, **options), given.out)
+    _show(running.certify(*job, **how), given.out)
     return 0
   first, end = given.sample_range
-  paths = running.count(*job, first=first, end=end, **options)
+  paths = running.count(*job, first=first, end=end, **how)
   print(f"counted samples {first} to {end - 1}: {len(paths)} files *.counts.npz in {given.out}")
   return 0
 
