@@ -7,11 +7,10 @@ import sys
 import types
 import typing
 from collections.abc import Callable, Mapping, Sequence
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from lrs_jax.jobs import processes
+from lrs_jax.jobs import cards, folders, merging, networks, preparing, processes, reports, running
 from lrs_jax.tasks import TASKS, options
 from lrs_jax.tasks.options import Option
 from lrs_jax.tasks.task import Config, Task
@@ -54,20 +53,15 @@ class _Help(argparse.HelpFormatter):
     return f"{help} (default: {options.shown(default, separator).replace('%', '%%')})"
 
 
-def _version() -> str:
-  try:
-    return metadata.version("lrs_jax")
-  except metadata.PackageNotFoundError:
-    return "not installed"
-
-
 def _parser() -> argparse.ArgumentParser:
   parser = argparse.ArgumentParser(
     prog="lrs-jax",
     description="Proves how many predictions of a multi-output model no single perturbation of its "
     "input can change, by localized randomized smoothing (arXiv 2210.16140).",
   )
-  parser.add_argument("--version", action="version", version=f"lrs-jax {_version()}")
+  parser.add_argument(
+    "--version", action="version", version=f"lrs-jax {running.versions()['lrs_jax']}"
+  )
   commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
 
   def add_command(name: str, text: str) -> argparse.ArgumentParser:
@@ -85,26 +79,22 @@ def _parser() -> argparse.ArgumentParser:
         if command is certify:
           _add_run_options(job)
         job.set_defaults(run=run, task=task.name)
-  merge = add_command(
-    "merge", "add up samples that several machines counted with certify --sample-range, and certify"
-  )
+  text = "add up samples that several machines counted with certify --sample-range, and certify"
+  merge = add_command("merge", text)
   merge.add_argument("paths", nargs="+", type=Path, metavar="PATH", help="folder, or .counts.npz")
   merge.add_argument("--out", type=Path, required=True, help="folder for the results")
-  merge.add_argument(
-    "--model", type=Path, metavar="PATH", help="file of the network; else as found"
-  )
+  found = "file of the network; else as found"
+  merge.add_argument("--model", type=Path, metavar="PATH", help=found)
   merge.add_argument("--data-dir", metavar="DIR", help="folder of the data, as of certify")
   _add_force(merge)
   merge.set_defaults(run=_merge)
-  verify = add_command(
-    "verify", "re-check stored certificates from their counts, without trusting a solver"
-  )
+  text = "re-check stored certificates from their counts, without trusting a solver"
+  verify = add_command("verify", text)
   verify.add_argument("paths", nargs="+", type=Path, metavar="PATH", help=".npz file, or a folder")
   verify.add_argument("--exact", action="store_true", help="in rational arithmetic (slow)")
   verify.set_defaults(run=_verify)
-  card = add_command(
-    "card", "print what a stored certificate proves and assumes, once it is re-checked"
-  )
+  text = "print what a stored certificate proves and assumes, once it is re-checked"
+  card = add_command("card", text)
   card.add_argument("path", type=Path, metavar="PATH", help=".npz file")
   card.add_argument("--json", action="store_true", help="instead of Markdown")
   card.set_defaults(run=_card)
@@ -116,43 +106,39 @@ def _sentence(text: str) -> str:
 
 
 def _add_force(parser: argparse.ArgumentParser) -> None:
-  parser.add_argument(
-    "--force",
-    action="store_true",
-    help="replace results of another job that are under --out, which are refused otherwise",
-  )
+  text = "replace results of another job that are under --out, which are refused otherwise"
+  parser.add_argument("--force", action="store_true", help=text)
 
 
 def _add_options(parser: argparse.ArgumentParser, task: Task, default: Config) -> None:
   """Adds where things are, and an option for every field of a configuration that is one."""
   add = parser.add_argument_group("where things are").add_argument
   add("--out", type=Path, default=Path("lrs-out") / default.data, help="folder for the results")
-  add(
-    "--model",
-    type=Path,
-    metavar="PATH",
-    help="file of one network for all smoothings, trained there if absent; by default OUT/models, "
-    "named by what decides it",
+  text = (
+    "file of one network for all smoothings, trained there if absent; by default OUT/models, "
+    "named by what decides it"
   )
+  add("--model", type=Path, metavar="PATH", help=text)
   groups: dict[str, Any] = {}
   for name, (kind, option) in options.of(default).items():
-    group = groups.get(option.group) or parser.add_argument_group(option.group)
-    groups[option.group] = group
-    group.add_argument(options.flag(name), **_argument(kind, option, getattr(default, name)))
+    if option.group not in groups:
+      groups[option.group] = parser.add_argument_group(option.group)
+    argument = _argument(kind, option, getattr(default, name))
+    groups[option.group].add_argument(options.flag(name), **argument)
 
 
 def _argument(kind: Any, option: Option, default: Any) -> dict[str, Any]:
   """The keywords of `add_argument` for a field of this type."""
   found: dict[str, Any] = {"help": option.help.replace("%", "%%"), "default": default}
   if kind is bool:
-    return {**found, "action": "store_true"}
+    return found | {"action": "store_true"}
   if isinstance(kind, types.UnionType):
     (kind,) = (part for part in typing.get_args(kind) if part is not types.NoneType)
-  if typing.get_origin(kind) is tuple:
-    return {**found, "type": _parser_of_tuple(kind, option), "metavar": option.metavar}
-  if option.choices:
-    return {**found, "choices": option.choices}
-  return {**found, "type": kind, "metavar": option.metavar}
+  is_tuple = typing.get_origin(kind) is tuple
+  if option.choices and not is_tuple:
+    return found | {"choices": option.choices}
+  parse = _parser_of_tuple(kind, option) if is_tuple else kind
+  return found | {"type": parse, "metavar": option.metavar}
 
 
 def _parser_of_tuple(kind: Any, option: Option) -> Callable[[str], tuple]:
@@ -186,26 +172,18 @@ def _parser_of_tuple(kind: Any, option: Option) -> Callable[[str], tuple]:
 def _add_run_options(parser: argparse.ArgumentParser) -> None:
   _add_force(parser)
   add = parser.add_argument_group("long runs and several machines").add_argument
-  add(
-    "--checkpoint-interval",
-    type=float,
-    default=10.0,
-    metavar="SECONDS",
-    help="of sampling that a kill may cost",
+  text = "of sampling that a kill may cost"
+  add("--checkpoint-interval", type=float, default=10.0, metavar="SECONDS", help=text)
+  text = (
+    "only count the samples FIRST, ..., END - 1 of --samples, for lrs-jax merge; the range "
+    "that starts at 0 comes with --selection-samples. Give all machines the same --model"
   )
-  add(
-    "--sample-range",
-    type=_sample_range,
-    metavar="FIRST:END",
-    help="only count the samples FIRST, ..., END - 1 of --samples, for lrs-jax merge; the range "
-    "that starts at 0 comes with --selection-samples. Give all machines the same --model",
+  add("--sample-range", type=_sample_range, metavar="FIRST:END", help=text)
+  text = (
+    "deal the work out to several processes that share --out: where process 0 listens, or "
+    "auto under Slurm, Open MPI, Kubernetes and on TPU pods"
   )
-  add(
-    "--coordinator",
-    metavar="HOST:PORT",
-    help="deal the work out to several processes that share --out: where process 0 listens, or "
-    "auto under Slurm, Open MPI, Kubernetes and on TPU pods",
-  )
+  add("--coordinator", metavar="HOST:PORT", help=text)
   add("--num-processes", type=int, metavar="P", help="with --coordinator HOST:PORT")
   add("--process-id", type=int, metavar="I", help="of this process, from 0")
 
@@ -217,25 +195,18 @@ def _job(given: argparse.Namespace) -> tuple[Task, Config]:
 
 
 def _certify(given: argparse.Namespace) -> int:
-  from lrs_jax.jobs import running
-
-  task, config = _job(given)
-  interval, force = given.checkpoint_interval, given.force
+  how = {"interval": given.checkpoint_interval, "force": given.force}
+  job = *_job(given), given.out, given.model
   if given.sample_range is None:
-    summary = running.certify(task, config, given.out, given.model, interval=interval, force=force)
-    _show(summary, given.out)
+    _show(running.certify(*job, **how), given.out)
     return 0
   first, end = given.sample_range
-  paths = running.count(
-    task, config, given.out, given.model, first=first, end=end, interval=interval, force=force
-  )
+  paths = running.count(*job, first=first, end=end, **how)
   print(f"counted samples {first} to {end - 1}: {len(paths)} files *.counts.npz in {given.out}")
   return 0
 
 
 def _merge(given: argparse.Namespace) -> int:
-  from lrs_jax.jobs import merging
-
   summary = merging.merge(
     TASKS, given.paths, given.out, given.model, given.data_dir, force=given.force
   )
@@ -244,20 +215,16 @@ def _merge(given: argparse.Namespace) -> int:
 
 
 def _show(summary: Mapping[str, Any], out: Path) -> None:
-  from lrs_jax.jobs import reports
-
   if processes.is_first():
     print(reports.table(summary))
     print(f"\nresults in {out}: summary.json, figures, and a folder per input with certificates")
 
 
 def _train(given: argparse.Namespace) -> int:
-  from lrs_jax.jobs import networks, running
-
   task, config = _job(given)
-  running.check(task, config)
-  for name, path, data in running.network_files(task, config, given.out, given.model):
-    found = networks.obtain(task, config, data, name, path)
+  setting = preparing.load(task, config, given.out)
+  for name, path in preparing.network_files(setting, given.model).items():
+    found = networks.obtain(task, config, setting.data, name, path)
     done = f"trained in {found.seconds:.0f} s" if found.seconds else "was trained before"
     label = f" ({name})" if name else ""
     print(f"{path}{label}: {done}; SHA-256 of its arrays {found.digest}")
@@ -265,8 +232,6 @@ def _train(given: argparse.Namespace) -> int:
 
 
 def _verify(given: argparse.Namespace) -> int:
-  from lrs_jax.jobs import folders
-
   failures, trusted = 0, dict[str, None]()
   for path in folders.find(given.paths):
     try:
@@ -284,8 +249,6 @@ def _verify(given: argparse.Namespace) -> int:
 
 
 def _card(given: argparse.Namespace) -> int:
-  from lrs_jax.jobs import cards
-
   card = cards.of_file(given.path)
   print(json.dumps(card, indent=2) if given.json else cards.markdown(card), end="")
   return 0

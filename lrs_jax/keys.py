@@ -13,17 +13,10 @@ import numpy as np
 
 
 def tagged(key: jax.Array, tag: str) -> jax.Array:
-  """The key of one purpose.
+  """The key of one purpose, such as "training", from a typed key that nothing is drawn from itself.
 
   The first 64 bits of the tag's SHA-256 are folded in, 32 at a time, so that keys of different tags
   have nothing in common with each other, nor with what is split from `key`.
-
-  Args:
-    key: typed key, from which nothing is drawn itself.
-    tag: the purpose's name, such as "training".
-
-  Returns:
-    A typed key of the same implementation.
 
   Example:
     >>> key = jax.random.key(0)

@@ -11,7 +11,7 @@ import typing
 import zipfile
 from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 
@@ -19,15 +19,12 @@ LARGEST = 2**34
 """Bytes that an archive may unpack to. Zeros pack a thousandfold, so a small file may be honest."""
 
 
-def write_whole(path: Path, write: Callable[[Path], None]) -> None:
+def write_whole(path: Path, write: Callable[[Path], Any]) -> None:
   """Lets `write` fill a temporary file beside `path`, then renames it: whole, or not there.
 
   A process that is killed meanwhile may leave the temporary file, whose name starts with a dot. It
-  has a random part, so that no two processes write to one, on whatever machines they run.
-
-  Args:
-    path: the file to make; its folder is made too.
-    write: writes to the path that it is given, which has the same suffix.
+  has a random part, so that no two processes write to one, on whatever machines they run; its
+  suffix is that of `path`, whose folder is made too.
 
   Raises:
     OSError: the folder or the file cannot be written, such as for want of space; an older file is
@@ -40,18 +37,13 @@ def write_whole(path: Path, write: Callable[[Path], None]) -> None:
     with partial.open("r+b") as file:
       os.fsync(file.fileno())  # or a power failure may leave the new name with old content
     os.replace(partial, path)
-  except OSError as error:
-    _remove(partial)
+  except BaseException as error:
+    with contextlib.suppress(OSError):  # the error that led here is the one to tell
+      partial.unlink(missing_ok=True)
+    if not isinstance(error, OSError):
+      raise
     older = "; the older file is unchanged" if os.path.exists(path) else ""
     raise OSError(error.errno, f"cannot write {path}: {error.strerror or error}{older}") from error
-  except BaseException:
-    _remove(partial)
-    raise
-
-
-def _remove(path: Path) -> None:
-  with contextlib.suppress(OSError):  # the error that led here is the one to tell
-    path.unlink(missing_ok=True)
 
 
 def save_arrays(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
@@ -83,28 +75,28 @@ def load_arrays(
     ValueError: a missing or damaged file, one that is no archive of arrays or that unpacks to more
       than `largest`, or a pickled object among what is to be read.
   """
+  arrays: dict[str, np.ndarray] = {}
   try:
     with path.open("rb") as file:
       if not zipfile.is_zipfile(file):
         raise ValueError(f"it is no .npz archive, {_looks_like(file)}")
-      with zipfile.ZipFile(file) as archive:
-        size = sum(member.file_size for member in archive.infolist())
-        if size > largest:
-          raise ValueError(f"it unpacks to {size:,} bytes, more than the {largest:,} that may be")
-        arrays = {}
-        for member in archive.infolist():
-          name = member.filename.removesuffix(".npy")
-          if names is not None and name not in names:
-            continue
-          if name == member.filename:
-            raise ValueError(f"{name!r} in it is no array")
-          if name in arrays:
-            raise ValueError(f"it holds two arrays {name!r}")
-          arrays[name] = _read(archive, member, name)
-        return arrays
+      archive = zipfile.ZipFile(file)
+      size = sum(member.file_size for member in archive.infolist())
+      if size > largest:
+        raise ValueError(f"it unpacks to {size:,} bytes, more than the {largest:,} that may be")
+      for member in archive.infolist():
+        name = member.filename.removesuffix(".npy")
+        if names is not None and name not in names:
+          continue
+        if name == member.filename:
+          raise ValueError(f"{name!r} in it is no array")
+        if name in arrays:
+          raise ValueError(f"it holds two arrays {name!r}")
+        arrays[name] = _read(archive, member, name)
   except Exception as error:  # a damaged archive may raise anything, such as NotImplementedError
     told = str(error) or type(error).__name__
     raise ValueError(f"cannot read {path}: {' '.join(told.split())}") from error
+  return arrays
 
 
 def array_names(path: Path) -> list[str]:
@@ -113,11 +105,7 @@ def array_names(path: Path) -> list[str]:
     return sorted(name.removesuffix(".npy") for name in archive.namelist())
 
 
-_PIECE = 2**22
-"""Bytes that are unpacked at once."""
-
-
-def _looks_like(file: typing.BinaryIO) -> str:
+def _looks_like(file: IO[bytes]) -> str:
   file.seek(0)
   start = file.read(6)
   if start == b"\x93NUMPY":
@@ -131,35 +119,29 @@ def _read(archive: zipfile.ZipFile, member: zipfile.ZipInfo, name: str) -> np.nd
   """Reads an array once its header is known to fit what is there."""
   with archive.open(member) as file:
     version = np.lib.format.read_magic(file)
-    read_header = {
-      (1, 0): np.lib.format.read_array_header_1_0,
-      (2, 0): np.lib.format.read_array_header_2_0,
-    }.get(version)
-    if read_header is None:
+    if version == (1, 0):
+      shape, _, dtype = np.lib.format.read_array_header_1_0(file)
+    elif version == (2, 0):
+      shape, _, dtype = np.lib.format.read_array_header_2_0(file)
+    else:
       raise ValueError(f"array {name!r} is of version {version} of NumPy's format")
-    shape, fortran, dtype = read_header(file)
-    if dtype.hasobject:
-      raise ValueError(f"array {name!r} holds pickled Python objects, which are never loaded")
     there = member.file_size - file.tell()
-    stretched = math.prod(size for size in shape if size) > max(there, 2**31)
-    if min(shape, default=1) < 0 or stretched or math.prod(shape) * dtype.itemsize != there:
-      raise ValueError(
-        f"array {name!r} is said to be {dtype} of shape {shape}, but it has {there} bytes"
-      )
-    array = np.empty(math.prod(shape), dtype)
-    if array.nbytes:
-      content, filled = array.view(np.uint8), 0
-      while filled < there:
-        piece = file.read(min(there - filled, _PIECE))
-        if not piece:
-          raise ValueError(f"array {name!r} ends after {filled} of {there} bytes")
-        content[filled : filled + len(piece)] = np.frombuffer(piece, np.uint8)
-        filled += len(piece)
+  if dtype.hasobject:
+    raise ValueError(f"array {name!r} holds pickled Python objects, which are never loaded")
+  stretched = math.prod(size for size in shape if size) > max(there, 2**31)
+  if min(shape, default=1) < 0 or stretched or math.prod(shape) * dtype.itemsize != there:
+    raise ValueError(
+      f"array {name!r} is said to be {dtype} of shape {shape}, but it has {there} bytes"
+    )
+  with archive.open(member) as file:
+    try:
+      array = np.lib.format.read_array(file, allow_pickle=False)
+    except ValueError as error:
+      raise ValueError(f"array {name!r} ends before all of it is read: {error}") from error
     if file.read(1):
       raise ValueError(f"array {name!r} goes on after its end")  # and its checksum is compared
   if dtype.kind == "b" and array.size and array.view(np.uint8).max() > 1:
     raise ValueError(f"array {name!r} holds booleans that are neither 0 nor 1")
-  array = array.reshape(shape, order="F" if fortran else "C")
   return array.astype(dtype.newbyteorder("="), copy=False)
 
 
@@ -173,14 +155,14 @@ def digest(arrays: Mapping[str, np.ndarray]) -> str:
   return digest.hexdigest()
 
 
+def save_text(path: Path, text: str) -> None:
+  """Stores a text, whole or not at all."""
+  write_whole(path, lambda partial: partial.write_text(text))
+
+
 def save_json(path: Path, value: Any) -> None:
   """Stores a value as indented JSON; NaN becomes null."""
-  text = json.dumps(_without_nan(value), indent=2, allow_nan=False) + "\n"
-
-  def write(partial: Path) -> None:
-    partial.write_text(text)
-
-  write_whole(path, write)
+  save_text(path, json.dumps(_without_nan(value), indent=2, allow_nan=False) + "\n")
 
 
 def plain(value: Any) -> Any:
@@ -189,21 +171,12 @@ def plain(value: Any) -> Any:
 
 
 def json_array(value: Any) -> np.ndarray:
-  """A value as JSON in a zero-dimensional string array, to lie among arrays.
-
-  Example:
-    >>> from_json_array(json_array({"alpha": 0.01}))
-    {'alpha': 0.01}
-  """
+  """A value as JSON in a zero-dimensional string array, to lie among arrays."""
   return np.asarray(json.dumps(value))
 
 
 def from_json_array(array: np.ndarray) -> Any:
-  """What `json_array` was given.
-
-  Raises:
-    ValueError: an array that it cannot have made.
-  """
+  """What `json_array` was given; a ValueError if it cannot have made the array."""
   if array.ndim or array.dtype.kind != "U":
     raise ValueError(f"JSON must be one string, but it is {array.dtype} of shape {array.shape}.")
   return parse_json(str(array))
@@ -214,39 +187,24 @@ _DEPTH = 100
 
 
 def parse_json(text: str) -> Any:
-  """Parses JSON, however deep it may be nested.
-
-  Raises:
-    ValueError: no JSON, or none that can be parsed.
-
-  Example:
-    >>> parse_json("[" * 60_000)
-    Traceback (most recent call last):
-    ...
-    ValueError: what should be JSON is nested too deeply.
-  """
+  """Parses JSON; a ValueError if it is none, or is nested too deeply."""
   try:
     value = json.loads(text)
   except RecursionError:
     raise ValueError("what should be JSON is nested too deeply.") from None
   except ValueError as error:
     raise ValueError(f"what should be JSON is none: {error}.") from None
-  depth, level = 0, [value]
-  while level and text.count("[") + text.count("{") > _DEPTH:
-    depth += 1
-    if depth > _DEPTH:
-      raise ValueError("what should be JSON is nested too deeply.")
-    nested = [item.values() if isinstance(item, dict) else item for item in level]
-    level = [part for item in nested for part in item if isinstance(part, dict | list)]
+  level = [value] if isinstance(value, dict | list) else []
+  for _ in range(_DEPTH):
+    inside = [part.values() if isinstance(part, dict) else part for part in level]
+    level = [part for values in inside for part in values if isinstance(part, dict | list)]
+  if level:
+    raise ValueError("what should be JSON is nested too deeply.")
   return value
 
 
 def load_json(path: Path) -> Any:
-  """Reads a JSON file.
-
-  Raises:
-    ValueError: a missing or damaged file.
-  """
+  """Reads a JSON file; a ValueError if it is missing or damaged."""
   try:
     return parse_json(path.read_text(encoding="utf-8"))
   except (OSError, ValueError) as error:
@@ -254,11 +212,7 @@ def load_json(path: Path) -> Any:
 
 
 def from_plain(kind: Callable[..., Any], fields: Any) -> Any:
-  """A named tuple of numbers, strings and tuples, from its fields as JSON has them.
-
-  Args:
-    kind: the named tuple's type, all of whose fields have defaults.
-    fields: name -> value, with lists in the place of tuples; what is missing has its default.
+  """A named tuple of type `kind`, from its fields as JSON has them: lists in the place of tuples.
 
   Raises:
     ValueError: no mapping, a field that the tuple does not have, or a value of another type.
@@ -273,15 +227,15 @@ def from_plain(kind: Callable[..., Any], fields: Any) -> Any:
   if not isinstance(fields, Mapping):
     raise ValueError(f"a job must be names and values, but it is {shortened(fields)}.")
   hints = typing.get_type_hints(kind)
-  unknown = [str(name) for name in fields if name not in hints]
+  unknown = sorted(str(name) for name in fields if name not in hints)
   if unknown:
-    raise ValueError(
-      f"there is no option {', '.join(sorted(unknown))}: another version may have made this."
-    )
+    told = ", ".join(unknown)
+    raise ValueError(f"there is no option {told}: another version may have made this.")
   for name, value in fields.items():
-    if not _fits(value, hints[name]):
-      wanted = getattr(hints[name], "__name__", None) if isinstance(hints[name], type) else None
-      raise ValueError(f"`{name}` must be {wanted or hints[name]}, but it is {shortened(value)}.")
+    hint = hints[name]
+    if not _fits(value, hint):
+      wanted = hint.__name__ if isinstance(hint, type) else hint
+      raise ValueError(f"`{name}` must be {wanted}, but it is {shortened(value)}.")
   return kind(**{n: tuple(v) if isinstance(v, list) else v for n, v in fields.items()})
 
 

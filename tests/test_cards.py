@@ -136,7 +136,7 @@ def test_no_card_for_what_is_not_proven(tmp_path, capsys):
   + [(123456.0, "1.23e+05"), (1.0019, "1"), (2.999e-7, "2.99e-07"), (0.0, "0")],
 )
 def test_a_radius_is_never_rounded_up(number, text):
-  assert cards._down(number) == text
+  assert cards._budget(noise.laplace([[0.2]], [0]), (number,)) == f"epsilon = {text}"
 
 
 def test_the_claim_states_alpha_as_it_is():

@@ -1,8 +1,6 @@
 """Certificate cards: what a result proves, against whom, and what it assumes (host).
 
 A card is a nested dictionary of strings, numbers and lists, ready for JSON; `markdown` renders it.
-`of_certificate` makes one of the values that every certificate consists of, `of_record` of what a
-job keeps, `of_file` of what it stored.
 """
 
 from collections.abc import Mapping
@@ -14,6 +12,7 @@ import numpy as np
 from lrs_jax import storage, tasks
 from lrs_jax.collective import CollectiveCertificate
 from lrs_jax.confidence.certificates import BaseCertificates
+from lrs_jax.evaluation import metrics
 from lrs_jax.jobs import rechecks, records
 from lrs_jax.jobs.records import Record
 from lrs_jax.noise import SmoothingDistribution
@@ -42,6 +41,18 @@ _METHODS = {
   "milp": "exact up to its gap, by branch and bound",
 }
 _COLUMNS = 6
+_SHOWN = 5
+_UNKNOWN = (
+  "that the noise is that of the configuration: the task is not one of those that come with lrs-jax"
+)
+_COMMAND = (
+  "`lrs-jax verify FILE.npz` (`--exact`: in rational arithmetic) goes from the stored counts to "
+  "every number again, without trusting a solver; `lrs-jax card FILE.npz` does so before it prints"
+)
+_CALL = (
+  "`lrs_jax.collective.verify(base.weights, base.groups, base.eta, certificate)` proves every "
+  "bound again without a solver, and `certificates` makes `base` again of the counts"
+)
 
 
 def of_certificate(
@@ -84,114 +95,54 @@ def of_certificate(
     ... )
     >>> print(card["claim"])
     With probability at least 1 - 0.01, at epsilon = 0.5, 1 or more of 2 predictions cannot change.
+    >>> markdown(card).splitlines()[0]
+    '# Certificate'
   """
-  return _card(
-    noise,
-    base,
-    {f"targets/{certificate.method}": certificate},
-    alpha,
-    (selection_samples, num_samples),
-    context,
-    "`lrs_jax.collective.verify(base.weights, base.groups, base.eta, certificate)` proves every "
-    "bound again without a solver, and `certificates` makes `base` again of the counts",
-  )
+  certified = {f"targets/{certificate.method}": certificate}
+  return _card(noise, base, certified, alpha, (selection_samples, num_samples), context, _CALL)
 
 
 def of_record(record: Record, context: Mapping[str, Any]) -> dict[str, Any]:
-  """The card of a certified case.
-
-  Args:
-    record: from `records.load`.
-    context: what should be on record beside `record.meta`.
-
-  Returns:
-    The card, of all the record's certificates.
-  """
-  return _card(
-    record.noise,
-    record.base,
-    record.certified,
-    record.alpha,
-    (int(record.selection.num_samples), int(record.estimation.num_samples)),
-    {**record.meta, **context},
-    _COMMAND,
-    trusted(record),
-  )
+  """The card of all certificates of a case; `context` is on record beside `record.meta`."""
+  samples = int(record.selection.num_samples), int(record.estimation.num_samples)
+  proven = record.noise, record.base, record.certified, record.alpha
+  return _card(*proven, samples, {**record.meta, **context}, _COMMAND, trusted(record))
 
 
 def trusted(record: Record) -> tuple[str, ...]:
   """What a record says of itself that no re-check can show, in words."""
-  if record.task in tasks.TASKS:
-    return rechecks.TRUSTED
-  return (*rechecks.TRUSTED, f"that the noise is that of the configuration: {_UNKNOWN}")
-
-
-_UNKNOWN = "the task is not one of those that come with lrs-jax"
+  return rechecks.TRUSTED if record.task in tasks.TASKS else (*rechecks.TRUSTED, _UNKNOWN)
 
 
 def prove(record: Record, *, exact: bool = False) -> None:
-  """Re-checks a record with what is known of its task: `records.verify`.
-
-  Raises:
-    ValueError: naming what does not follow from what.
-  """
+  """Re-checks a record with what is known of its task: `records.verify`."""
   records.verify(record, task=tasks.TASKS.get(record.task), exact=exact)
 
 
-_COMMAND = (
-  "`lrs-jax verify FILE.npz` (`--exact`: in rational arithmetic) goes from the stored counts to "
-  "every number again, without trusting a solver; `lrs-jax card FILE.npz` does so before it prints"
-)
-
-
 def of_file(path: Path) -> dict[str, Any]:
-  """The card of a stored certificate, once it is proven again.
+  """The card of a stored certificate, once it is proven again; a ValueError if it does not hold.
 
-  Args:
-    path: an .npz file that `lrs-jax certify` wrote. The devices are those that a `summary.json` of
-      the same job, in the folder above, names.
-
-  Returns:
-    The card.
-
-  Raises:
-    ValueError: no certificate, or one that does not hold.
-
-  Example:
-    >>> of_file(Path("nowhere.npz"))
-    Traceback (most recent call last):
-    ...
-    ValueError: cannot read nowhere.npz: ...
+  The devices are those that a `summary.json` of the same job, in the folder above, names.
   """
   if path.is_dir():
-    raise ValueError(f"{path} is a folder, and a card is of one file: {_found(path)}.")
+    found = [str(file) for file in sorted(path.rglob("*.npz")) if may_be_certificate(file)]
+    more = f" or {len(found) - _SHOWN} more" if len(found) > _SHOWN else ""
+    hint = f"take {', '.join(found[:_SHOWN])}{more}" if found else "there is no certificate in it"
+    raise ValueError(f"{path} is a folder, and a card is of one file: {hint}.")
   record = records.load(path)
   prove(record)
-  summary = path.absolute().parent.parent / "summary.json"
+  context = {"file": path.name}
   try:
-    found = storage.load_json(summary) if summary.exists() else {}
+    summary = storage.load_json(path.absolute().parent.parent / "summary.json")
   except ValueError:
-    found = {}
-  return of_record(record, {"file": path.name} | _device(found, record.meta))
-
-
-_SHOWN = 5
-
-
-def _found(folder: Path) -> str:
-  """The certificates of a folder, for a message."""
-  found = [str(path) for path in sorted(folder.rglob("*.npz")) if may_be_certificate(path)]
-  if not found:
-    return "there is no certificate in it"
-  more = f" or {len(found) - _SHOWN} more" if len(found) > _SHOWN else ""
-  return f"take {', '.join(found[:_SHOWN])}{more}"
+    return of_record(record, context)
+  if isinstance(summary, Mapping) and summary.get("job") == record.meta.get("job"):
+    context |= {"device": summary["device"]} if "device" in summary else {}
+  return of_record(record, context)
 
 
 def may_be_certificate(path: Path) -> bool:
   """Whether a file's name is not that of a network, of counts, or of what was being written.
-
-  Args:
-    path: an .npz file of a job's folder.
 
   Example:
     >>> names = "models/unet.npz", "scene-000/.isotropic-1.npz", "scene-000/isotropic.npz"
@@ -203,70 +154,20 @@ def may_be_certificate(path: Path) -> bool:
 
 
 def save(folder: Path, card: Mapping[str, Any]) -> None:
-  """Writes `card.json` and `card.md` into a folder.
-
-  Args:
-    folder: made if it is not there.
-    card: from this module.
-
-  Example:
-    >>> import tempfile
-    >>> from lrs_jax import noise
-    >>> votes, gaussian = [[990, 10]], noise.gaussian([[0.5]], cells=[0])
-    >>> from lrs_jax import collective
-    >>> from lrs_jax.confidence import certificates
-    >>> base = certificates.from_votes(gaussian, [0], votes, votes, alpha=0.01)  # two in earnest
-    >>> certificate = collective.certify(base.weights, base.groups, base.eta, [0.25])
-    >>> card = of_certificate(
-    ...   gaussian, base, certificate, alpha=0.01, num_samples=1000, selection_samples=1000,
-    ...   context={},
-    ... )
-    >>> with tempfile.TemporaryDirectory() as folder:
-    ...   save(Path(folder), card)
-    ...   sorted(path.name for path in Path(folder).iterdir())
-    ['card.json', 'card.md']
-  """
+  """Writes `card.json` and `card.md` into a folder, which is made if it is not there."""
   storage.save_json(folder / "card.json", card)
-  storage.write_whole(folder / "card.md", lambda path: _write(path, markdown(card)))
+  storage.save_text(folder / "card.md", markdown(card))
 
 
 def markdown(card: Mapping[str, Any]) -> str:
-  """Renders a card as Markdown.
-
-  Args:
-    card: from this module, or read from its JSON.
-
-  Returns:
-    The text.
-
-  Example:
-    >>> from lrs_jax import collective
-    >>> from lrs_jax.confidence import certificates
-    >>> from lrs_jax import noise
-    >>> votes, gaussian = [[990, 10]], noise.gaussian([[0.5]], cells=[0])
-    >>> base = certificates.from_votes(gaussian, [0], votes, votes, alpha=0.01)  # two in earnest
-    >>> certificate = collective.certify(base.weights, base.groups, base.eta, [0.25])
-    >>> card = of_certificate(
-    ...   gaussian, base, certificate, alpha=0.01, num_samples=1000, selection_samples=1000,
-    ...   context={},
-    ... )
-    >>> markdown(card).splitlines()[0]
-    '# Certificate'
-  """
+  """Renders a card, from this module or read from its JSON, as Markdown: see `of_certificate`."""
   budgets = card["certified"]["budgets"]
-  rows = card["certified"]["rows"]
-  head = ["targets", "method", *budgets, "status", "seconds"]
-  lines = [
-    "# Certificate",
-    "",
-    card["claim"],
-    "",
-    f"**Perturbations.** {card['perturbations']}",
-    "",
-  ]
+  lines = ["# Certificate", "", card["claim"], ""]
+  lines += [f"**Perturbations.** {card['perturbations']}", ""]
   lines += [f"**Confidence.** {card['confidence']}", "", "## Certified outputs", ""]
-  lines += [_row(head), _row(["---"] * 2 + ["---:"] * len(budgets) + ["---"] * 2)]
-  for row in rows:
+  lines += [_row(["targets", "method", *budgets, "status", "seconds"])]
+  lines += [_row(["---"] * 2 + ["---:"] * len(budgets) + ["---"] * 2)]
+  for row in card["certified"]["rows"]:
     counts = ["" if count is None else f"{count:,}" for count in row["certified"]]
     name = f"{row['targets']} ({row['number']:,})"
     lines.append(_row([name, row["method"], *counts, row["status"], f"{row['seconds']:.3g}"]))
@@ -290,32 +191,39 @@ def _card(
   recheck: str,
   trusted: tuple[str, ...] = (),
 ) -> dict[str, Any]:
+  if any(certificate.forfeit < base.forfeit for certificate in certified.values()):
+    forfeit = min(certificate.forfeit for certificate in certified.values())
+    raise ValueError(
+      f"`certificate` must forfeit as many base certificates as may be false, {base.forfeit}, but "
+      f"it forfeits {forfeit}: give `forfeit=base.forfeit` to `collective.certify`."
+    )
   order = sorted(certified, key=lambda name: (-int(certified[name].certified.sum()), name))
   strongest = certified[order[0]]
   shown = _shown(strongest)
   rows = []
   for name in order:
-    certificate = certified[name]
-    counts = _left(certificate, base).tolist()
-    kept = dict(zip(map(tuple, certificate.budgets.tolist()), counts, strict=True))
+    certificate, (targets, _, method) = certified[name], name.partition("/")
+    order_of = f", Rényi order {method.partition('@')[2]}" if "@" in method else ""
+    counts = zip(certificate.budgets.tolist(), certificate.certified.tolist(), strict=True)
+    kept = {tuple(budget): count for budget, count in counts}
     rows.append(
       {
-        "targets": name.partition("/")[0],
+        "targets": targets,
         "number": int(certificate.targets.sum()),
-        "method": _method(name.partition("/")[2], certificate.method),
+        "method": f"{method}: {_METHODS[certificate.method]}{order_of}",
         "certified": [kept.get(budget) for budget in shown],
         "status": _status(certificate.status),
         "seconds": float(certificate.solve_time.sum()),
       }
     )
+  caps = " In no cell more than its cap, which is how much there is to change."
   return {
-    "claim": _claim(distribution, strongest, alpha, _left(strongest, base)),
-    "perturbations": _perturbations(distribution, strongest),
+    "claim": _claim(distribution, strongest, alpha),
+    "perturbations": distribution.family.perturbations
+    + (caps if strongest.caps is not None else "")
+    + " One perturbation for all outputs, chosen knowing model, noise and samples.",
     "confidence": _confidence(alpha, base),
-    "certified": {
-      "budgets": [_budget(distribution, budget) for budget in shown],
-      "rows": rows,
-    },
+    "certified": {"budgets": [_budget(distribution, budget) for budget in shown], "rows": rows},
     "outputs": {
       "number": int(base.eta.size),
       "abstaining": int(np.sum(~(base.eta > 0))),
@@ -329,21 +237,6 @@ def _card(
     "trusted": list(trusted),
     "recheck": recheck,
   }
-
-
-def _left(certificate: CollectiveCertificate, base: BaseCertificates) -> np.ndarray:
-  """What is certified at every budget, base certificates that may be false given up."""
-  if certificate.forfeit < base.forfeit:
-    raise ValueError(
-      f"`certificate` must forfeit as many base certificates as may be false, {base.forfeit}, but "
-      f"it forfeits {certificate.forfeit}: give `forfeit=base.forfeit` to `collective.certify`."
-    )
-  return certificate.certified
-
-
-def _method(name: str, method: str) -> str:
-  _, _, order = name.partition("@")
-  return f"{name}: {_METHODS[method]}" + (f", Rényi order {order}" if order else "")
 
 
 def _shown(certificate: CollectiveCertificate) -> list[tuple[float, ...]]:
@@ -363,26 +256,14 @@ def _budget(distribution: SmoothingDistribution, budget: tuple[float, ...]) -> s
   if distribution.p == 0:
     kinds = distribution.family.kinds
     return ", ".join(f"{number:g} {kind}" for number, kind in zip(budget, kinds, strict=True))
-  return f"epsilon = {_down(budget[0] ** (1 / distribution.p))}"
-
-
-def _down(number: float) -> str:
-  """Three digits, never more than the number but for its own rounding."""
-  text = f"{number:.3g}"
-  while float(text) > number * (1 + 1e-12):
-    step = 10.0 ** (np.floor(np.log10(number)) - 2)
-    text = f"{float(text) - step:.3g}"
-  return text
+  return f"epsilon = {metrics.round_down(budget[0] ** (1 / distribution.p)):.3g}"
 
 
 def _claim(
-  distribution: SmoothingDistribution,
-  certificate: CollectiveCertificate,
-  alpha: float,
-  certified: np.ndarray,
+  distribution: SmoothingDistribution, certificate: CollectiveCertificate, alpha: float
 ) -> str:
   """At the budget, not 0 if there is one, that leaves nearest to half of the targets."""
-  targets = int(certificate.targets.sum())
+  targets, certified = int(certificate.targets.sum()), certificate.certified
   left, positive = certified > 0, certificate.budgets.sum(axis=1) > 0
   if not left.any():
     return f"Nothing is certified of {targets:,} predictions."
@@ -393,13 +274,6 @@ def _claim(
     f"at {_budget(distribution, tuple(certificate.budgets[i]))}, "
     f"{certified[i]:,} or more of {targets:,} predictions cannot change."
   )
-
-
-def _perturbations(distribution: SmoothingDistribution, certificate: CollectiveCertificate) -> str:
-  text = distribution.family.perturbations
-  if certificate.caps is not None:
-    text += " In no cell more than its cap, which is how much there is to change."
-  return f"{text} One perturbation for all outputs, chosen knowing model, noise and samples."
 
 
 def _confidence(alpha: float, base: BaseCertificates) -> str:
@@ -432,16 +306,10 @@ def _status(status: np.ndarray) -> str:
   return ", ".join(f"{kind} {number}" for kind, number in zip(kinds, numbers, strict=True))
 
 
-def _device(summary: Any, meta: Mapping[str, Any]) -> dict[str, Any]:
-  known = isinstance(summary, Mapping) and "device" in summary
-  same = known and summary.get("job") == meta.get("job")
-  return {"device": summary["device"]} if same else {}
-
-
 def _inline(value: Any) -> str:
   if isinstance(value, Mapping):
-    parts = (f"{_line(key)} {_inline(item)}" for key, item in value.items() if item is not None)
-    return ", ".join(parts)
+    known = {key: item for key, item in value.items() if item is not None}
+    return ", ".join(f"{_line(key)} {_inline(item)}" for key, item in known.items())
   if isinstance(value, list | tuple):
     shown = value if len(value) < 8 else [value[0], "...", value[-1]]
     return ("/" if len(value) < 8 else " ").join(map(_line, shown))
@@ -455,7 +323,3 @@ def _line(value: Any) -> str:
 
 def _row(cells: list[str]) -> str:
   return "| " + " | ".join(map(_line, cells)) + " |"
-
-
-def _write(path: Path, text: str) -> None:
-  path.write_text(text)

@@ -5,7 +5,7 @@ import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeGuard
 
 import jax
 import numpy as np
@@ -57,35 +57,29 @@ def count_in_pieces(
   Raises:
     ValueError: the file is damaged, or holds samples of another job.
     OSError: the file cannot be written; what it held before is unchanged.
-
-  Example:
-    >>> import tempfile
-    >>> with tempfile.TemporaryDirectory() as folder:
-    ...   count_in_pieces(
-    ...     lambda first, size: np.arange(first, first + size).sum(), [(0, 10)],
-    ...     Path(folder) / "counts.npz", {"job": 1}, piece=4, progress=lambda size: None,
-    ...   )[0]
-    np.int64(45)
   """
-  manifest = _with_ranges(manifest, ranges)
   leaves, structure = jax.tree.flatten(jax.device_get(count(0, 0)))
-  total, done, seconds = _resume(path, manifest, leaves)
-  progress(done)
-  save(path, Counts(manifest, tuple(total), done, seconds))
+  counts = _resume(path, _with_ranges(manifest, ranges), tuple(leaves))
+  progress(counts.done)
+  save(path, counts)
   kept = time.monotonic()
   try:
-    for first, size in _pieces(ranges, done, piece):
+    for first, size in _pieces(ranges, counts.done, piece):
       start = time.perf_counter()
       new = jax.tree.leaves(jax.device_get(count(first, size)))
-      more = [np.add(one, other) for one, other in zip(total, new, strict=True)]
-      total, done, seconds = more, done + size, seconds + time.perf_counter() - start
+      counts = Counts(
+        counts.manifest,
+        tuple(np.add(one, other) for one, other in zip(counts.sums, new, strict=True)),
+        counts.done + size,
+        counts.seconds + time.perf_counter() - start,
+      )
       progress(size)
       if time.monotonic() - kept > interval:
-        save(path, Counts(manifest, tuple(total), done, seconds))
+        save(path, counts)
         kept = time.monotonic()
   finally:
-    save(path, Counts(manifest, tuple(total), done, seconds))
-  return jax.tree.unflatten(structure, total), seconds
+    save(path, counts)
+  return jax.tree.unflatten(structure, counts.sums), counts.seconds
 
 
 def save(path: Path, counts: Counts) -> None:
@@ -97,74 +91,70 @@ def save(path: Path, counts: Counts) -> None:
 
 
 def load(path: Path) -> Counts:
-  """Reads counts.
-
-  Raises:
-    ValueError: a missing or damaged file, or one that is no checkpoint.
-  """
+  """Reads counts; ValueError: a missing or damaged file, or one that is no checkpoint."""
   arrays = storage.load_arrays(path)
   again = "delete it to start again"
   try:
     if str(arrays.pop("digest")) != storage.digest(arrays):
       raise ValueError(f"{path} is damaged, its digest does not fit: {again}.")
     sums = tuple(arrays[f"sums/{i}"] for i in range(len(arrays) - 3))
-    manifest, done, seconds = (arrays[name] for name in ("manifest", "done", "seconds"))
+    manifest, done, seconds = arrays.pop("manifest"), arrays["done"], arrays["seconds"]
   except KeyError as error:
     raise ValueError(f"{path} is no checkpoint, its array {error} is missing: {again}.") from None
-  for name, array, kind, rank in (
-    ("done", done, "i", 0),
-    ("seconds", seconds, "f", 0),
-    *((f"sums/{i}", leaf, "i", None) for i, leaf in enumerate(sums)),
-  ):
-    if array.dtype.kind != kind or rank not in (None, array.ndim):
+  for name, array in arrays.items():
+    kind = "f" if name == "seconds" else "i"
+    if array.dtype.kind != kind or (array.ndim and not name.startswith("sums/")):
       raise ValueError(
         f"{path} is no checkpoint, its array {name!r} is {array.dtype} of shape {array.shape}: "
         f"{again}."
       )
   try:
     plain = storage.from_json_array(manifest)
-    _check_manifest(plain, int(done), float(seconds))
+    ranges = plain.get("ranges") if isinstance(plain, Mapping) else None
+    if not are_ranges(ranges):
+      raise ValueError(f"its manifest has {storage.shortened(ranges)} as `ranges` of samples")
+    if not 0 <= done <= num_samples(ranges):
+      raise ValueError(f"it has {done} of {num_samples(ranges)} samples")
+    if not 0 <= seconds < math.inf:
+      raise ValueError(f"it says that counting took {float(seconds)} seconds")
   except ValueError as error:
     raise ValueError(f"{path} is no checkpoint, {error}: {again}.") from None
   return Counts(plain, sums, int(done), float(seconds))
 
 
-def _check_manifest(manifest: Any, done: int, seconds: float) -> None:
-  ranges = manifest.get("ranges") if isinstance(manifest, Mapping) else None
-  if not isinstance(ranges, list) or not all(
-    isinstance(pair, list)
-    and len(pair) == 2
-    and all(type(i) is int for i in pair)
-    and 0 <= pair[0] < pair[1]
-    for pair in ranges
-  ):
-    raise ValueError(f"its manifest has {storage.shortened(ranges)} as `ranges` of samples")
-  if not 0 <= done <= num_samples(ranges):
-    raise ValueError(f"it has {done} of {num_samples(ranges)} samples")
-  if not 0 <= seconds < math.inf:
-    raise ValueError(f"it says that counting took {seconds} seconds")
-
-
 def discard(path: Path, manifest: Mapping[str, Any], ranges: Ranges) -> None:
   """Deletes what `count_in_pieces` left of a job whose result is stored; nothing of another job."""
-  if not path.exists():
-    return
-  try:
-    stored = load(path).manifest
-  except ValueError:
-    return
-  if not differences(stored, _with_ranges(manifest, ranges)):
+  if holds(path, manifest, ranges):
     path.unlink()
 
 
-def num_samples(ranges: Ranges) -> int:
-  """How many samples ranges hold.
+def holds(path: Path, manifest: Mapping[str, Any], ranges: Ranges) -> bool:
+  """Whether a file is there that `count_in_pieces` would go on with."""
+  try:
+    return not differences(load(path).manifest, _with_ranges(manifest, ranges))
+  except ValueError:
+    return False
 
-  Example:
-    >>> num_samples([(0, 10), (20, 25)])
-    15
-  """
+
+def num_samples(ranges: Ranges) -> int:
+  """How many samples ranges hold."""
   return sum(end - first for first, end in ranges)
+
+
+def are_ranges(value: Any) -> TypeGuard[Ranges]:
+  """Whether a JSON value is a list of ranges, each (first, one past the last) and not empty."""
+  return isinstance(value, list | tuple) and all(
+    isinstance(pair, list | tuple)
+    and len(pair) == 2
+    and all(type(i) is int for i in pair)
+    and 0 <= pair[0] < pair[1]
+    for pair in value
+  )
+
+
+def shown(ranges: Ranges) -> str:
+  """Ranges as one would type them."""
+  return ", ".join(f"{first}:{end}" for first, end in ranges)
 
 
 def add_up(parts: Mapping[Path, Counts]) -> Counts:
@@ -255,12 +245,10 @@ def _pieces(ranges: Ranges, done: int, piece: int) -> list[tuple[int, int]]:
   return pieces
 
 
-def _resume(
-  path: Path, manifest: Mapping[str, Any], nothing: list[np.ndarray]
-) -> tuple[list[np.ndarray], int, float]:
-  """What was counted before: sums, samples, seconds; `nothing` if there is no file."""
+def _resume(path: Path, manifest: Mapping[str, Any], nothing: tuple[np.ndarray, ...]) -> Counts:
+  """What was counted before; `nothing` if there is no file."""
   if not path.exists():
-    return nothing, 0, 0.0
+    return Counts(manifest, nothing, 0, 0.0)
   stored = load(path)
   differing = differences(manifest, stored.manifest)
   if differing:
@@ -273,4 +261,4 @@ def _resume(
   ]
   if kinds[0] != kinds[1]:
     raise ValueError(f"{path} holds sums of other shapes or types: delete it to start again.")
-  return list(stored.sums), stored.done, stored.seconds
+  return stored

@@ -4,13 +4,12 @@ A certificate is proven from its counts. A card must be the one that is made of 
 what a summary says of certificates must follow from them; it says more, such as seconds.
 """
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from lrs_jax import storage, tasks
 from lrs_jax.jobs import cards, records, reports
-from lrs_jax.jobs.records import Record
 
 CERTIFICATE = "certificate.npz"
 """File of the smoothing whose card there is."""
@@ -26,12 +25,8 @@ class Finding(NamedTuple):
 def find(paths: Sequence[Path]) -> list[Path]:
   """The files to check: certificates, then cards and summaries.
 
-  Args:
-    paths: files, which are checked whatever they are called, and folders. The file of a card or of
-      a summary stands for its folder.
-
-  Raises:
-    ValueError: a folder without certificates.
+  Files are checked whatever they are called; that of a card or of a summary stands for its folder.
+  A folder without certificates is a ValueError.
   """
   found: list[Path] = []
   for path in paths:
@@ -48,18 +43,7 @@ def find(paths: Sequence[Path]) -> list[Path]:
 
 
 def check(path: Path, *, exact: bool = False) -> Finding:
-  """Checks one file.
-
-  Args:
-    path: from `find`.
-    exact: witnesses in rational arithmetic.
-
-  Returns:
-    What was found, in words.
-
-  Raises:
-    ValueError: naming what does not hold.
-  """
+  """Checks one file from `find`, or raises a ValueError; `exact`: in rational arithmetic."""
   if path.name in _CHECKS:
     return Finding(_CHECKS[path.name](path))
   record = records.load(path)
@@ -93,19 +77,6 @@ def _check_summary(path: Path) -> str:
   summary = storage.load_json(path)
   if not isinstance(summary, Mapping) or not isinstance(summary.get("job"), Mapping):
     raise ValueError("it is no summary of a job: it has no `job` with names and values.")
-  number, checked = _check_reports(path.parent, summary)
-  others = ", ".join(str(name) for name in summary if name not in checked)
-  return f"agrees with its {number} certificates" + (f", except for {others}" if others else "")
-
-
-_CHECKS: Mapping[str, Callable[[Path], str]] = {
-  "card.json": _check_card,
-  "card.md": _check_text,
-  "summary.json": _check_summary,
-}
-
-
-def _check_reports(folder: Path, summary: Mapping[str, Any]) -> tuple[int, tuple[str, ...]]:
   names, said = summary.get("inputs"), summary.get("smoothings")
   if not isinstance(names, list) or not names or not all(map(_is_name, names)):
     raise ValueError("`inputs` must be names of folders beside it.")
@@ -119,54 +90,59 @@ def _check_reports(folder: Path, summary: Mapping[str, Any]) -> tuple[int, tuple
   config = storage.from_plain(type(next(iter(task.data.values()))), summary["job"])
   models = summary.get("model")
   for smoothing in said:
-    done = [records.load(folder / name / f"{smoothing}.npz") for name in names]
-    for name, record in zip(names, done, strict=True):
-      _check_common(summary, record, f"{name}/{smoothing}.npz")
+    done = []
+    for name in names:
+      file = f"{name}/{smoothing}.npz"
+      record = records.load(path.parent / file)
+      done.append(record)
+      stored = {**record.meta, "task": record.task}
+      for fact in ("task", "job", "versions", "ranges"):
+        if summary.get(fact) != stored.get(fact):
+          raise ValueError(f"its `{fact}` is not that of {file}.")
       if not isinstance(models, Mapping) or models.get(smoothing) != record.meta.get("model"):
-        raise ValueError(f"its `model` is not that of {name}/{smoothing}.npz.")
+        raise ValueError(f"its `model` is not that of {file}.")
       if record.selection.votes.shape[1] != done[0].selection.votes.shape[1]:
-        raise ValueError(f"{name}/{smoothing}.npz has other classes than the first.")
+        raise ValueError(f"{file} has other classes than the first.")
     again = storage.plain(reports.report(task, config, done))
     _compare(f"smoothings.{smoothing}", said[smoothing], again)
   checked = "task", "job", "model", "versions", "inputs", "ranges", "smoothings"
-  return len(said) * len(names), checked
+  others = ", ".join(str(name) for name in summary if name not in checked)
+  number = len(said) * len(names)
+  return f"agrees with its {number} certificates" + (f", except for {others}" if others else "")
 
 
-def _check_common(summary: Mapping[str, Any], record: Record, file: str) -> None:
-  if record.task != summary.get("task"):
-    raise ValueError(f"its `task` is not that of {file}.")
-  for name in ("job", "versions", "ranges"):
-    if summary.get(name) != record.meta.get(name):
-      raise ValueError(f"its `{name}` is not that of {file}.")
+_CHECKS: Mapping[str, Callable[[Path], str]] = {
+  "card.json": _check_card,
+  "card.md": _check_text,
+  "summary.json": _check_summary,
+}
 
 
 def _is_name(name: Any) -> bool:
   return isinstance(name, str) and name not in ("", ".", "..") and Path(name).name == name
 
 
-def _compare(name: str, said: Any, again: Any, unproven: Collection[str] = ()) -> None:
+def _compare(name: str, said: Any, again: Any) -> None:
   """Raises a ValueError unless all that is said is what was found again; floats to 1e-9.
 
   A mapping need not say all, and where it has null it says nothing.
   """
   if isinstance(said, Mapping) and isinstance(again, Mapping):
     for key, value in said.items():
-      if key in unproven or value is None:
-        continue
       full = f"{name}.{key}" if name else str(key)
-      if key not in again:
+      if value is not None and key not in again:
         raise ValueError(f"what it says of {full} does not follow from the certificates.")
-      _compare(full, value, again[key])
+      if value is not None:
+        _compare(full, value, again[key])
     return
   if isinstance(said, list) and isinstance(again, list) and len(said) == len(again):
     for i, (one, other) in enumerate(zip(said, again, strict=True)):
       _compare(f"{name}[{i}]", one, other)
     return
-  numbers = all(type(value) in (int, float) for value in (said, again))
-  if not (
-    abs(said - again) <= 1e-9 * max(abs(again), 1e-3)
-    if numbers
-    else type(said) is type(again) and said == again
-  ):
+  if all(type(value) in (int, float) for value in (said, again)):
+    same = abs(said - again) <= 1e-9 * max(abs(again), 1e-3)
+  else:
+    same = type(said) is type(again) and said == again
+  if not same:
     told = storage.shortened(said), storage.shortened(again)
     raise ValueError(f"it says {told[0]} of {name}, but the certificates say {told[1]}.")

@@ -6,7 +6,7 @@ arrays of a record; A, C, F, G, K and M are at least 1. B, T, nodes and leaves b
 certificate.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -28,9 +28,8 @@ RECORD: Mapping[str, str] = {
   "noise/parameters": "f F G C",
   "noise/cells": "i ...",
   "groups": "i N",
-  **{
-    f"{part}/{name}": axes for part in ("selection", "estimation") for name, axes in _SUMS.items()
-  },
+  **{f"selection/{name}": axes for name, axes in _SUMS.items()},
+  **{f"estimation/{name}": axes for name, axes in _SUMS.items()},
   "bounds/alpha": "f",
   "bounds/k_fwer": "f",
   "bounds/statistics": "U M",
@@ -77,24 +76,13 @@ CERTIFICATE = {
 }
 """Arrays `certified/NAME/...` of a collective certificate."""
 
-_WORDS = {"i": "signed integers", "f": "float64 numbers", "b": "booleans", "U": "strings"}
+_TABLES = {"": RECORD, "pairs": PAIR, "certified": CERTIFICATE}
+_WORDS = {"i": "signed integer", "f": "float64 number", "b": "boolean", "U": "string"}
 _NOT_EMPTY = "ACFGKM"
 
 
-def save(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
-  """Stores the arrays of a record with their digest."""
-  storage.save_arrays(path, {**arrays, "digest": np.asarray(storage.digest(arrays))})
-
-
 def load(path: Path) -> dict[str, np.ndarray]:
-  """Reads the arrays of a record, if they are such.
-
-  Returns:
-    Arrays by name, as `RECORD` says, without the digest.
-
-  Raises:
-    ValueError: a missing or damaged file, one that is no record, or one of another format.
-  """
+  """Reads the arrays of a record, as `RECORD` says, or raises a ValueError; without the digest."""
   arrays = storage.load_arrays(path)
   if "format" not in arrays:
     if {"family", "counts"} <= set(arrays) or {"kind", "theta_plus"} <= set(arrays):
@@ -122,16 +110,12 @@ def load(path: Path) -> dict[str, np.ndarray]:
 def check(arrays: Mapping[str, np.ndarray]) -> None:
   """Raises a ValueError that names an array which the table does not have, or has otherwise."""
   sizes: dict[str, int] = {}
-  parts = dict(_parts(arrays))
-  whole = {name: array for name, array in arrays.items() if not _part(name)}
-  _check("", whole, RECORD, sizes)
-  for group, of_group in parts.items():
-    if group.startswith("pairs/"):
-      _check(f"{group}/", of_group, PAIR, sizes)
-    elif group.startswith("certified/"):
-      _check(f"{group}/", of_group, CERTIFICATE, dict(sizes) | {"B": -1})
-    else:
-      raise ValueError(f"a record has no array {group + '/' + next(iter(of_group))!r}.")
+  for group, parts in _groups(arrays).items():
+    kind = group.partition("/")[0] or group
+    if kind not in _TABLES:
+      raise ValueError(f"a record has no array {group + '/' + next(iter(parts))!r}.")
+    own = {axis: size for axis, size in sizes.items() if axis != "B"}
+    _check(f"{group}/" if group else "", parts, kind, own if kind == "certified" else sizes)
 
 
 def parts_of(arrays: Mapping[str, np.ndarray], prefix: str) -> dict[str, dict[str, np.ndarray]]:
@@ -141,37 +125,29 @@ def parts_of(arrays: Mapping[str, np.ndarray], prefix: str) -> dict[str, dict[st
     >>> parts_of({"a/b/c/d": np.zeros(1), "e": np.zeros(1)}, "a")
     {'b/c': {'d': array([0.])}}
   """
-  return {
-    group.removeprefix(f"{prefix}/"): parts
-    for group, parts in _parts(arrays)
-    if group.startswith(f"{prefix}/")
-  }
+  groups = _groups(arrays).items()
+  start = f"{prefix}/"
+  return {name.removeprefix(start): parts for name, parts in groups if name.startswith(start)}
 
 
-def _part(name: str) -> bool:
-  """Whether an array belongs to a certificate, or to another part whose number is free."""
-  return name.count("/") >= 2
-
-
-def _parts(arrays: Mapping[str, np.ndarray]) -> Iterator[tuple[str, dict[str, np.ndarray]]]:
-  groups: dict[str, dict[str, np.ndarray]] = {}
+def _groups(arrays: Mapping[str, np.ndarray]) -> dict[str, dict[str, np.ndarray]]:
+  """Arrays by the part that they belong to, such as "certified/NAME", and "" for all others."""
+  groups: dict[str, dict[str, np.ndarray]] = {"": {}}
   for name in sorted(arrays):
-    if _part(name):
-      group, _, key = name.rpartition("/")
-      groups.setdefault(group, {})[key] = arrays[name]
-  yield from groups.items()
+    group, _, key = name.rpartition("/") if name.count("/") >= 2 else ("", "", name)
+    groups.setdefault(group, {})[key] = arrays[name]
+  return groups
 
 
-def _check(
-  prefix: str, arrays: Mapping[str, np.ndarray], table: Mapping[str, str], sizes: dict[str, int]
-) -> None:
+def _check(prefix: str, arrays: Mapping[str, np.ndarray], kind: str, sizes: dict[str, int]) -> None:
+  table = _TABLES[kind]
   for name in arrays:
     if name not in table:
       raise ValueError(f"a record has no array {prefix + name!r}.")
   for name, text in table.items():
-    kind, *axes = text.removeprefix("?").split()
+    of, *axes = text.removeprefix("?").split()
     if name in arrays:
-      _check_array(f"{prefix}{name}", arrays[name], kind, axes, sizes)
+      _check_array(f"{prefix}{name}", arrays[name], of, axes, sizes)
     elif not text.startswith("?"):
       raise ValueError(f"its array {prefix + name!r} is missing.")
 
@@ -183,15 +159,9 @@ def _check_array(
   if axes != ["..."]:
     fits &= array.ndim == len(axes)
     for axis, size in zip(axes, array.shape, strict=False):
-      if axis == "B" and sizes.get(axis) == -1:
-        sizes[axis] = size
-      wanted = int(axis) if axis.isdigit() else sizes.setdefault(axis, size)
-      fits &= size == wanted and (size > 0 or axis not in _NOT_EMPTY)
+      fits &= size == sizes.setdefault(axis, size) and (size > 0 or axis not in _NOT_EMPTY)
   if not fits:
-    known = [f"{axis} = {sizes[axis]}" for axis in axes if axis in sizes and sizes[axis] >= 0]
+    known = [f"{axis} = {sizes[axis]}" for axis in axes if axis in sizes]
     shape = f"[{', '.join(axes)}]" + (f" with {', '.join(known)}" if known else "")
-    one = {"i": "a signed integer", "f": "a float64 number", "b": "a boolean", "U": "a string"}
-    raise ValueError(
-      f"`{name}` must be {f'{_WORDS[kind]} of shape {shape}' if axes else one[kind]}, but it is "
-      f"{array.dtype} of shape {array.shape}."
-    )
+    wanted = f"{_WORDS[kind]}s of shape {shape}" if axes else f"a {_WORDS[kind]}"
+    raise ValueError(f"`{name}` must be {wanted}, but it is {array.dtype} of shape {array.shape}.")

@@ -4,12 +4,13 @@ import time
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from lrs_jax import storage
-from lrs_jax.jobs import checkpoints, networks, rechecks, running
+from lrs_jax.jobs import checkpoints, preparing, rechecks, running
+from lrs_jax.jobs.preparing import Item, Setting
 from lrs_jax.jobs.running import PARTS
 from lrs_jax.sampling import ClassSums
 from lrs_jax.tasks.task import Config, Task
@@ -19,6 +20,14 @@ Share = tuple[str, str, str]
 
 _OWN = {"case", "smoothing", "part", "ranges", "input", "noise", "key", "model", "chunk_size"}
 """What differs between the items of one job; all else is the same for all."""
+
+
+class Merged(NamedTuple):
+  """What was counted of a share."""
+
+  path: Path  # the first of its files, for messages
+  counts: checkpoints.Counts
+  ranges: checkpoints.Ranges  # of its samples
 
 
 def merge(
@@ -52,54 +61,45 @@ def merge(
     ValueError: before anything is written: no counts, damaged or unfinished ones, counts of
       different jobs, samples that two files hold or only some cases have, no network.
   """
-  shares = _shares(find_counts(paths))
-  sums = {share: _add_up(files) for share, files in shares.items()}
-  found = {share: of.manifest for share, of in sums.items()}
-  task, config = _common_job(tasks, shares, found)
+  shares = {share: _add_up(files) for share, files in _shares(find_counts(paths)).items()}
+  task, config = _common_job(tasks, shares)
   if "data_dir" in config._fields:
     config = config._replace(data_dir=data_dir)
-  running.check(task, config)
-  data = task.load(config)
-  items = running.items_of(task, config, data, out)
-  for item in items:
+  ranges = next(of.ranges for (_, _, part), of in shares.items() if part == "estimation")
+  replaced = None if force else ranges
+  setting = preparing.load(task, config, out, replaced)
+  for item in setting.items:
     for part in PARTS:
-      if (item.case.name, item.smoothing.name, part) not in found:
+      if _share(item, part) not in shares:
         searched = ", ".join(map(str, paths))
         raise ValueError(
           f"no {part} samples of {item.case.name} ({item.smoothing.name}) under {searched}."
         )
+  files = {}
   folders = [path for path in (*paths, out) if path.is_dir()]
-  trained = {}
-  for name in dict.fromkeys(item.smoothing.network for item in items):
-    network = task.models.network(config, data, name)
-    candidates = [model] if model else [networks.path_of(network, folder) for folder in folders]
-    existing = [path for path in candidates if path.exists()]
+  for name, path in preparing.network_files(setting, model).items():
+    candidates = [path] if model else [folder / path.relative_to(out) for folder in folders]
+    existing = [candidate for candidate in candidates if candidate.exists()]
     if not existing:
       raise ValueError(f"found no network at {', '.join(map(str, candidates))}: give its --model.")
-    if not model:
-      trained[name] = existing[0]
-  ranges = next(found[share]["ranges"] for share in found if share[2] == "estimation")
-  setting = running.prepare(
-    task, config, out, model, certifies=None if force else ranges, trained=trained
-  )
-  _check_manifests(setting, shares, found)
-  done, times = {}, running.Times()
+    files[name] = existing[0]
+  setting = preparing.with_networks(setting, files, replaced)
+  _check_manifests(setting, shares)
+  done, seconds = {}, dict.fromkeys(running.SECONDS, 0.0)
   for item in setting.items:
-    selection, estimation = (sums[item.case.name, item.smoothing.name, part] for part in PARTS)
-    facts = running.facts(setting, item)
-    meta = {name: estimation.manifest.get(name, value) for name, value in facts.items()} | {
-      "ranges": estimation.manifest["ranges"]
+    selection, estimation = (shares[_share(item, part)].counts for part in PARTS)
+    meta = {
+      name: estimation.manifest.get(name, value)
+      for name, value in (running.facts(setting, item) | {"ranges": ranges}).items()
     }
     start = time.perf_counter()
     record = running.already_done(setting, item, meta) or running.certify_item(
       setting, item, [_class_sums(part.sums) for part in (selection, estimation)], meta
     )
-    times = times._replace(
-      sampling=times.sampling + selection.seconds + estimation.seconds,
-      certificates=times.certificates + time.perf_counter() - start,
-    )
+    seconds["certificates"] += time.perf_counter() - start
+    seconds["sampling"] += selection.seconds + estimation.seconds
     done[item.path] = record
-  return running.finish(setting, done, times, out)
+  return running.finish(setting, done, seconds)
 
 
 def find_counts(paths: Sequence[Path]) -> list[Path]:
@@ -117,6 +117,10 @@ def find_counts(paths: Sequence[Path]) -> list[Path]:
   return list(dict.fromkeys(found))
 
 
+def _share(item: Item, part: str) -> Share:
+  return item.case.name, item.smoothing.name, part
+
+
 def _shares(files: Sequence[Path]) -> Mapping[Share, list[Path]]:
   shares: defaultdict[Share, list[Path]] = defaultdict(list)
   for path in files:
@@ -130,12 +134,10 @@ def _shares(files: Sequence[Path]) -> Mapping[Share, list[Path]]:
 
 def _class_sums(leaves: Sequence[np.ndarray]) -> ClassSums:
   """Sums as `ClassSums`, from the leaves that a checkpoint keeps: [N, K] arrays and a number."""
-  if len(leaves) == 2:
-    return ClassSums(leaves[0], None, None, leaves[1])
-  return ClassSums(*leaves)
+  return ClassSums(leaves[0], None, None, leaves[1]) if len(leaves) == 2 else ClassSums(*leaves)
 
 
-def _add_up(files: Sequence[Path]) -> checkpoints.Counts:
+def _add_up(files: Sequence[Path]) -> Merged:
   """The sum of some files, each of which holds sums of classes."""
   parts = {path: checkpoints.load(path) for path in files}
   for path, part in parts.items():
@@ -150,64 +152,55 @@ def _add_up(files: Sequence[Path]) -> checkpoints.Counts:
     if sums.num_samples != part.done:
       raise ValueError(f"{path} says {part.done} samples, but its sum says {sums.num_samples}.")
     rechecks.check_sums(str(path), sums)
-  return total
+  return Merged(files[0], total, total.manifest["ranges"])
 
 
-def _common_job(
-  tasks: Mapping[str, Task],
-  shares: Mapping[Share, list[Path]],
-  found: Mapping[Share, Mapping[str, Any]],
-) -> tuple[Task, Config]:
+def _common_job(tasks: Mapping[str, Task], shares: Mapping[Share, Merged]) -> tuple[Task, Config]:
   """The job of all shares, whose samples must be the same for all cases."""
-  first, *others = found
-  for share in others:
-    differing = set(checkpoints.differences(found[first], found[share])) - _OWN
+  first, *others = shares.values()
+  manifest = first.counts.manifest
+  for other in others:
+    differing = set(checkpoints.differences(manifest, other.counts.manifest)) - _OWN
     if differing:
       raise ValueError(
-        f"{shares[share][0]} holds samples of another job than {shares[first][0]}: they differ in "
+        f"{other.path} holds samples of another job than {first.path}: they differ in "
         f"{', '.join(sorted(differing))}."
       )
   for part in PARTS:
-    same = [share for share in found if share[2] == part]
+    same = {share: of.ranges for share, of in shares.items() if share[2] == part}
     if not same:
       hint = ": they come with the range that starts at 0" if part == "selection" else ""
       raise ValueError(f"there are no {part} samples{hint}.")
-    for share in same:
-      if found[share]["ranges"] != found[same[0]]["ranges"]:
+    (one, *_), wanted = next(iter(same.items()))
+    for (case, smoothing, _), ranges in same.items():
+      if ranges != wanted:
+        there, here = map(checkpoints.shown, (wanted, ranges))
         raise ValueError(
-          f"of {same[0][0]} there are {part} samples {_show(found[same[0]]['ranges'])}, but of "
-          f"{share[0]} ({share[1]}) {_show(found[share]['ranges'])}: all cases need the same."
+          f"of {one} there are {part} samples {there}, but of {case} ({smoothing}) {here}: all "
+          "cases need the same."
         )
-  manifest = found[first]
   try:
     task = tasks.get(manifest.get("task", ""))
     if task is None:
       raise ValueError(f"there is no task {manifest.get('task')!r}.")
     default = next(iter(task.data.values()))
     config = storage.from_plain(type(default), manifest.get("job", {}))
-    running.check(task, config)
+    preparing.check(task, config)
   except ValueError as error:
-    raise ValueError(f"{shares[first][0]} holds counts of a job that cannot be: {error}") from None
+    raise ValueError(f"{first.path} holds counts of a job that cannot be: {error}") from None
   return task, config
 
 
-def _check_manifests(
-  setting: running.Setting,
-  shares: Mapping[Share, list[Path]],
-  found: Mapping[Share, Mapping[str, Any]],
-) -> None:
+def _check_manifests(setting: Setting, shares: Mapping[Share, Merged]) -> None:
   """Refuses counts that are not of the job, the data and the networks that are here."""
   for item in setting.items:
     for part in PARTS:
-      share = item.case.name, item.smoothing.name, part
-      differing = checkpoints.differences(found[share], running.manifest(setting, item, part))
-      elsewhere = {"ranges", "device"} | {n for n in differing if n.startswith("versions.")}
-      if set(differing) - elsewhere:
+      path, counts, _ = shares[_share(item, part)]
+      found = checkpoints.differences(counts.manifest, running.manifest(setting, item, part))
+      differing = {name for name in found if not name.startswith("versions.")}
+      differing -= {"ranges", "device"}
+      if differing:
         raise ValueError(
-          f"{shares[share][0]} does not fit the job, the data or the network that is here: they "
-          f"differ in {', '.join(sorted(set(differing) - elsewhere))}."
+          f"{path} does not fit the job, the data or the network that is here: they differ in "
+          f"{', '.join(sorted(differing))}."
         )
-
-
-def _show(ranges: checkpoints.Ranges) -> str:
-  return ", ".join(f"{first}:{end}" for first, end in ranges)

@@ -29,43 +29,12 @@ def path_of(network: Network, out: Path) -> Path:
 
 
 def obtain(task: Task, config: Config, data: Data, name: str, path: Path) -> Obtained:
-  """Loads a network, training it first if its file does not exist.
-
-  Args:
-    task: says how.
-    config: configuration of the job.
-    data: what it certifies.
-    name: of the network, see `Smoothing.network`.
-    path: its file.
+  """Loads the network `name` (see `Smoothing.network`), first trained if there is no such file.
 
   Raises:
     ValueError: a file that is no network, or one trained by another configuration.
   """
   seconds = 0.0 if path.exists() else _train(task, config, data, name, path)
-  params, digest = load(task, config, data, name, path)
-  return Obtained(params, digest, seconds)
-
-
-def _train(task: Task, config: Config, data: Data, name: str, path: Path) -> float:
-  start = time.perf_counter()
-  path.parent.mkdir(parents=True, exist_ok=True)  # better refused now than after training
-  unfinished = path.with_name(f"{path.stem}.partial.npz")
-  trained = task.models.network(config, data, name).options
-  key = keys.tagged(jax.random.key(config.seed), f"{name}, training" if name else "training")
-  variables, facts = task.models.train(key, config, data, name, unfinished, trained)
-  arrays = flax.traverse_util.flatten_dict(jax.device_get(variables), sep="/")
-  meta = {"task": task.name, "network": trained, **facts}
-  storage.save_arrays(path, {**arrays, "meta": storage.json_array(meta)})
-  unfinished.unlink(missing_ok=True)
-  return time.perf_counter() - start
-
-
-def load(task: Task, config: Config, data: Data, name: str, path: Path) -> tuple[Any, str]:
-  """Loads a stored network: what the task counts with, and the digest of its variables.
-
-  Raises:
-    ValueError: a file that is no network, or one trained by another configuration.
-  """
   arrays = storage.load_arrays(path)
   if "meta" not in arrays:
     raise ValueError(f"{path} is not a network stored by lrs-jax train: it has no array `meta`.")
@@ -86,21 +55,26 @@ def load(task: Task, config: Config, data: Data, name: str, path: Path) -> tuple
         f"{path} was trained with {options.flag(field)} {there}, but this job has {here}: give the "
         "same, or another --model."
       )
-  variables = check_variables(path, arrays, task.models.shapes(config, data))
-  return task.models.finish(config, data, variables), storage.digest(arrays)
+  variables = _variables(path, arrays, task.models.shapes(config, data))
+  return Obtained(task.models.finish(config, data, variables), storage.digest(arrays), seconds)
 
 
-def check_variables(path: Path, arrays: Mapping[str, np.ndarray], wanted: Any) -> Any:
-  """The variables of a network, from the arrays of its file.
+def _train(task: Task, config: Config, data: Data, name: str, path: Path) -> float:
+  start = time.perf_counter()
+  path.parent.mkdir(parents=True, exist_ok=True)  # better refused now than after training
+  unfinished = path.with_name(f"{path.stem}.partial.npz")
+  trained = task.models.network(config, data, name).options
+  key = keys.tagged(jax.random.key(config.seed), f"{name}, training" if name else "training")
+  variables, facts = task.models.train(key, config, data, name, unfinished, trained)
+  arrays = flax.traverse_util.flatten_dict(jax.device_get(variables), sep="/")
+  meta = {"task": task.name, "network": trained, **facts}
+  storage.save_arrays(path, {**arrays, "meta": storage.json_array(meta)})
+  unfinished.unlink(missing_ok=True)
+  return time.perf_counter() - start
 
-  Args:
-    path: the file, for messages.
-    arrays: by names with slashes.
-    wanted: pytree of the shapes and types that the variables must have.
 
-  Raises:
-    ValueError: a variable that is missing, that the network has not, or of another shape or type.
-  """
+def _variables(path: Path, arrays: Mapping[str, np.ndarray], wanted: Any) -> Any:
+  """The variables of a network, from arrays by names with slashes, if they are as is `wanted`."""
   shapes = flax.traverse_util.flatten_dict(wanted, sep="/")
   for name in sorted({*shapes, *arrays}):
     here, there = (

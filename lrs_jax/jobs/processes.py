@@ -11,11 +11,8 @@ import jax
 def start(coordinator: str, num_processes: int | None, process_id: int | None) -> None:
   """Joins the processes of a job; called before anything else uses JAX.
 
-  Args:
-    coordinator: HOST:PORT of process 0, or "auto", where JAX finds everything out by itself: under
-      Slurm, Open MPI, Kubernetes and on TPU pods.
-    num_processes: how many there are.
-    process_id: which one this is, from 0.
+  `coordinator` is HOST:PORT of process 0, or "auto" where JAX finds everything out by itself: under
+  Slurm, Open MPI, Kubernetes and on TPU pods. `process_id` counts from 0.
 
   Raises:
     ValueError: numbers that are missing, that are not asked for or that do not fit.
@@ -28,10 +25,8 @@ def start(coordinator: str, num_processes: int | None, process_id: int | None) -
   if num_processes is None or process_id is None:
     raise ValueError(f"--coordinator {coordinator} needs --num-processes and --process-id.")
   if not 0 <= process_id < num_processes:
-    raise ValueError(
-      f"--process-id must lie in [0, --num-processes) = [0, {num_processes}), "
-      f"but it is {process_id}."
-    )
+    limits = f"[0, --num-processes) = [0, {num_processes})"
+    raise ValueError(f"--process-id must lie in {limits}, but it is {process_id}.")
   jax.distributed.initialize(coordinator, num_processes, process_id)
 
 
@@ -49,16 +44,11 @@ def wait_for_all(what: str) -> None:
   """Returns when every process is here, and fails if one of them ends before.
 
   This asks JAX's coordination service. `multihost_utils.sync_global_devices` would run a collective
-  operation, and those give up on a process that is half a minute late.
-
-  Args:
-    what: name of the meeting; each can take place once.
+  operation, and those give up on a process that is half a minute late. A meeting is named by `what`
+  it is for, and can take place once.
   """
   if jax.process_count() > 1:
     from jax._src import distributed
 
     client: Any = distributed.global_state.client
-    client.wait_at_barrier(what, timeout_in_ms=_A_MONTH)
-
-
-_A_MONTH = 30 * 24 * 3600 * 1000
+    client.wait_at_barrier(what, timeout_in_ms=30 * 24 * 3600 * 1000)  # a month

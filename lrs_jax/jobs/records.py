@@ -104,26 +104,16 @@ def make_record(
 ) -> Record:
   """Certifies what was counted, by every certificate that the smoothing names.
 
-  Args:
-    task: its name.
-    smoothing: what both sums were drawn from, with the names of the certificates.
-    sums: of the samples that select, and of those, from another key, that bound.
-    bounds: level and statistics.
-    adversary: budgets.
-    truth: int [N]; None if no label is known: then nothing "correct" is certified.
-    counted: bool [N]; all if None.
-    methods: method -> more keywords for `collective.certify`.
-    meta: kept with the record.
-
-  Returns:
-    A `Record`.
+  `sums` are those of the samples that select and of those, from another key, that bound. Without
+  `truth`, int [N], nothing "correct" is certified; without `counted`, bool [N], all outputs are
+  counted. `methods` maps a method to more keywords for `collective.certify`.
 
   Raises:
     ValueError: radii that are not finite, negative or do not rise; sums that do not fit.
   """
+  rechecks.check_radii(adversary.radii)
   selection, estimation = map(_signed, sums)
   num_outputs = selection.votes.shape[0]
-  rechecks.check_radii(adversary.radii)
   record = Record(
     task,
     smoothing,
@@ -138,13 +128,18 @@ def make_record(
     {},
     meta or {},
   )
-  wanted = [
-    name for name in smoothing.certificates if truth is not None or not name.startswith("correct/")
-  ]
-  orders = dict.fromkeys(name.partition("@")[2] for name in wanted if "@" in name)
-  record = record._replace(pairs={order: _weakened_pair(record, order) for order in orders})
-  certified = {name: _certify(record, name, methods or {}) for name in wanted}
-  return record._replace(certified=certified)
+  wanted = _wanted(smoothing, truth is not None)
+  pairs = {}
+  for order in dict.fromkeys(name.partition("@")[2] for name in wanted if "@" in name):
+    weights, eta = _pair(record, order)
+    pairs[order] = Pair(weights * rechecks.HIGHER, eta * rechecks.LOWER)
+  record = record._replace(pairs=pairs)
+  return record._replace(certified={name: _certify(record, name, methods or {}) for name in wanted})
+
+
+def _wanted(smoothing: Smoothing, labelled: bool) -> list[str]:
+  """The certificates of a smoothing, without labels those of all outputs."""
+  return [name for name in smoothing.certificates if labelled or not name.startswith("correct/")]
 
 
 def _certify(
@@ -172,14 +167,10 @@ def _base(
   smoothing: Smoothing, selection: ClassSums, estimation: ClassSums, bounds: Bounds
 ) -> BaseCertificates:
   """Base certificates of the most voted class, as they follow from the sums."""
-  levels = corrections.levels(bounds.alpha, selection.votes.shape[0], bounds.k_fwer)
+  alpha = corrections.levels(bounds.alpha, len(selection.votes), bounds.k_fwer)
+  distribution, groups, methods = smoothing.noise, smoothing.groups, bounds.statistics
   return certificates.from_class_sums(
-    smoothing.noise,
-    smoothing.groups,
-    selection,
-    estimation,
-    alpha=levels,
-    methods=bounds.statistics,
+    distribution, groups, selection, estimation, alpha=alpha, methods=methods
   )
 
 
@@ -210,20 +201,15 @@ def _pair(record: Record, order: str) -> Pair:
     number = np.nan
   if not number > 0 or f"{number:g}" != order:
     raise ValueError(f"an order must be a number greater than 0, but one is {order[:60]!r}.")
-  renyi = record.noise.family.renyi
-  if renyi is None:
-    raise ValueError(f"{record.noise.family.name} noise has no base certificates of Rényi orders.")
-  return Pair(*renyi(record.noise, record.base.q_lower, number))
-
-
-def _weakened_pair(record: Record, order: str) -> Pair:
-  pair = _pair(record, order)
-  return Pair(rechecks.raised(pair.weights), rechecks.lowered(pair.eta))
+  family = record.noise.family
+  if family.renyi is None:
+    raise ValueError(f"{family.name} noise has no base certificates of Rényi orders.")
+  return Pair(*family.renyi(record.noise, record.base.q_lower, number))
 
 
 def to_arrays(record: Record) -> dict[str, np.ndarray]:
   """A record as arrays by the names in `formats.RECORD`."""
-  distribution, adversary = record.noise, record.adversary
+  distribution = record.noise
   arrays: dict[str, Any] = {
     "format": formats.FORMAT,
     "task": record.task,
@@ -238,60 +224,43 @@ def to_arrays(record: Record) -> dict[str, np.ndarray]:
     "bounds/alpha": float(record.bounds.alpha),
     "bounds/k_fwer": float(record.bounds.k_fwer),
     "bounds/statistics": np.asarray(record.bounds.statistics, str),
-    **{f"adversary/{name}": getattr(adversary, name) for name in _ADVERSARY},
-    **{f"base/{name}": getattr(record.base, name) for name in _BASE},
   }
-  for part in ("selection", "estimation"):
-    arrays |= {f"{part}/{name}": x for name, x in getattr(record, part)._asdict().items()}
+  for part in ("selection", "estimation", "adversary", "base"):
+    fields = {f"{part}/{name}": value for name, value in getattr(record, part)._asdict().items()}
+    arrays |= {name: value for name, value in fields.items() if name in formats.RECORD}
   for order, pair in record.pairs.items():
-    arrays |= {f"pairs/{order}/{name}": x for name, x in pair._asdict().items()}
+    arrays |= {f"pairs/{order}/{name}": value for name, value in pair._asdict().items()}
   for name, certificate in record.certified.items():
     parts = collective.to_arrays(certificate)
     arrays |= {f"certified/{name}/{key}": part for key, part in parts.items()}
   return {name: np.asarray(value) for name, value in arrays.items() if value is not None}
 
 
-_ADVERSARY = ("budgets", "radii", "caps", "integral")
-_BASE = ("weights", "eta", "labels", "q_lower", "forfeit", "variance_upper", "method")
-
-
 def from_arrays(arrays: Mapping[str, np.ndarray]) -> Record:
   """The record that `to_arrays` took apart, of arrays that `formats` has checked."""
-  groups = arrays["groups"]
-  base = {name: arrays.get(f"base/{name}") for name in _BASE}
-  certified = {
-    name: collective.from_arrays(parts)
-    for name, parts in formats.parts_of(arrays, "certified").items()
-  }
-  distribution = noise.make(
-    str(arrays["noise/family"]), list(arrays["noise/parameters"]), arrays["noise/cells"]
-  )
-  selection, estimation = (
-    ClassSums(*(arrays.get(f"{part}/{name}") for name in ClassSums._fields))
-    for part in ("selection", "estimation")
-  )
+
+  def part(name: str, kind: Any) -> dict[str, Any]:
+    return {field: arrays.get(f"{name}/{field}") for field in kind._fields}
+
+  groups, bounds, base = arrays["groups"], part("bounds", Bounds), part("base", BaseCertificates)
+  adversary = part("adversary", Adversary)
+  parts = formats.parts_of(arrays, "certified")
+  certified = {name: collective.from_arrays(of) for name, of in parts.items()}
+  family, levels = str(arrays["noise/family"]), list(arrays["noise/parameters"])
+  distribution = noise.make(family, levels, arrays["noise/cells"])
   return Record(
     task=str(arrays["task"]),
     smoothing=Smoothing(str(arrays["smoothing"]), distribution, groups, tuple(certified)),
-    selection=selection,
-    estimation=estimation,
+    selection=ClassSums(**part("selection", ClassSums)),
+    estimation=ClassSums(**part("estimation", ClassSums)),
     bounds=Bounds(
-      float(arrays["bounds/alpha"]),
-      float(arrays["bounds/k_fwer"]),
-      tuple(map(str, arrays["bounds/statistics"])),
+      float(bounds["alpha"]), float(bounds["k_fwer"]), tuple(map(str, bounds["statistics"]))
     ),
     truth=arrays["truth"],
     counted=arrays["counted"],
-    adversary=Adversary(
-      arrays["adversary/budgets"],
-      arrays.get("adversary/radii"),
-      arrays.get("adversary/caps"),
-      bool(arrays["adversary/integral"]),
-    ),
-    base=BaseCertificates(
-      **{**base, "groups": groups, "forfeit": int(arrays["base/forfeit"])}  # type: ignore[arg-type]
-    ),
-    pairs={order: Pair(**parts) for order, parts in formats.parts_of(arrays, "pairs").items()},
+    adversary=Adversary(**adversary | {"integral": bool(adversary["integral"])}),
+    base=BaseCertificates(**base | {"groups": groups, "forfeit": int(base["forfeit"])}),
+    pairs={order: Pair(**of) for order, of in formats.parts_of(arrays, "pairs").items()},
     certified=certified,
     meta=storage.from_json_array(arrays["meta"]),
   )
@@ -299,15 +268,12 @@ def from_arrays(arrays: Mapping[str, np.ndarray]) -> Record:
 
 def save(path: Path, record: Record) -> None:
   """Stores a record as an .npz whose arrays any reader of NumPy's format can load."""
-  formats.save(path, to_arrays(record))
+  arrays = to_arrays(record)
+  storage.save_arrays(path, {**arrays, "digest": np.asarray(storage.digest(arrays))})
 
 
 def load(path: Path) -> Record:
-  """Reads a record; `verify` tells whether it can be believed.
-
-  Raises:
-    ValueError: a missing or damaged file, one that is no record, or one of an older format.
-  """
+  """Reads a record, or raises a ValueError; `verify` tells whether it can be believed."""
   arrays = formats.load(path)
   try:
     return from_arrays(arrays)
@@ -321,44 +287,40 @@ def verify(record: Record, *, task: Task | None = None, exact: bool = False) -> 
   Everything but the sums, the noise, alpha, the labels, which outputs are counted and caps
   (`rechecks.TRUSTED`) is computed again or proven again, and what is stored must not be on the
   stronger side of it; nothing that a solver said is trusted. What `meta` says of all this must not
-  contradict it.
-
-  Args:
-    record: from `load`.
-    task: compares the noise with the configuration in `meta`; None leaves that out.
-    exact: the witnesses in rational arithmetic.
+  contradict it. A `task` compares the noise with the configuration in `meta`; `exact` evaluates
+  witnesses in rational arithmetic.
 
   Raises:
     ValueError: naming what does not follow from what.
   """
-  check(record, task)
-  rechecks.check_some(record.certified)
+  _check(record, task)
+  if not record.certified:
+    raise ValueError("`certified` is empty: this record proves nothing.")
   base = _base(record.smoothing, record.selection, record.estimation, record.bounds)
-  rechecks.check_base(record.noise, record.base, base, "the sums, the noise and alpha")
+  rechecks.check_base(record.noise, record.base, base)
   for order, stored in record.pairs.items():
-    pair, source = _pair(record, order), f"the noise and order {order}"
-    rechecks.check_raised(f"pairs/{order}/weights", stored.weights, pair.weights, source)
-    rechecks.check_lowered(f"pairs/{order}/eta", stored.eta, pair.eta, source)
+    (weights, eta), source = _pair(record, order), f"the noise and order {order}"
+    name = f"pairs/{order}"
+    rechecks.check_weaker(f"{name}/weights", stored.weights, weights, source, lower=False)
+    rechecks.check_weaker(f"{name}/eta", stored.eta, eta, source, lower=True)
   for name, certificate in record.certified.items():
-    rechecks.check_certificate(name, certificate, record.base.forfeit)
     if not np.array_equal(certificate.targets, targets_of(record, name)):
       raise ValueError(f"the targets of {name!r} are not those that its name says.")
-    rechecks.check_adversary(name, certificate, record.adversary)
     weights, eta = weights_and_eta(record, name)
-    rechecks.prove(name, weights, record.groups, eta, certificate, exact)
+    rechecks.check_certificate(name, certificate, record, weights, eta, exact)
 
 
-def check(record: Record, task: Task | None = None) -> None:
-  """Checks what a record was made of: types, sums, sizes, budgets, and what `meta` says of them.
-
-  Raises:
-    ValueError: naming what contradicts what.
-  """
+def _check(record: Record, task: Task | None) -> None:
+  """Checks what a record was made of: types, sums, sizes, budgets, and what `meta` says of them."""
   formats.check(to_arrays(record))
   for part in ("selection", "estimation"):
     rechecks.check_sums(part, getattr(record, part))
   rechecks.check_bounds(record.bounds, record.selection.scores is not None)
-  rechecks.check_independence(record.selection.votes, record.estimation.votes)
+  # Unanimous rows may be equal by chance, and so may few others.
+  if certificates.same_samples(record.selection.votes, record.estimation.votes):
+    raise ValueError(
+      "labels were selected by the same samples that bound them: the votes of both are the same."
+    )
   rechecks.check_budgets(record.adversary, record.noise)
   job = rechecks.check_meta(record)
   if task is not None and task.check_record is not None:
@@ -372,25 +334,21 @@ def check(record: Record, task: Task | None = None) -> None:
 
 def is_of(record: Record, smoothing: Smoothing, adversary: Adversary, labelled: bool) -> bool:
   """Whether a record is of this noise, these groups, budgets and certificates."""
-  caps = record.adversary.caps, adversary.caps
-  wanted = {name for name in smoothing.certificates if labelled or not name.startswith("correct/")}
+  pairs: list[tuple[Any, Any]] = [
+    (record.groups, smoothing.groups),
+    (record.budgets, adversary.budgets),
+    (record.adversary.caps, adversary.caps),
+  ]
   return (
     common.same_noise(record.noise, smoothing.noise)
-    and np.array_equal(record.groups, smoothing.groups)
-    and np.array_equal(record.budgets, adversary.budgets)
-    and all((cap is None) == (caps[0] is None) for cap in caps)
-    and (caps[0] is None or np.array_equal(*caps))  # type: ignore[arg-type]
-    and set(record.certified) == wanted
+    and all(np.array_equal(one, other) for one, other in pairs)
+    and set(record.certified) == set(_wanted(smoothing, labelled))
   )
 
 
 def _signed(sums: ClassSums) -> ClassSums:
   """Sums as arrays, of signed integers."""
-
-  def signed(value: Any) -> np.ndarray | None:
-    if value is None:
-      return None
-    array = np.asarray(value)
-    return array.astype(np.int64) if array.dtype.kind == "u" else array
-
-  return ClassSums(*map(signed, sums))
+  arrays = [None if value is None else np.asarray(value) for value in sums]
+  return ClassSums(
+    *(a.astype(np.int64) if a is not None and a.dtype.kind == "u" else a for a in arrays)
+  )

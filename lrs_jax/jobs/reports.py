@@ -32,19 +32,13 @@ _AXES = {
   "entries": "changed entries, over the whole input",
 }
 
-Curves = Mapping[str, Mapping[str, Mapping[str, Any]]]
-"""method -> kind -> {"budgets", "curve", "area"}."""
-
 
 def quality(
   truth: Sequence[np.ndarray], predictions: Sequence[np.ndarray], num_classes: int
 ) -> dict[str, float]:
-  """Accuracy of predictions [N] on all cases together; abstentions (-1) are wrong.
+  """Accuracy of predictions, int [N] per case, on all cases together; abstentions (-1) are wrong.
 
-  Args:
-    truth: int [N] per case; outside [0, K) is void, and does not count but for abstentions.
-    predictions: int [N] per case.
-    num_classes: K.
+  Labels outside [0, K), K being `num_classes`, are void and do not count but for abstentions.
   """
   labels, predicted = np.concatenate([*truth]), np.concatenate([*predictions])
   confusion = metrics.confusion_matrix(labels, predicted, num_classes)
@@ -57,14 +51,13 @@ def quality(
 
 def quality_of_cases(data: Data, predictions: Sequence[np.ndarray]) -> dict[str, float]:
   """Quality of predictions [N], one for each case."""
-  truth = [np.full(p.shape, -1) if c.truth is None else c.truth
-           for c, p in zip(data.cases, predictions, strict=True)]  # fmt: skip
-  counted = [slice(None) if case.counted is None else case.counted for case in data.cases]
-  chosen = [
-    [of_case[part] for of_case, part in zip(values, counted, strict=True)]
-    for values in (truth, predictions)
-  ]
-  return quality(chosen[0], chosen[1], len(data.classes))
+  truth, predicted = [], []
+  for case, found in zip(data.cases, predictions, strict=True):
+    counted = slice(None) if case.counted is None else case.counted
+    labels = np.full(found.shape, -1) if case.truth is None else case.truth
+    truth.append(labels[counted])
+    predicted.append(found[counted])
+  return quality(truth, predicted, len(data.classes))
 
 
 def majority(data: Data) -> dict[str, Any]:
@@ -86,13 +79,8 @@ def report(task: Task, config: Config, done: Sequence[Record]) -> dict[str, Any]
   `certified_accuracy` those that are right as well, over the labelled ones. A curve is along one
   kind of perturbation alone. Its area is the average certifiable radius, or, where changes are
   counted, the sum over 1, 2, ... of them. Method "orders" is the best envelope of all Rényi orders
-  at every budget; rivals of the task are methods, too.
-
-  Args:
-    task: with its rivals.
-    config: the job. Over radii of its own an average radius would say more of them than of the
-      method, and is None.
-    done: a record of every case.
+  at every budget; rivals of the task are methods, too. Over radii of a job's own an average radius
+  would say more of them than of the method, and is None.
 
   Raises:
     ValueError: records of other budgets than the one that has most begins with.
@@ -101,11 +89,10 @@ def report(task: Task, config: Config, done: Sequence[Record]) -> dict[str, Any]
   for record in done:
     if not np.array_equal(record.budgets, first.budgets[: len(record.budgets)]):
       raise ValueError("the budgets of a job's cases must be alike, to be averaged.")
-  num_classes = first.selection.votes.shape[1]
   found: dict[str, Any] = quality(
     [record.truth[record.counted] for record in done],
     [record.predictions[record.counted] for record in done],
-    num_classes,
+    first.selection.votes.shape[1],
   )
   average = first.adversary.radii is None or config.budgets is None
   kept = [_certified(task, record) for record in done]
@@ -113,24 +100,24 @@ def report(task: Task, config: Config, done: Sequence[Record]) -> dict[str, Any]
     sizes = [int((r.counted if targets == "all" else r.labelled).sum()) for r in done]
     found[name] = {}
     for method in sorted(kept[0].get(targets, {})):
-      budgets = max((of[targets][method][0] for of in kept), key=len)
-      fractions = [
-        _extended(metrics.certified_fraction(of[targets][method][1], size), len(budgets))
-        for of, size in zip(kept, sizes, strict=True)
-      ]
-      found[name][method] = _along(first, budgets, np.mean(fractions, axis=0), average)
+      curves = [of[targets][method] for of in kept]
+      budgets = max((of_case for of_case, _ in curves), key=len)
+      fractions = np.zeros((len(done), len(budgets)))  # beyond its own budgets, none of a case
+      for fraction, (_, certified), size in zip(fractions, curves, sizes, strict=True):
+        fraction[: len(certified)] = metrics.certified_fraction(certified, size)
+      found[name][method] = _along(first, budgets, fractions.mean(axis=0), average)
   methods = [record.base.method for record in done]
   if methods[0] is not None:
     chosen, numbers = np.unique(np.concatenate([*methods]), return_counts=True)
     found["statistics"] = dict(zip(chosen.tolist(), numbers.tolist(), strict=True))
-  names = list(first.certified)
+  proven = {name: [record.certified[name] for record in done] for name in first.certified}
   found["solve_seconds"] = {
-    name: float(sum(r.certified[name].solve_time.sum() for r in done)) for name in names
+    name: float(sum(one.solve_time.sum() for one in of)) for name, of in proven.items()
   }
   found["not_optimal"] = {
-    name: int(sum((r.certified[name].status != "optimal").sum() for r in done)) for name in names
+    name: int(sum((one.status != "optimal").sum() for one in of)) for name, of in proven.items()
   }
-  gaps = [r.certified[name].gap for name in names if name.endswith("/milp") for r in done]
+  gaps = [one.gap for name, of in proven.items() if name.endswith("/milp") for one in of]
   if gaps:
     found["largest_gap"] = float(np.nanmax(np.concatenate(gaps)))
   return found
@@ -156,11 +143,6 @@ def _certified(task: Task, record: Record) -> Kept:
   return kept
 
 
-def _extended(fraction: np.ndarray, length: int) -> np.ndarray:
-  """A fraction [B] as one of more budgets: at those beyond its own, nothing is certified."""
-  return np.pad(fraction, (0, length - len(fraction)))
-
-
 def _along(
   record: Record, budgets: np.ndarray, fraction: np.ndarray, average: bool
 ) -> dict[str, dict[str, Any]]:
@@ -180,13 +162,16 @@ def _along(
 def table(summary: Mapping[str, Any]) -> str:
   """What a summary says, for a terminal: certified accuracy at some budgets, and quality.
 
-  What is certified is rounded down, and so are the radii at which it is.
+  What is certified is rounded down, and so are the radii at which it is. What makes less than a
+  tenth fewer mistakes than the most frequent class is noted: certificates of such predictions are
+  true, and worth nothing.
   """
   lines: list[str] = []
   what, curves = _reported(summary)
   own = summary["job"].get("budgets") is not None
-  for kind in dict.fromkeys(kind for _, by_kind in curves for kind in by_kind):
-    lines += _block(what, kind, curves, own)
+  for kind in dict.fromkeys(kind for by_kind in curves.values() for kind in by_kind):
+    of_kind = {label: by_kind[kind] for label, by_kind in curves.items()}
+    lines += _block(f"{what} at {_KINDS.get(kind, kind)}", kind, of_kind, own)
   lines.append("")
   accuracies = {}
   for name, report in summary["smoothings"].items():
@@ -198,43 +183,38 @@ def table(summary: Mapping[str, Any]) -> str:
       )
       if part["accuracy"] is not None:
         accuracies[label] = part["accuracy"]
-  most = summary["majority"]
-  if most["share"] is not None and not math.isnan(most["share"]):
-    label = f"always answering {most['class']}"
-    lines.append(f"{label:<34} accuracy {most['share']:.3f}")
-    lines += nothing_learned(accuracies, most["share"])
+  most, share = summary["majority"]["class"], summary["majority"]["share"]
+  if share is not None and not math.isnan(share):
+    lines.append(f"{f'always answering {most}':<34} accuracy {share:.3f}")
+    poor = [name for name, accuracy in accuracies.items() if 1 - accuracy > 0.9 * (1 - share)]
+    if poor:
+      lines.append(f"NOTE: hardly more often right than that, or less often: {', '.join(poor)}")
   seconds = summary["seconds"]
   lines += ["", "seconds: " + "   ".join(f"{name} {value:.1f}" for name, value in seconds.items())]
   return "\n".join(lines)
 
 
-def _block(
-  what: str, kind: str, curves: Sequence[tuple[str, Mapping[str, Any]]], own: bool
-) -> list[str]:
+def _block(title: str, kind: str, curves: Mapping[str, Mapping[str, Any]], own: bool) -> list[str]:
   """The lines of one kind of perturbation."""
-  axis = next(by_kind[kind]["budgets"] for _, by_kind in curves if kind in by_kind)
-  if own and kind == "epsilon":
+  axis, counts = next(iter(curves.values()))["budgets"], kind != "epsilon"
+  if own and not counts:
     indices = np.unique(np.linspace(0, len(axis) - 1, 7).round().astype(int))
   else:
-    longest = max(np.max(np.flatnonzero(of[kind]["curve"]), initial=0) for _, of in curves)
+    longest = max(np.max(np.flatnonzero(of["curve"]), initial=0) for of in curves.values())
     indices = np.unique(np.linspace(0, longest, 6).round().astype(int))[min(longest, 1) :]
   shown = [axis[i] for i in indices]
-  head = [f"{metrics.round_down(x):>8.7g}" for x in shown]
-  counts = kind != "epsilon"
-  title = f"{what} at {_KINDS.get(kind, kind)}"
-  lines = [f"{title:<37}" + "".join(head)]
-  has_area = any(of[kind]["area"] is not None for _, of in curves)
+  lines = [f"{title:<37}" + "".join(f"{metrics.round_down(x):>8.7g}" for x in shown)]
+  has_area = any(of["area"] is not None for of in curves.values())
   lines[0] += ("    area" if counts else "   average radius") if has_area else ""
   cut = False
-  for label, of in curves:
-    known = dict(zip(of[kind]["budgets"], of[kind]["curve"], strict=True))
+  for label, of in curves.items():
+    known = dict(zip(of["budgets"], of["curve"], strict=True))
     values = "".join(
       f"{metrics.round_down(known[x], decimals=3):>8.3f}" if x in known else f"{'-':>8}"
       for x in shown
     )
-    area = of[kind]["area"]
-    text = "" if area is None else f"{metrics.round_down(area, decimals=4):.4f}"
-    beyond = ">" if counts and text and of[kind]["curve"][-1] > 0 else ""
+    text = "" if of["area"] is None else f"{metrics.round_down(of['area'], decimals=4):.4f}"
+    beyond = ">" if counts and text and of["curve"][-1] > 0 else ""
     cut |= beyond != ""
     lines.append(f"  {label:<35}{values}  {beyond + text:>8}".rstrip())
   if not has_area:
@@ -248,43 +228,16 @@ def _shown(value: float | None) -> str:
   return "  -  " if value is None or math.isnan(value) else f"{value:.3f}"
 
 
-def nothing_learned(accuracies: Mapping[str, float], share: float) -> list[str]:
-  """The line after the one on always answering the most frequent class: what is hardly better.
-
-  That is what makes less than a tenth fewer mistakes: certificates of such predictions are true,
-  and worth nothing.
-
-  Args:
-    accuracies: name -> accuracy.
-    share: accuracy of always answering the most frequent class.
-
-  Returns:
-    No line, or one.
-
-  Example:
-    >>> nothing_learned({"network": 0.9, "smoothing": 0.72}, 0.7)
-    ['NOTE: hardly more often right than that, or less often: smoothing']
-    >>> nothing_learned({"network": 0.9}, 0.7)
-    []
-  """
-  poor = [name for name, accuracy in accuracies.items() if 1 - accuracy > 0.9 * (1 - share)]
-  if not poor:
-    return []
-  return [f"NOTE: hardly more often right than that, or less often: {', '.join(poor)}"]
-
-
-def _reported(summary: Mapping[str, Any]) -> tuple[str, list[tuple[str, Mapping[str, Any]]]]:
-  """What is reported, and (label, kind -> curve) of every method, each smoothing's best first."""
+def _reported(summary: Mapping[str, Any]) -> tuple[str, dict[str, Mapping[str, Any]]]:
+  """What is reported, and label -> kind -> curve of every method, each smoothing's best first."""
   labelled = any(report["certified_accuracy"] for report in summary["smoothings"].values())
   name = "certified_accuracy" if labelled else "certified"
-  found = []
+  found: dict[str, Mapping[str, Any]] = {}
   for smoothing, report in summary["smoothings"].items():
-    of_smoothing = [
-      (f"{_TITLES.get(smoothing, smoothing)}, {_METHODS.get(method, method)}", by_kind)
-      for method, by_kind in report[name].items()
-    ]
-    of_smoothing.sort(key=lambda item: -sum(sum(of["curve"]) for of in item[1].values()))
-    found += of_smoothing
+    title, methods = _TITLES.get(smoothing, smoothing), report[name]
+    total = {name: sum(sum(of["curve"]) for of in methods[name].values()) for name in methods}
+    for method in sorted(methods, key=lambda method: -total[method]):
+      found[f"{title}, {_METHODS.get(method, method)}"] = methods[method]
   return name.replace("_", " "), found
 
 
@@ -309,10 +262,10 @@ def curves_figure(summary: Mapping[str, Any], kind: str) -> Figure:
   """Certified accuracy of every method against one kind of perturbation alone."""
   what, curves = _reported(summary)
   job, number, unit = summary["job"], len(summary["inputs"]), summary["unit"]
-  of_kind = {label: by_kind[kind] for label, by_kind in curves}
-  longest = max(of_kind.values(), key=lambda of: len(of["budgets"]))["budgets"]
-  end = len(longest)
+  longest = max((by_kind[kind]["budgets"] for by_kind in curves.values()), key=len)
+  of_kind = {label: by_kind[kind] for label, by_kind in curves.items()}
   full = {label: of["curve"] for label, of in of_kind.items() if of["budgets"] == longest}
+  end = len(longest)
   if kind != "epsilon":  # of counts, as far as there is anything
     end = 2 + max(int(np.max(np.flatnonzero(curve), initial=0)) for curve in full.values())
   whose = "labelled " if what == "certified accuracy" else ""

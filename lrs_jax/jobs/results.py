@@ -6,32 +6,26 @@ from typing import Any
 
 from lrs_jax import storage
 from lrs_jax.errors import OtherResultsError
+from lrs_jax.jobs import checkpoints
+from lrs_jax.tasks import options
 
 _FORCE = "choose another --out, or give --force to replace what is there"
 
-_WORDS = {
-  "ranges": "samples counted",
-  "model": "network (SHA-256)",
-  "input": "input (SHA-256)",
-}
+_WORDS = {"ranges": "samples counted", "model": "network (SHA-256)", "input": "input (SHA-256)"}
 """What is no option, in words."""
 
 _MOST = 5
 """Differences that an error names."""
 
 
-def refuse_others(
-  asked: Mapping[Path, Mapping[str, Any]], defaults: Mapping[str, Any] | None = None
-) -> None:
-  """Makes sure that files of results, where there are any, are of the job that is asked for.
+def refuse_others(path: Path, asked: Mapping[str, Any], defaults: Mapping[str, Any]) -> None:
+  """Makes sure that a file of results, if there is one, is of the job that is asked for.
 
   Compared is only what decides results: versions, devices and times may be others, and so may what
-  an older file does not say; an option of the job that it does not know had its default.
+  an older file does not say; an option of the job that it does not know had that of `defaults`.
 
-  Args:
-    asked: path of a `summary.json` or of a certificate's .npz -> what it (or its `meta`) should say
-      of the job, such as {"job": options, "model": digest}, as it comes back from JSON.
-    defaults: option of the job -> default.
+  `path` is a `summary.json` or a certificate's .npz; `asked`, what it (or its `meta`) should say of
+  the job, such as {"job": options, "model": digest}, as it comes back from JSON.
 
   Raises:
     OtherResultsError: a file is of another job, which the message tells by the values that differ,
@@ -42,27 +36,26 @@ def refuse_others(
     >>> with tempfile.TemporaryDirectory() as folder:
     ...   path = Path(folder) / "summary.json"
     ...   storage.save_json(path, {"job": {"seed": 0, "samples": 1000}, "device": "a TPU"})
-    ...   refuse_others({path: {"job": {"seed": 0, "samples": 1000}}})
-    ...   refuse_others({path: {"job": {"seed": 1, "samples": 1000}}})
+    ...   refuse_others(path, {"job": {"seed": 0, "samples": 1000}}, {})
+    ...   refuse_others(path, {"job": {"seed": 1, "samples": 1000}}, {})
     Traceback (most recent call last):
     ...
     lrs_jax.errors.OtherResultsError: ...summary.json holds results of another job (seed: 0 there...
   """
-  for path, facts in asked.items():
-    if not path.exists():
-      continue
-    stored = _read(path)
-    stored["job"] = {**(defaults or {}), **stored["job"]}
-    found = list(_differing(stored, facts))
-    options = [part for part in found if part[0] not in _WORDS.values()]
-    found = options or found  # with other options, networks and samples are others of course
-    found = [part for part in found if part[0] == "data"] or found  # likewise of other data
-    if found:
-      told = [f"{name}: {there} there, {here} asked for" for name, there, here in found[:_MOST]]
-      more = [f"and {len(found) - _MOST} more"] if len(found) > _MOST else []
-      raise OtherResultsError(
-        f"{path} holds results of another job ({'; '.join([*told, *more])}): {_FORCE}."
-      )
+  if not path.exists():
+    return
+  stored = _read(path)
+  stored["job"] = {**defaults, **stored["job"]}
+  found = list(_differing(stored, asked))
+  of_job = [part for part in found if part[0] not in _WORDS.values()]
+  found = of_job or found  # with other options, networks and samples are others of course
+  found = [part for part in found if part[0] == "data"] or found  # likewise of other data
+  if found:
+    told = [f"{name}: {there} there, {here} asked for" for name, there, here in found[:_MOST]]
+    more = [f"and {len(found) - _MOST} more"] if len(found) > _MOST else []
+    raise OtherResultsError(
+      f"{path} holds results of another job ({'; '.join([*told, *more])}): {_FORCE}."
+    )
 
 
 def _read(path: Path) -> dict[str, Any]:
@@ -101,10 +94,9 @@ def _differing(
 def _shown(name: str, value: Any) -> str:
   """A value as one would type it."""
   if name == "ranges":
-    return ", ".join(f"{first}:{end}" for first, end in value)
+    return checkpoints.shown(value)
   if isinstance(value, list):
-    sign = "x" if name in ("job.size", "job.grid") else ","
-    return sign.join(f"{part:g}" if isinstance(part, float) else str(part) for part in value)
+    return options.shown(value, "x" if name in ("job.size", "job.grid") else ",")
   if isinstance(value, str) and name.partition(".")[0] in _WORDS:
     return f"{value[:12]}..."
   return "not given" if value is None else str(value)
