@@ -110,15 +110,7 @@ def random_group(noise: SmoothingDistribution) -> Expose:
   References:
     Schuchardt et al. 2023 (arXiv 2210.16140), section 7: training with the noise of one group.
   """
-  noise = to_device(noise)
-
-  def expose(key: jax.Array, image: jax.Array) -> tuple[jax.Array, jax.Array]:
-    key_group, key_noise = jax.random.split(key)
-    group = jax.random.randint(key_group, (), 0, noise.num_groups)
-    noisy = sample(key_noise, noise, image, group)
-    return noisy[None], jnp.ones((), bool)
-
-  return expose
+  return _of_random_group(noise, lambda group: jnp.ones((), bool))
 
 
 def own_pixels(noise: SmoothingDistribution, groups: ArrayLike) -> Expose:
@@ -129,16 +121,21 @@ def own_pixels(noise: SmoothingDistribution, groups: ArrayLike) -> Expose:
 
   Args:
     noise: smoothing distribution of G groups, or of a multiple of it.
-    groups: int [H, W], or [D, H, W] of a volume, the group of every pixel, in [0, G).
+    groups: int [H, W] or [D, H, W], the group of every pixel, in [0, G).
   """
-  noise, num_groups = to_device(noise), int(np.max(groups)) + 1
-  groups = jnp.asarray(groups, jnp.int32)
+  num_groups, groups = int(np.max(groups)) + 1, jnp.asarray(groups, jnp.int32)
+  return _of_random_group(noise, lambda row: (groups == row % num_groups)[None])
+
+
+def _of_random_group(
+  noise: SmoothingDistribution, counts: Callable[[jax.Array], jax.Array]
+) -> Expose:
+  noise = to_device(noise)
 
   def expose(key: jax.Array, image: jax.Array) -> tuple[jax.Array, jax.Array]:
-    key_row, key_noise = jax.random.split(key)
-    row = jax.random.randint(key_row, (), 0, noise.num_groups)
-    noisy = sample(key_noise, noise, image, row)
-    return noisy[None], (groups == row % num_groups)[None]
+    key_group, key_noise = jax.random.split(key)
+    group = jax.random.randint(key_group, (), 0, noise.num_groups)
+    return sample(key_noise, noise, image, group)[None], counts(group)
 
   return expose
 
