@@ -15,6 +15,7 @@ from jax.typing import ArrayLike
 
 from lrs_jax import noise, sampling, storage
 from lrs_jax.confidence import corrections, planning
+from lrs_jax.confidence.certificates import BaseCertificates
 from lrs_jax.sampling import ClassSums
 from lrs_jax.tasks import training
 from lrs_jax.tasks.task import Adversary, Case, Config, Count, Data, Models, Network, Smoothing
@@ -157,7 +158,7 @@ def ball(
   )
 
 
-def lone_budgets(base: Any) -> np.ndarray:
+def lone_budgets(base: BaseCertificates) -> np.ndarray:
   """How much every output of base certificates survives on its own, in its dearest cell, [N]."""
   return base.eta / base.weights[0].max(axis=1)[base.groups]
 

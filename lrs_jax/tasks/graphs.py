@@ -21,6 +21,9 @@ from lrs_jax.tasks.models import gnn
 from lrs_jax.tasks.options import FRACTION, ONE, TRAINING, ZERO, Option
 from lrs_jax.tasks.task import Adversary, Case, Count, Data, Models, Smoothing, Task
 
+_ENDS = "in a group's own cluster, and in the least affine one"
+_BASELINE = "of the isotropic baseline; by default the low end of"
+
 
 class GraphConfig(NamedTuple):
   """Configuration of a job on a graph; `lrs-jax certify citeseer --help` explains the fields."""
@@ -37,33 +40,17 @@ class GraphConfig(NamedTuple):
   ] = "spectral"
   theta_plus: Annotated[
     tuple[float, float],
-    Option(
-      "probability to add an attribute: in a group's own cluster, and in the least affine one",
-      "flips",
-      "LOW,HIGH",
-      **FRACTION,
-    ),
+    Option(f"probability to add an attribute: {_ENDS}", "flips", "LOW,HIGH", **FRACTION),
   ] = (0.01, 0.01)
   isotropic_theta_plus: Annotated[
-    float | None,
-    Option(
-      "of the isotropic baseline; by default the low end of --theta-plus", "flips", "P", **FRACTION
-    ),
+    float | None, Option(f"{_BASELINE} --theta-plus", "flips", "P", **FRACTION)
   ] = None
   theta_minus: Annotated[
     tuple[float, float],
-    Option(
-      "probability to delete one: in a group's own cluster, and in the least affine one",
-      "flips",
-      "LOW,HIGH",
-      **FRACTION,
-    ),
+    Option(f"probability to delete one: {_ENDS}", "flips", "LOW,HIGH", **FRACTION),
   ] = (0.6, 0.95)
   isotropic_theta_minus: Annotated[
-    float | None,
-    Option(
-      "of the isotropic baseline; by default the low end of --theta-minus", "flips", "P", **FRACTION
-    ),
+    float | None, Option(f"{_BASELINE} --theta-minus", "flips", "P", **FRACTION)
   ] = None
   model_name: Annotated[
     str, Option("architecture", TRAINING, choices=("appnp", "gcn", "gcn6", "gat"))
@@ -235,22 +222,14 @@ def counter(
   """The task's `counter`: votes and scores of every class, by the sampler of sparse flips."""
   edges = gnn.normalized_edges(matrix(case.x.adjacency))
   plan = sparse_flips.plan_flips(matrix(case.x.attributes), smoothing.noise)
-  head, mesh = graph_training.head_of(graph_training.model(config, data)), common.local_mesh()
+  head = graph_training.head_of(graph_training.model(config, data))
+  asked = head, (params, edges), params["params"]["first_kernel"], plan, smoothing.groups
+  mesh = common.local_mesh()
 
   def count(key: jax.Array, num_samples: int, first_sample: int) -> ClassSums:
+    options: dict[str, Any] = {"chunk_size": chunk_size(config, case), "mesh": mesh}
     with jax.default_matmul_precision(config.precision):
-      return sparse_flips.class_sums(
-        key,
-        head,
-        (params, edges),
-        params["params"]["first_kernel"],
-        plan,
-        smoothing.groups,
-        num_samples,
-        first_sample=first_sample,
-        chunk_size=chunk_size(config, case),
-        mesh=mesh,
-      )
+      return sparse_flips.class_sums(key, *asked, num_samples, first_sample=first_sample, **options)
 
   return count
 

@@ -5,7 +5,7 @@ checks and the messages follow from that.
 """
 
 import typing
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from typing import Annotated, Any, NamedTuple
 
 import numpy as np
@@ -160,16 +160,12 @@ def shown(value: Any, separator: str = ",") -> str:
 def check(config: Any) -> None:
   """Raises a ValueError that names the first option whose value breaks its rule."""
   for name, (_, option) in of(config).items():
-    for value in _parts(getattr(config, name)):
+    given = getattr(config, name)
+    many = isinstance(given, tuple)
+    for value in given if many else (given,) if given is not None else ():
       if option.choices and value not in option.choices:
-        raise ValueError(
-          f"{flag(name)} must be one of {', '.join(option.choices)}, but it is {value!r}."
-        )
+        choices = ", ".join(option.choices)
+        raise ValueError(f"{flag(name)} must be one of {choices}, but it is {value!r}.")
       if option.allowed is not None and not option.allowed(value):
-        many = ", but one of them is" if isinstance(getattr(config, name), tuple) else ", but it is"
-        raise ValueError(f"{flag(name)} {option.rule}{many} {value}.")
-
-
-def _parts(value: Any) -> Iterator[Any]:
-  if value is not None:
-    yield from value if isinstance(value, tuple) else (value,)
+        which = "one of them is" if many else "it is"
+        raise ValueError(f"{flag(name)} {option.rule}, but {which} {value}.")

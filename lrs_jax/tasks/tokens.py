@@ -5,23 +5,23 @@ for every segment of a document few words of the segment itself are hidden, and 
 away. Documents differ in length, and so do the cells, which are the segments of each.
 
 What it gains, on the six test documents by default (Python 3.11, 1,000 samples, one training; in
-parentheses what survives, labelled right, if 1, 2, 4 and 8 words are replaced; the sum over all
-budgets from 1 on says how many replaced words a word survives on average):
+parentheses what survives, labelled right, if 1, 2, 4 and 8 words are replaced; the last number says
+how many replaced words a word survives on average, the sum over all budgets from 1 on):
 
-- localized, the defaults: accuracy .811 (.703, .547, .354, .086), 2.81 words on average;
-- isotropic, the same network, :math:`\rho = .75`: accuracy .816 (.654, .308, 0, 0), .96 words. On
+- localized, the defaults: accuracy .811 (.703, .547, .354, .086), 2.81;
+- isotropic, the same network, :math:`\rho = .75`: accuracy .816 (.654, .308, 0, 0), .96. On
   validation documents that is the best :math:`\rho` of .7, .75 and .8 with at least the accuracy of
   the localized one (.808 to .804);
 - isotropic with other :math:`\rho`: .7 has accuracy .824 and .65 words; .9 has .715 and 1.55.
 
 About a third of that gain needs no pattern of noise, only the network's view: uniform
-:math:`\rho = .75` in every segment that the network can see from the own one, and the others
-hidden (which changes no vote), has accuracy .816 (.697, .474, .126, 0) and 1.62 words. Locality
-does not help where it is faint: with :math:`\rho` from .7 in the own segment to .95 at the far end
-of the document (`rho_max=.95, reach=11`, the same network) and nothing hidden, accuracy is .823
-(.662, .120, 0, 0) with .79 words, fewer than isotropic noise of .75 leaves. Nor is it free: the
-defaults cost 1.3 points of accuracy against isotropic noise of `rho_min`, and as many passes as
-there are segments, each over a part of the document.
+:math:`\rho = .75` in every segment that the network can see from the own one, and the others hidden
+(which changes no vote), has accuracy .816 (.697, .474, .126, 0), 1.62. Locality does not help where
+it is faint: with :math:`\rho` from .7 in the own segment to .95 at the far end of the document
+(`rho_max=.95, reach=11`, the same network) and nothing hidden, accuracy is .823 (.662, .120, 0, 0),
+.79, fewer than isotropic noise of .75 leaves. Nor is it free: the defaults cost 1.3 points of
+accuracy against isotropic noise of `rho_min`, and as many passes as there are segments, each over a
+part of the document.
 """
 
 import functools
@@ -39,6 +39,7 @@ from matplotlib.patches import Patch, Rectangle
 from lrs_jax import noise
 from lrs_jax.cells import locality, partition
 from lrs_jax.confidence import planning
+from lrs_jax.confidence.certificates import BaseCertificates
 from lrs_jax.evaluation import plots
 from lrs_jax.sampling import Windows
 from lrs_jax.tasks import common, options, training
@@ -49,6 +50,9 @@ from lrs_jax.tasks.options import ONE, TRAINING, ZERO, Option, rule
 from lrs_jax.tasks.task import Adversary, Case, Count, Data, Network, Smoothing, Task
 
 TRAINING_DOCUMENTS, TRAINING_LENGTH = 4000, 384
+
+COLUMNS = 120
+"""Characters in a row of the figure."""
 
 _COLORS = (*plots.COLORS[:5], "#999933")  # told apart when pale, too
 
@@ -174,7 +178,7 @@ def segments(config: Config, num_words: int) -> np.ndarray:
     >>> segments(Config(segments=2), 5)
     array([0, 0, 0, 1, 1], dtype=int32)
   """
-  return partition.image_grid((1, num_words), (1, config.segments))[0]
+  return partition.image_grid((num_words,), (config.segments,))
 
 
 def localized_noise(config: Config, num_words: int) -> noise.SmoothingDistribution:
@@ -185,7 +189,7 @@ def localized_noise(config: Config, num_words: int) -> noise.SmoothingDistributi
     >>> localized_noise(config, 6).scale[0]
     array([0.5, 0.7, 0.9])
   """
-  distances = locality.chebyshev_distances((1, config.segments))
+  distances = locality.chebyshev_distances((config.segments,))
   fraction = np.minimum(distances / config.reach, 1)
   rho = locality.interpolate_std(fraction, config.rho_min, config.rho_max)
   return noise.ablation(rho, segments(config, num_words), fill=HIDDEN)
@@ -203,13 +207,7 @@ def isotropic_noise(config: Config, num_words: int) -> noise.SmoothingDistributi
 
 
 def smoothings(config: Config, data: Data, case: Case) -> tuple[Smoothing, ...]:
-  """Localized noise, and the isotropic baseline of the same network.
-
-  Example:
-    >>> data = load(Config(documents=1))
-    >>> [smoothing.name for smoothing in smoothings(Config(), data, data.cases[0])]
-    ['certificate', 'isotropic']
-  """
+  """Localized noise, and the isotropic baseline of the same network."""
   return _smoothings(config, case.x.size)
 
 
@@ -295,17 +293,11 @@ def lesson(config: Config) -> common.Lesson:
 
 def counter(config: Config, data: Data, params: Any, case: Case, smoothing: Smoothing) -> Count:
   """Counts the network's votes on a document, for every group only where the group lies."""
-  starts, size = partition.windows(smoothing.groups[None])
-  model = _model(config)
+  model, (starts, size) = _model(config), partition.windows(smoothing.groups[None])
   windows = Windows(_apply_window(model, size[1]), starts, size)
   return common.counter(
     config, _apply(model), params, case.x, smoothing, len(data.classes), windows=windows
   )
-
-
-def check_record(config: Config, record: Any) -> None:
-  """Raises a ValueError if noise, segments or groups of a record are not those of its job."""
-  common.check_smoothing(_smoothings(config, record.noise.cells.size), record)
 
 
 def figures(
@@ -314,28 +306,12 @@ def figures(
   """The first document's words, over their predicted subjects."""
   if not records:
     return {}
-  words, base = documents.load("test", 1, config.seed).words[0], records[0].base
-  certain = base.eta > 0
-  figure = words_figure(
-    words,
-    np.asarray(data.cases[0].truth),
-    np.where(certain, base.labels, -1),
-    np.where(certain, np.ceil(common.lone_budgets(base)) - 1, -1).astype(int),
-    base.groups,
-    data.classes,
-  )
-  return {"words.png": figure}
+  words, truth = documents.load("test", 1, config.seed).words[0], np.asarray(data.cases[0].truth)
+  return {"words.png": words_figure(words, truth, records[0].base, data.classes)}
 
 
 def words_figure(
-  words: Sequence[str],
-  truth: np.ndarray,
-  prediction: np.ndarray,
-  radius: np.ndarray,
-  groups: np.ndarray,
-  classes: Sequence[str],
-  *,
-  columns: int = 120,
+  words: Sequence[str], truth: np.ndarray, base: BaseCertificates, classes: Sequence[str]
 ) -> Figure:
   """Draws the words of a document over the color of their predicted subject.
 
@@ -346,42 +322,42 @@ def words_figure(
   Args:
     words: L words.
     truth: int [L].
-    prediction: int [L]; -1 abstains.
-    radius: int [L], replaced words that the prediction survives; -1 abstains.
-    groups: int [L], the segment.
+    base: base certificates of all words, against replaced ones.
     classes: K names.
-    columns: characters of a row.
 
   Returns:
     A Matplotlib figure.
 
   Example:
     >>> zeros = np.zeros(2, int)
-    >>> figure = words_figure(("two", "words"), zeros, zeros, zeros, zeros, ("a subject",))
+    >>> base = BaseCertificates(np.ones((1, 1, 1)), zeros, zeros, zeros, zeros)
+    >>> figure = words_figure(("two", "words"), zeros, base, ("a subject",))
     >>> [text.get_text() for text in figure.axes[0].texts]
     ['two', 'words']
   """
+  prediction, groups = np.where(base.eta > 0, base.labels, -1), base.groups
+  radius = np.maximum(np.ceil(common.lone_budgets(base)) - 1, 0)  # words that it survives
   sizes = np.array([len(word) + 1 for word in words])
   row = column = 0
   places = []
   for size in sizes:
-    if column + size > columns:
+    if column + size > COLUMNS:
       row, column = row + 1, 0
     places.append((row, column))
     column += size
   family, font, line = "DejaVu Sans Mono", 7.0, 0.2  # points, inches a row
-  width, height = columns * 0.602 * font / 72, (row + 1) * line  # it is .602 em wide
+  width, height = COLUMNS * 0.602 * font / 72, (row + 1) * line  # it is .602 em wide
   whole = width + 0.4, height + 1.1
   figure = Figure(figsize=whole)
   axes = figure.add_axes((0.2 / whole[0], 0.2 / whole[1], width / whole[0], height / whole[1]))
-  axes.set(xlim=(0, columns), ylim=(row + 1, 0))
+  axes.set(xlim=(0, COLUMNS), ylim=(row + 1, 0))
   axes.set_axis_off()
   most = max(int(radius.max(initial=0)), 1)
   colors = [_COLORS[i % len(_COLORS)] for i in range(len(classes))]
   for i, ((top, left), word, size) in enumerate(zip(places, words, sizes, strict=True)):
     face: Any = "0.85"
     if prediction[i] >= 0:
-      face = matplotlib.colors.to_rgba(colors[prediction[i]], 0.15 + 0.6 * max(radius[i], 0) / most)
+      face = matplotlib.colors.to_rgba(colors[prediction[i]], 0.15 + 0.6 * radius[i] / most)
     axes.add_patch(Rectangle((left, top + 0.08), size, 0.8, facecolor=face, linewidth=0))
     if prediction[i] != truth[i] and 0 <= truth[i] < len(classes):
       under = [left + 0.4, left + size - 0.6], [top + 0.88] * 2
@@ -415,7 +391,9 @@ TASK = Task(
   counter=counter,
   chunk_size=common.chunk_size,
   adversaries=adversaries,
-  check_record=check_record,
+  check_record=lambda config, record: common.check_smoothing(
+    _smoothings(config, record.noise.cells.size), record
+  ),
   figures=figures,
 )
 """Subjects of words, against replaced words."""

@@ -191,8 +191,7 @@ def train(
     model: Flax module with BatchNorm, `model(x, train)` -> logits [batch, H, W, K].
     images: float32 [M, H, W, channels].
     labels: int [M, H, W]; labels outside [0, K) are void and do not count.
-    expose: makes the noisy views of an image: `random_group(noise)`, `own_pixels(noise, groups)` or
-      `stitched(noise, groups)`.
+    expose: noisy views of an image: `random_group`, `own_pixels` or `stitched`.
     num_steps: gradient steps.
     batch_size: images a step, drawn with repetition.
     learning_rate: the schedule's peak.
@@ -208,12 +207,10 @@ def train(
   """
   key_init, key_steps = keys.tagged(key, "variables"), keys.tagged(key, "steps")
   images, labels = jnp.asarray(images, jnp.float32), jnp.asarray(labels, jnp.int32)
-  optimizer = optax.adamw(
-    optax.warmup_cosine_decay_schedule(
-      learning_rate / 100, learning_rate, max(1, num_steps // 20), max(2, num_steps)
-    ),
-    weight_decay=1e-4,
+  schedule = optax.warmup_cosine_decay_schedule(
+    learning_rate / 100, learning_rate, max(1, num_steps // 20), max(2, num_steps)
   )
+  optimizer = optax.adamw(schedule, weight_decay=1e-4)
   if variables is None:
     variables = jax.jit(model.init)(key_init, images[0])
   variables = jax.tree.map(jnp.array, variables)  # a copy: every step gives its state away
@@ -258,15 +255,12 @@ def save_state(checkpoint: Checkpoint, state: Any, **history: np.ndarray) -> Non
 
 
 def load_state(checkpoint: Checkpoint, state: Any, history: str) -> tuple[Any, np.ndarray]:
-  """What `save_state` was given.
+  """What `save_state` was given: the state, on the device, and the history of that name.
 
   Args:
     checkpoint: of a file that exists.
     state: a pytree of the same structure, shapes and types.
     history: name of what the training told.
-
-  Returns:
-    The state, on the device, and that history.
 
   Raises:
     ValueError: a file that is damaged, no checkpoint, or of another training.
@@ -312,9 +306,8 @@ def _step(
     return views, jnp.where(counts, y, -1)
 
   def loss_and_statistics(params: Any, variables: Any, x: jax.Array, y: jax.Array) -> Any:
-    logits, updates = model.apply(
-      {**variables, "params": params}, x, train=True, mutable=["batch_stats"]
-    )
+    whole = {**variables, "params": params}
+    logits, updates = model.apply(whole, x, train=True, mutable=["batch_stats"])
     known = (y >= 0) & (y < logits.shape[-1])
     loss = optax.softmax_cross_entropy_with_integer_labels(logits, jnp.where(known, y, 0))
     count = jnp.maximum(known.sum(dtype=loss.dtype), 1)
@@ -322,10 +315,9 @@ def _step(
 
   each = jax.random.split(jax.random.fold_in(key, state.step), batch_size)
   x, y = (a.reshape(-1, *a.shape[2:]) for a in jax.vmap(example)(each))
-  (loss, updates), gradient = jax.value_and_grad(loss_and_statistics, has_aux=True)(
-    state.variables["params"], state.variables, x, y
-  )
   params = state.variables["params"]
+  differentiate = jax.value_and_grad(loss_and_statistics, has_aux=True)
+  (loss, updates), gradient = differentiate(params, state.variables, x, y)
   with jax.numpy_dtype_promotion("standard"):  # Optax raises a float to an integer step count
     direction, memory = optimizer.update(gradient, state.optimizer, params)
   variables = {**updates, "params": optax.apply_updates(params, direction)}

@@ -39,6 +39,7 @@ from matplotlib.patches import Patch
 
 from lrs_jax import noise
 from lrs_jax.cells import locality, partition
+from lrs_jax.confidence.certificates import BaseCertificates
 from lrs_jax.evaluation import plots
 from lrs_jax.tasks import common, options, training
 from lrs_jax.tasks.data import bodies
@@ -230,28 +231,19 @@ def figures(
     return {}
   found = {"noise.png": noise_figure(localized_noise(config).scale, config.grid)}
   for case, record in zip(data.cases, records, strict=True):
-    base = record.base
-    found[f"{case.name}/volume.png"] = volume_figure(
-      case.name,
-      case.x[..., 0],
-      np.asarray(case.truth).reshape(config.size),
-      np.where(base.eta > 0, base.labels, -1).reshape(config.size),
-      np.sqrt(common.lone_budgets(base)).reshape(config.size),
-      output_groups(config),
-      data.classes,
-    )
+    found[f"{case.name}/volume.png"] = volume_figure(case, record.base, data.classes)
   return found
 
 
 def noise_figure(scale: np.ndarray, grid: tuple[int, int, int]) -> Figure:
-  """Draws what every group adds to every cell, with the layers of the grid below each other.
+  """Draws what every group adds to every cell, the layers of the grid one below the other.
 
   Args:
     scale: [G, C], in the units of the input; inf (hidden) is hatched.
     grid: (P, R, Q) with G = C = P R Q.
 
   Returns:
-    A Matplotlib figure: a map for every group; lines part the layers.
+    A Matplotlib figure: a map for every group, where the group lies.
 
   Example:
     >>> len(noise_figure(np.full((8, 8), 0.5), (2, 2, 2)).axes)  # 8 groups, a scale
@@ -261,67 +253,58 @@ def noise_figure(scale: np.ndarray, grid: tuple[int, int, int]) -> Figure:
   figure = plots.noise_figure(scale, (layers * rows, columns))
   for axes in figure.axes[: len(scale)]:
     for layer in range(1, layers):
-      axes.axhline(layer * rows - 0.5, color="white", linewidth=3)
-  figure.suptitle("What every group (red) adds to every cell; layers, parted, go down", fontsize=10)
+      axes.axhline(layer * rows - 0.5, color="black", linewidth=2)
+  figure.suptitle("What every group (red) adds to every cell; a line parts layers", fontsize=10)
   return figure
 
 
-def volume_figure(
-  name: str,
-  volume: np.ndarray,
-  truth: np.ndarray,
-  prediction: np.ndarray,
-  radius: np.ndarray,
-  groups: np.ndarray,
-  classes: Sequence[str],
-) -> Figure:
+def volume_figure(case: Case, base: BaseCertificates, classes: Sequence[str]) -> Figure:
   """Draws three orthogonal slices: input, labels, smoothed prediction, every voxel's own radius.
 
   The slices are those with most of the labels' bodies, along each axis; dashed lines in each show
   where the other two cut it, thin white ones the cells.
 
   Args:
-    name: of the volume.
-    volume: [D, H, W] in [0, 1].
-    truth: int [D, H, W]; outside [0, K) is void.
-    prediction: int [D, H, W]; -1 abstains.
-    radius: [D, H, W], up to which the voxel is certified on its own.
-    groups: int [D, H, W].
+    case: a volume [D, H, W, 1] in [0, 1], and its labels.
+    base: its base certificates, against an l2 ball, for every voxel.
     classes: K names.
 
   Returns:
     A Matplotlib figure.
 
   Example:
-    >>> zeros = np.zeros((2, 3, 4), int)
-    >>> figure = volume_figure("a volume", zeros, zeros, zeros, zeros + 0.5, zeros, ("a class",))
-    >>> figure.get_suptitle()
+    >>> zeros = np.zeros(24, int)
+    >>> base = BaseCertificates(np.ones((1, 1, 1)), zeros, zeros + 0.5, zeros, zeros)
+    >>> case = Case("a volume", np.zeros((2, 3, 4, 1)), zeros)
+    >>> volume_figure(case, base, ("a class",)).get_suptitle()
     'a volume'
   """
-  gray = len(classes)
-  known = [np.where((a >= 0) & (a < gray), a, gray) for a in (truth, prediction)]
+  gray, size = len(classes), case.x.shape[:-1]
+  truth, predicted = (
+    np.where((a >= 0) & (a < gray), a, gray).reshape(size)
+    for a in (np.asarray(case.truth), np.where(base.eta > 0, base.labels, -1))
+  )
+  groups, radius = base.groups.reshape(size), np.sqrt(common.lone_budgets(base)).reshape(size)
   colors = ["#f2efe6", *plots.COLORS]
   palette = matplotlib.colors.ListedColormap(
-    [colors[i % len(colors)] for i in range(gray)] + ["#999999"]
+    [*(colors[i % len(colors)] for i in range(gray)), "#999999"]
   )
-  at = [
-    int(((known[0] > 0) & (known[0] < gray)).sum(axis=tuple({0, 1, 2} - {axis})).argmax())
-    for axis in range(3)
-  ]
+  bodies_at = np.nonzero((truth > 0) & (truth < gray))
+  at = [int(np.bincount(i, minlength=n).argmax()) for i, n in zip(bodies_at, size, strict=True)]
   figure = Figure(figsize=(11.5, 8.2), layout="constrained")
   panels = figure.subplots(3, 4)
   labels: dict[str, Any] = {"cmap": palette, "vmin": -0.5, "vmax": gray + 0.5}
   columns: tuple[tuple[str, np.ndarray, dict[str, Any]], ...] = (
-    ("input", volume, {"cmap": "gray", "vmin": 0, "vmax": 1}),
-    ("labels", known[0], labels),
-    (f"smoothed prediction, {np.mean(known[1] == gray):.1%} abstain", known[1], labels),
+    ("input", case.x[..., 0], {"cmap": "gray", "vmin": 0, "vmax": 1}),
+    ("labels", truth, labels),
+    (f"smoothed prediction, {np.mean(predicted == gray):.1%} abstain", predicted, labels),
     (
       "radius of every voxel on its own",
       np.ma.masked_equal(radius, 0),
       {"cmap": "viridis", "vmin": 0, "vmax": max(float(radius.max(initial=0.0)), 1e-9)},
     ),
   )
-  for row, axis in zip(panels, range(3), strict=True):
+  for axis, row in enumerate(panels):
     down, right = (other for other in range(3) if other != axis)
     cells = groups.take(at[axis], axis)
     edges = [np.flatnonzero(np.diff(cells, axis=i).any(axis=1 - i)) + 0.5 for i in range(2)]
@@ -339,13 +322,12 @@ def volume_figure(
         axes.set_title(title, fontsize=10)
     row[0].set_ylabel(f"{['depth', 'height', 'width'][axis]} {at[axis]}")
   figure.colorbar(shown, ax=panels[:, 3], label=r"$\ell_2$ radius on the [0, 1] scale", shrink=0.6)
-  there = sorted({*known[0].flat, *known[1].flat})
   handles = [
     Patch(facecolor=palette(k), edgecolor="0.5", label=(*classes, "abstains / void")[k])
-    for k in there
+    for k in sorted({*truth.flat, *predicted.flat})
   ]
   figure.legend(handles=handles, loc="outside lower center", ncols=len(handles), fontsize=9)
-  figure.suptitle(name)
+  figure.suptitle(case.name)
   return figure
 
 
