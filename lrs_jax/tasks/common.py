@@ -163,11 +163,6 @@ def lone_budgets(base: BaseCertificates) -> np.ndarray:
   return base.eta / base.weights[0].max(axis=1)[base.groups]
 
 
-def shapes_of(model: nn.Module, *inputs: Any) -> Any:
-  """Shapes and types of the variables of a Flax module for such inputs."""
-  return jax.eval_shape(model.init, jax.random.key(0), *inputs)
-
-
 class Lesson(NamedTuple):
   """What a network learns from, and under what noise: arguments of `training.train`."""
 
@@ -183,7 +178,7 @@ def models(
   model: Callable[[Config, Data], nn.Module],
   lesson: Callable[[Config], Lesson],
   apply: Callable[[Config], sampling.Apply],
-  finish: Callable[[Config, Any], Any] = lambda config, variables: variables,
+  finish: Callable[[Any], Any] = lambda variables: variables,
 ) -> Models:
   """A task's `models`: one Flax network, trained by `training.train`, for all smoothings.
 
@@ -220,7 +215,7 @@ def models(
 
   def shapes(config: Config, data: Data) -> Any:
     x = jax.ShapeDtypeStruct(np.shape(data.cases[0].x), np.float32)
-    return shapes_of(model(config, data), x)
+    return jax.eval_shape(model(config, data).init, jax.random.key(0), x)
 
   def predict(config: Config, data: Data, params: Any, case: Case) -> np.ndarray:
     logits = jax.jit(apply(config))(params, jnp.asarray(case.x))
@@ -230,7 +225,7 @@ def models(
     network=lambda config, data, name: network(config, data),
     train=learn,
     shapes=shapes,
-    finish=lambda config, data, variables: finish(config, variables),
+    finish=lambda config, data, variables: finish(variables),
     predict=predict,
   )
 

@@ -1,7 +1,4 @@
-"""Graph networks: what they read, and training under the flips that will be certified.
-
-With Optax and early stopping.
-"""
+"""Graph networks: what they read, and training under the flips that will be certified, by Optax."""
 
 import time
 from collections.abc import Mapping

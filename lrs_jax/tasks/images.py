@@ -22,8 +22,9 @@ from lrs_jax.sampling import Windows
 from lrs_jax.tasks import common, options, training
 from lrs_jax.tasks.data import camvid, cityscapes, scenes, voc
 from lrs_jax.tasks.data.images import LabelledImages
-from lrs_jax.tasks.models import deeplab, folded_deeplab, folded_unet
-from lrs_jax.tasks.models.folding import Folded
+from lrs_jax.tasks.models import folded_deeplab, folded_unet
+from lrs_jax.tasks.models.deeplab import DeepLab
+from lrs_jax.tasks.models.folding import Folded, fold
 from lrs_jax.tasks.models.unet import UNet
 from lrs_jax.tasks.options import ONE, TRAINING, Option
 from lrs_jax.tasks.task import Case, Count, Data, Network, Smoothing, Task
@@ -150,22 +151,15 @@ class Architecture(NamedTuple):
   """An architecture: the module that is trained, and the functions that it is certified by."""
 
   model: Callable[..., nn.Module]  # (num_classes, width, depth)
-  fold: Callable[[Any], Folded]  # variables -> params
   apply: Callable[[Folded, jax.Array], jax.Array]  # one image [H, W, .] -> logits [H, W, K]
   window: Callable[[tuple[int, int]], Callable]  # size -> (params, x, start) -> logits [h, w, K]
-  alignment: Callable[[Config], int]  # what a window's start must be a multiple of
+  alignment: Callable[[Folded], int]  # what a window's start must be a multiple of
 
 
 NETWORKS = {
-  "unet": Architecture(
-    UNet, folded_unet.fold, folded_unet.apply, folded_unet.window, lambda config: 1 << config.depth
-  ),
+  "unet": Architecture(UNet, folded_unet.apply, folded_unet.window, folded_unet.alignment),
   "deeplab": Architecture(
-    deeplab.DeepLab,
-    folded_deeplab.fold,
-    folded_deeplab.apply,
-    folded_deeplab.window,
-    lambda config: deeplab.STRIDE,
+    DeepLab, folded_deeplab.apply, folded_deeplab.window, folded_deeplab.alignment
   ),
 }
 """Every architecture by its name on the command line."""
@@ -264,10 +258,10 @@ def network(config: Config, data: Data) -> nn.Module:
   return model(num_classes=len(data.classes), width=config.width, depth=config.depth)
 
 
-def network_windows(config: Config, groups: np.ndarray) -> Windows:
+def network_windows(config: Config, params: Folded, groups: np.ndarray) -> Windows:
   """The windows in which the job's network, folded, is evaluated for groups [H, W]."""
   architecture = NETWORKS[config.network]
-  starts, size = partition.windows(groups, alignment=architecture.alignment(config))
+  starts, size = partition.windows(groups, alignment=architecture.alignment(params))
   return Windows(architecture.window(size), starts, size)
 
 
@@ -281,11 +275,15 @@ def smoothings(
 
 def counter(config: Config, data: Data, params: Folded, case: Case, smoothing: Smoothing) -> Count:
   """Counts in windows, each holding a group, where there are several groups."""
-  local = smoothing.noise.weights.shape[1] > 1
-  windows = network_windows(config, smoothing.groups.reshape(config.size)) if local else None
-  apply = NETWORKS[config.network].apply
+  local, groups = smoothing.noise.weights.shape[1] > 1, smoothing.groups.reshape(config.size)
   return common.counter(
-    config, apply, params, case.x, smoothing, len(data.classes), windows=windows
+    config,
+    NETWORKS[config.network].apply,
+    params,
+    case.x,
+    smoothing,
+    len(data.classes),
+    windows=network_windows(config, params, groups) if local else None,
   )
 
 
@@ -374,7 +372,7 @@ TASK = Task(
     model=network,
     lesson=lesson,
     apply=lambda config: NETWORKS[config.network].apply,
-    finish=lambda config, variables: NETWORKS[config.network].fold(variables),
+    finish=fold,
   ),
   smoothings=smoothings,
   counter=counter,

@@ -343,7 +343,7 @@ TASK = Task(
     model=lambda config, data: Slabs(len(data.classes), config.width, config.depth),
     lesson=lesson,
     apply=lambda config: slabs.apply,
-    finish=lambda config, variables: slabs.fold(variables),
+    finish=slabs.fold,
   ),
   smoothings=smoothings,
   counter=counter,
