@@ -67,6 +67,18 @@ def noise_digest(distribution: noise.SmoothingDistribution) -> str:
   return storage.digest({"family": family, "cells": distribution.cells, **arrays})
 
 
+def isotropic_gaussian(config: Config, channels: int) -> noise.SmoothingDistribution:
+  """A baseline's noise: --isotropic-std, or else --std-min, everywhere in an input of --size.
+
+  Example:
+    >>> from lrs_jax.tasks.volumes import Config
+    >>> isotropic_gaussian(Config(isotropic_std=0.5), channels=1).scale
+    array([[0.5]])
+  """
+  std = config.std_min if config.isotropic_std is None else config.isotropic_std
+  return noise.gaussian(np.array([[std]]), np.zeros((*config.size, channels), np.int32))
+
+
 def with_baseline(
   config: Config,
   localized: noise.SmoothingDistribution,

@@ -241,12 +241,6 @@ def localized_noise(config: Config) -> noise.SmoothingDistribution:
   return noise.gaussian(scale, partition.pixel_cells(output_groups(config), channels=3))
 
 
-def isotropic_noise(config: Config) -> noise.SmoothingDistribution:
-  """The baseline's: the same pipeline on a 1x1 grid."""
-  std = config.std_min if config.isotropic_std is None else config.isotropic_std
-  return noise.gaussian(np.array([[std]]), np.zeros((*config.size, 3), np.int32))
-
-
 def output_groups(config: Config) -> np.ndarray:
   """The group of every pixel, int32 [H, W]: its cell."""
   return partition.image_grid(config.size, config.grid)
@@ -270,7 +264,8 @@ def smoothings(
 ) -> tuple[Smoothing, ...]:
   """Localized smoothing and its isotropic baseline, of one network."""
   groups = output_groups(config).reshape(-1)
-  return common.with_baseline(config, localized_noise(config), groups, isotropic_noise(config))
+  isotropic = common.isotropic_gaussian(config, channels=3)
+  return common.with_baseline(config, localized_noise(config), groups, isotropic)
 
 
 def counter(config: Config, data: Data, params: Folded, case: Case, smoothing: Smoothing) -> Count:

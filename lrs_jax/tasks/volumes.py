@@ -179,23 +179,13 @@ def localized_noise(config: Config) -> noise.SmoothingDistribution:
   )
 
 
-def isotropic_noise(config: Config) -> noise.SmoothingDistribution:
-  """The baseline's: the same pipeline on a 1x1x1 grid.
-
-  Example:
-    >>> isotropic_noise(Config(isotropic_std=0.5)).scale
-    array([[0.5]])
-  """
-  std = config.std_min if config.isotropic_std is None else config.isotropic_std
-  return noise.gaussian(np.array([[std]]), np.zeros((*config.size, 1), np.int32))
-
-
 def smoothings(
   config: Config, data: Data | None = None, case: Case | None = None
 ) -> tuple[Smoothing, ...]:
   """Localized noise, and the isotropic baseline of the same network."""
   groups = output_groups(config).ravel()
-  return common.with_baseline(config, localized_noise(config), groups, isotropic_noise(config))
+  isotropic = common.isotropic_gaussian(config, channels=1)
+  return common.with_baseline(config, localized_noise(config), groups, isotropic)
 
 
 def mirror(key: jax.Array, volume: jax.Array, labels: jax.Array) -> tuple[jax.Array, jax.Array]:
