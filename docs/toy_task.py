@@ -59,21 +59,8 @@ def smoothings(config: Config, data: Data, case: Case) -> tuple[Smoothing, ...]:
   scale = locality.interpolate_std(
     locality.fraction_of_grid(distances), config.std_min, config.std_max
   )
-  everywhere = np.zeros(config.length, np.int32)
-  return (
-    Smoothing(
-      "certificate",
-      noise.gaussian(scale, cells),
-      cells,
-      common.certificates_of((config.method, *common.COMPARED)),
-    ),
-    Smoothing(
-      "isotropic",
-      noise.gaussian([[config.std_min]], everywhere),
-      everywhere,
-      common.certificates_of(("envelope",)),
-    ),
-  )
+  isotropic = noise.gaussian(np.array([[config.std_min]]), np.zeros(config.length, np.int32))
+  return common.with_baseline(config, noise.gaussian(scale, cells), cells, isotropic)
 
 
 MODELS = Models(
@@ -100,5 +87,5 @@ TASK = Task(
     config, apply, params, case.x, smoothing, len(data.classes)
   ),
   chunk_size=common.chunk_size,
-  adversaries=lambda config, data, case, found: common.ball(config, found, config.length),
+  adversaries=common.ball,
 )

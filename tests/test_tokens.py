@@ -1,11 +1,12 @@
 import functools
+from types import SimpleNamespace
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from lrs_jax import collective
+from lrs_jax import collective, noise
 from lrs_jax.confidence import certificates
 from lrs_jax.tasks import options, tokens, training
 from lrs_jax.tasks.data import documents
@@ -168,6 +169,26 @@ def test_cells_depend_on_the_length():
   np.testing.assert_array_equal(first.weights, second.weights)
   assert first.cells.shape != second.cells.shape
   assert first.cells.max() == second.cells.max() == CONFIG.segments - 1
+
+
+def test_records_of_other_noise_or_groups_are_refused():
+  """Whatever the length of the document, and where it is too short for its segments."""
+  for case in DATA.cases:
+    for smoothing in TASK.smoothings(CONFIG, DATA, case):
+      own, distribution = smoothing.groups, smoothing.noise
+      record = SimpleNamespace(smoothing=smoothing, noise=distribution, groups=own)
+      TASK.check_record(CONFIG, record)
+      scale, cells = distribution.scale, distribution.cells
+      for change, message in (
+        ({"noise": noise.ablation(scale**2, cells, fill=tagger.HIDDEN)}, "`noise` or `cells`"),
+        ({"noise": noise.ablation(scale, cells[:3], fill=tagger.HIDDEN)}, "`grid_shape` must lie"),
+        ({"groups": own + 1}, "`groups` are not those"),
+        ({"smoothing": smoothing._replace(name="b")}, "one of certificate, isotropic in .* is 'b'"),
+      ):
+        with pytest.raises(ValueError, match=message):
+          TASK.check_record(CONFIG, SimpleNamespace(**{**vars(record), **change}))
+      with pytest.raises(ValueError, match="`noise` or `cells` are not those"):
+        TASK.check_record(CONFIG._replace(rho_min=0.6), record)
 
 
 def test_from_a_document_to_certificates():

@@ -1,11 +1,13 @@
 """Volumes: the task's parts, and that they fit together, at a size of seconds."""
 
+from types import SimpleNamespace
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from lrs_jax import collective
+from lrs_jax import collective, noise
 from lrs_jax.confidence import certificates
 from lrs_jax.tasks import options, training, volumes
 from lrs_jax.tasks.data import bodies
@@ -202,6 +204,24 @@ def test_defaults_are_right():
     options.check(config)
     volumes.TASK.check(config)
     assert np.isinf(volumes.localized_noise(config).scale).any()
+
+
+def test_records_of_other_noise_or_groups_are_refused(data):
+  smoothings = volumes.TASK.smoothings(TINY, data, data.cases[0])
+  for smoothing in smoothings:
+    own, distribution = smoothing.groups, smoothing.noise
+    record = SimpleNamespace(smoothing=smoothing, noise=distribution, groups=own)
+    volumes.TASK.check_record(TINY, record)
+    other = noise.gaussian(distribution.scale * 2, distribution.cells)
+    for change, message in (
+      ({"noise": other}, "`noise` or `cells` are not those"),
+      ({"groups": own + 1}, "`groups` are not those"),
+      ({"smoothing": smoothing._replace(name="b")}, "one of certificate, isotropic in .* is 'b'"),
+    ):
+      with pytest.raises(ValueError, match=message):
+        volumes.TASK.check_record(TINY, SimpleNamespace(**{**vars(record), **change}))
+    with pytest.raises(ValueError, match="`noise` or `cells` are not those"):
+      volumes.TASK.check_record(TINY._replace(std_min=0.2), record)
 
 
 class _StoppedOnce(training.tqdm):

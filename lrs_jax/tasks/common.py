@@ -1,20 +1,24 @@
-"""What tasks have in common: counting with a plain function, balls of radii, names (host)."""
+"""What tasks have in common: a Flax network, counting, balls of radii, names (host)."""
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import flax.linen as nn
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
+from jax.typing import ArrayLike
 
 from lrs_jax import noise, sampling, storage
 from lrs_jax.confidence import corrections, planning
+from lrs_jax.confidence.certificates import BaseCertificates
 from lrs_jax.sampling import ClassSums
-from lrs_jax.tasks.task import Adversary, Case, Count, Smoothing
+from lrs_jax.tasks import training
+from lrs_jax.tasks.task import Adversary, Case, Config, Count, Data, Models, Network, Smoothing
 
 COMPARED = ("envelope", "lp", "naive")
 """Methods that every job reports of its own smoothing, beside the one that it was asked for."""
@@ -36,7 +40,7 @@ def certificates_of(
   return tuple(f"{target}/{name}" for target in targets for name in names)
 
 
-def plain_config(config: Any) -> dict[str, Any]:
+def plain_config(config: Config) -> dict[str, Any]:
   """A configuration as it comes back from JSON, without the paths of a machine."""
   hidden: dict[str, str | None] = {name: None for name in ("data_dir",) if name in config._fields}
   if getattr(config, "graph", None) is not None:  # a file of the user's own
@@ -44,7 +48,7 @@ def plain_config(config: Any) -> dict[str, Any]:
   return json.loads(json.dumps(config._replace(**hidden)._asdict()))
 
 
-def plain_fields(config: Any, names: Sequence[str]) -> dict[str, Any]:
+def plain_fields(config: Config, names: Sequence[str]) -> dict[str, Any]:
   """Some fields of a configuration as they come back from JSON."""
   plain = plain_config(config)
   return {name: plain[name] for name in names}
@@ -63,13 +67,55 @@ def noise_digest(distribution: noise.SmoothingDistribution) -> str:
   return storage.digest({"family": family, "cells": distribution.cells, **arrays})
 
 
+def isotropic_gaussian(config: Config, channels: int) -> noise.SmoothingDistribution:
+  """A baseline's noise: --isotropic-std, or else --std-min, everywhere in an input of --size.
+
+  Example:
+    >>> from lrs_jax.tasks.volumes import Config
+    >>> isotropic_gaussian(Config(isotropic_std=0.5), channels=1).scale
+    array([[0.5]])
+  """
+  std = config.std_min if config.isotropic_std is None else config.isotropic_std
+  return noise.gaussian(np.array([[std]]), np.zeros((*config.size, channels), np.int32))
+
+
+def with_baseline(
+  config: Config,
+  localized: noise.SmoothingDistribution,
+  groups: np.ndarray,
+  isotropic: noise.SmoothingDistribution,
+) -> tuple[Smoothing, ...]:
+  """A task's `smoothings`: localized noise, and the isotropic baseline of the same network."""
+  methods = certificates_of((config.method, *COMPARED))
+  baseline = certificates_of(("envelope",))
+  return (
+    Smoothing("certificate", localized, groups, methods),
+    Smoothing("isotropic", isotropic, np.zeros_like(groups), baseline),
+  )
+
+
+def check_smoothing(smoothings: Sequence[Smoothing], record: Any) -> None:
+  """Raises a ValueError if a record's noise or groups are not those of the job that it names."""
+  wanted = {smoothing.name: smoothing for smoothing in smoothings}.get(record.smoothing.name)
+  if wanted is None:
+    names = ", ".join(smoothing.name for smoothing in smoothings)
+    raise ValueError(
+      f"`smoothing` must be one of {names} in the job in `meta`, but it is "
+      f"{record.smoothing.name!r}."
+    )
+  if not same_noise(wanted.noise, record.noise):
+    raise ValueError("`noise` or `cells` are not those of the noise of the job in `meta`.")
+  if not np.array_equal(wanted.groups, record.groups):
+    raise ValueError("`groups` are not those of the grid of the job in `meta`.")
+
+
 def local_mesh() -> Mesh:
   """The devices of this process, to spread samples over."""
   return jax.make_mesh((jax.local_device_count(),), ("samples",), devices=jax.local_devices())
 
 
 def counter(
-  config: Any,
+  config: Config,
   apply: sampling.Apply,
   params: Any,
   x: Any,
@@ -85,40 +131,35 @@ def counter(
   Returns:
     (key, number of samples, first sample) -> `ClassSums`.
   """
-  mesh, soft = local_mesh(), tuple(config.scores) != ("votes",)
-  options: dict[str, Any] = {"num_classes": num_classes, "windows": windows, "mesh": mesh}
+  soft, mesh = tuple(config.scores) != ("votes",), local_mesh()
+  asked = apply, params, x, smoothing.noise, smoothing.groups
 
   def count(key: jax.Array, num_samples: int, first_sample: int) -> ClassSums:
+    options: dict[str, Any] = {"num_classes": num_classes, "windows": windows, "mesh": mesh}
+    options["first_sample"] = first_sample
     with jax.default_matmul_precision(config.precision):
-      asked: dict[str, Any] = {
-        "apply": apply,
-        "params": params,
-        "x": x,
-        "noise": smoothing.noise,
-        "groups": smoothing.groups,
-        "num_samples": num_samples,
-        "first_sample": first_sample,
-        **options,
-      }
       if soft:
-        return sampling.class_sums(key, **asked)
-      votes = sampling.votes(key, **asked)
+        return sampling.class_sums(key, *asked, num_samples, **options)
+      votes = sampling.votes(key, *asked, num_samples, **options)
       return ClassSums(votes.counts, None, None, votes.num_samples)
 
   return count
 
 
-def chunk_size(config: Any, case: Case) -> int:
+def chunk_size(config: Config, case: Case) -> int:
   """A task's `chunk_size` where a case is one array."""
   return sampling.default_chunk_size(np.size(case.x))
 
 
-def ball(config: Any, smoothings: Sequence[Smoothing], num_outputs: int) -> tuple[Adversary, ...]:
-  """Adversaries of a ball: at the configuration's radii, or those of `planning.radii`."""
+def ball(
+  config: Config, data: Data, case: Case, smoothings: Sequence[Smoothing]
+) -> tuple[Adversary, ...]:
+  """A task's `adversaries`, a ball over the whole input: at --budgets, or `planning.radii`."""
   if config.budgets is not None:
     radii = np.unique(np.asarray(config.budgets, np.float64))
   else:
     distributions, level = [smoothing.noise for smoothing in smoothings], config.alpha
+    num_outputs = smoothings[0].groups.size
     if config.k_fwer and num_outputs:
       levels = corrections.levels(config.alpha, num_outputs, config.k_fwer)
       num_outputs, level = 1, float(levels.alpha[0])
@@ -129,9 +170,76 @@ def ball(config: Any, smoothings: Sequence[Smoothing], num_outputs: int) -> tupl
   )
 
 
-def shapes_of(model: nn.Module, *inputs: Any) -> Any:
-  """Shapes and types of the variables of a Flax module for such inputs."""
-  return jax.eval_shape(model.init, jax.random.key(0), *inputs)
+def lone_budgets(base: BaseCertificates) -> np.ndarray:
+  """How much every output of base certificates survives on its own, in its dearest cell, [N]."""
+  return base.eta / base.weights[0].max(axis=1)[base.groups]
+
+
+class Lesson(NamedTuple):
+  """What a network learns from, and under what noise: arguments of `training.train`."""
+
+  images: ArrayLike
+  labels: ArrayLike
+  expose: training.Expose
+  augment: training.Augment = training.keep
+  facts: Mapping[str, Any] = {}  # JSON values to remember of it
+
+
+def models(
+  network: Callable[[Config, Data], Network],
+  model: Callable[[Config, Data], nn.Module],
+  lesson: Callable[[Config], Lesson],
+  apply: Callable[[Config], sampling.Apply],
+  finish: Callable[[Any], Any] = lambda variables: variables,
+) -> Models:
+  """A task's `models`: one Flax network, trained by `training.train`, for all smoothings.
+
+  Args:
+    network: what tells it from others.
+    model: the module that is trained.
+    lesson: what it learns from; loaded only for training.
+    apply: (params, x) -> logits [..., K] of one case; the same function for equal configurations.
+    finish: variables -> params.
+  """
+
+  def learn(
+    key: jax.Array,
+    config: Config,
+    data: Data,
+    name: str,
+    unfinished: Path,
+    manifest: Mapping[str, Any],
+  ) -> tuple[Any, Mapping[str, Any]]:
+    images, labels, expose, augment, facts = lesson(config)
+    variables, losses = training.train(
+      key,
+      model(config, data),
+      images,
+      labels,
+      expose,
+      num_steps=config.steps,
+      batch_size=config.batch_size,
+      learning_rate=config.learning_rate,
+      augment=augment,
+      checkpoint=training.Checkpoint(unfinished, manifest),
+    )
+    return variables, {**facts, "loss": losses.tolist()}
+
+  def shapes(config: Config, data: Data) -> Any:
+    x = jax.ShapeDtypeStruct(np.shape(data.cases[0].x), np.float32)
+    return jax.eval_shape(model(config, data).init, jax.random.key(0), x)
+
+  def predict(config: Config, data: Data, params: Any, case: Case) -> np.ndarray:
+    logits = jax.jit(apply(config))(params, jnp.asarray(case.x))
+    return np.asarray(logits).argmax(axis=-1).astype(np.int32).reshape(-1)
+
+  return Models(
+    network=lambda config, data, name: network(config, data),
+    train=learn,
+    shapes=shapes,
+    finish=lambda config, data, variables: finish(variables),
+    predict=predict,
+  )
 
 
 def digest_of(value: Any) -> str:

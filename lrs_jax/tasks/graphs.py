@@ -5,40 +5,24 @@ from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple
 
-import flax.linen as nn
 import jax
-import jax.numpy as jnp
 import numpy as np
 from matplotlib.figure import Figure
-from scipy import sparse
 
-from lrs_jax import noise, storage
+from lrs_jax import noise
 from lrs_jax.baselines import sparse_smoothing
 from lrs_jax.cells import clusters
 from lrs_jax.evaluation import plots
-from lrs_jax.noise import SmoothingDistribution
 from lrs_jax.sampling import ClassSums, sparse_flips
 from lrs_jax.tasks import common, graph_training, options, training
 from lrs_jax.tasks.data import citation
+from lrs_jax.tasks.graph_training import Graph, matrix, ones
 from lrs_jax.tasks.models import gnn
-from lrs_jax.tasks.options import Option
-from lrs_jax.tasks.task import (
-  Adversary,
-  Case,
-  Count,
-  Data,
-  Models,
-  Network,
-  Smoothing,
-  Task,
-)
+from lrs_jax.tasks.options import FRACTION, ONE, TRAINING, ZERO, Option
+from lrs_jax.tasks.task import Adversary, Case, Count, Data, Models, Smoothing, Task
 
-_TRAINING = "network and training"
-
-_THETA: Mapping[str, Any] = {
-  "rule": "must lie in [0, 1)",
-  "allowed": lambda theta: 0 <= theta < 1,
-}
+_ENDS = "in a group's own cluster, and in the least affine one"
+_BASELINE = "of the isotropic baseline; by default the low end of"
 
 
 class GraphConfig(NamedTuple):
@@ -50,67 +34,31 @@ class GraphConfig(NamedTuple):
     str | None, Option("any other graph of the same layout (.npz)", "data", "FILE")
   ] = None
   binarize: Annotated[bool, Option("turn attributes of --graph into 0 and 1", "data")] = False
-  clusters: Annotated[
-    int,
-    Option("clusters of nodes", "flips", rule="must be at least 1", allowed=options.at_least(1)),
-  ] = 5
+  clusters: Annotated[int, Option("clusters of nodes", "flips", **ONE)] = 5
   partition: Annotated[
-    str,
-    Option("metis needs the package pymetis", "flips", choices=("spectral", "metis")),
+    str, Option("metis needs the package pymetis", "flips", choices=("spectral", "metis"))
   ] = "spectral"
   theta_plus: Annotated[
     tuple[float, float],
-    Option(
-      "probability to add an attribute: in a group's own cluster, and in the least affine one",
-      "flips",
-      "LOW,HIGH",
-      **_THETA,
-    ),
+    Option(f"probability to add an attribute: {_ENDS}", "flips", "LOW,HIGH", **FRACTION),
   ] = (0.01, 0.01)
   isotropic_theta_plus: Annotated[
-    float | None,
-    Option(
-      "of the isotropic baseline; by default the low end of --theta-plus", "flips", "P", **_THETA
-    ),
+    float | None, Option(f"{_BASELINE} --theta-plus", "flips", "P", **FRACTION)
   ] = None
   theta_minus: Annotated[
     tuple[float, float],
-    Option(
-      "probability to delete one: in a group's own cluster, and in the least affine one",
-      "flips",
-      "LOW,HIGH",
-      **_THETA,
-    ),
+    Option(f"probability to delete one: {_ENDS}", "flips", "LOW,HIGH", **FRACTION),
   ] = (0.6, 0.95)
   isotropic_theta_minus: Annotated[
-    float | None,
-    Option(
-      "of the isotropic baseline; by default the low end of --theta-minus", "flips", "P", **_THETA
-    ),
+    float | None, Option(f"{_BASELINE} --theta-minus", "flips", "P", **FRACTION)
   ] = None
   model_name: Annotated[
-    str, Option("architecture", _TRAINING, choices=("appnp", "gcn", "gcn6", "gat"))
+    str, Option("architecture", TRAINING, choices=("appnp", "gcn", "gcn6", "gat"))
   ] = "appnp"
-  per_class: Annotated[
-    int,
-    Option(
-      "training nodes of every class",
-      _TRAINING,
-      rule="must be at least 1",
-      allowed=options.at_least(1),
-    ),
-  ] = 20
-  steps: Annotated[
-    int,
-    Option(
-      "gradient steps at most", _TRAINING, rule="must be at least 1", allowed=options.at_least(1)
-    ),
-  ] = 1500
-  learning_rate: Annotated[
-    float,
-    Option("of Adam", _TRAINING, rule="must be positive", allowed=options.positive),
-  ] = 0.01
-  seed: Annotated[int, Option("of split, clusters, training and sampling", _TRAINING)] = 0
+  per_class: Annotated[int, Option("training nodes of every class", TRAINING, **ONE)] = 20
+  steps: Annotated[int, Option("gradient steps at most", TRAINING, **ONE)] = 1500
+  learning_rate: Annotated[float, Option("of Adam", TRAINING, **options.POSITIVE)] = 0.01
+  seed: Annotated[int, Option("of split, clusters, training and sampling", TRAINING)] = 0
   alpha: options.Alpha = 0.01
   k_fwer: options.KFwer = 0.0
   samples: options.Samples = 10_000
@@ -119,12 +67,7 @@ class GraphConfig(NamedTuple):
   orders: options.Orders = (0.6, 1.0, 1.5, 2.0, 4.0, 1000.0)
   budgets: Annotated[
     tuple[int, int],
-    Option(
-      "all of 0..A additions and 0..D deletions",
-      metavar="A,D",
-      rule="must be at least 0",
-      allowed=options.at_least(0),
-    ),
+    Option("all of 0..A additions and 0..D deletions", metavar="A,D", **ZERO),
   ] = (50, 50)
   method: Annotated[
     str,
@@ -137,30 +80,6 @@ class GraphConfig(NamedTuple):
   gap: options.Gap = 0.01
   time_limit: options.TimeLimit = 10.0
   precision: options.Precision = "float32"
-
-
-class Ones(NamedTuple):
-  """Where a binary matrix has its ones, row after row, as CSR arrays have it."""
-
-  indices: np.ndarray  # int, columns of the ones
-  indptr: np.ndarray  # int [rows + 1]
-  num_columns: np.ndarray  # int64 []
-
-
-class Graph(NamedTuple):
-  """A graph as arrays: what its networks read, and the clusters that its flips follow."""
-
-  attributes: Ones  # [N, D]
-  adjacency: Ones  # [N, N], symmetric
-  clusters: np.ndarray  # int32 [N]
-  ranks: np.ndarray  # int [C, C], how many clusters are closer to the first than the second is
-
-
-def matrix(ones: Ones) -> sparse.csr_array:
-  """The sparse matrix float32 that has these ones."""
-  data = np.ones(ones.indices.size, np.float32)
-  shape = ones.indptr.size - 1, int(ones.num_columns)
-  return sparse.csr_array((data, ones.indices, ones.indptr), shape=shape)
 
 
 def check(config: GraphConfig) -> None:
@@ -203,43 +122,51 @@ def load(config: GraphConfig) -> Data:
   partition = {"spectral": clusters.spectral_clusters, "metis": clusters.metis_clusters}
   found = partition[config.partition](graph.adjacency, config.clusters, seed=config.seed)
   counted = np.zeros(num_nodes, bool)
-  counted[_split(config, labels).test] = True
+  counted[graph_training.split(config, labels).test] = True
   if not counted.any():
     raise ValueError(
       f"--per-class {config.per_class} leaves none of the {num_nodes} nodes for testing."
     )
   ranks = clusters.affinity_ranks(clusters.cluster_affinity(graph.adjacency, found))
-  x = Graph(_ones(graph.attributes), _ones(graph.adjacency), found, ranks)
-  num_classes = int(labels.max()) + 1
-  return Data(
-    (Case(name, x, labels, counted),),
-    tuple(f"class {k}" for k in range(num_classes)),
-    graph.notes,
-    {
-      "nodes": num_nodes,
-      "edges": int(graph.adjacency.nnz // 2),
-      "attributes": num_attributes,
-      "classes": num_classes,
-      "test_nodes": int(counted.sum()),
-      "clusters": np.bincount(found).tolist(),
-    },
-  )
+  x = Graph(ones(graph.attributes), ones(graph.adjacency), found, ranks)
+  classes = tuple(f"class {k}" for k in range(int(labels.max()) + 1))
+  facts = {
+    "nodes": num_nodes,
+    "edges": int(graph.adjacency.nnz // 2),
+    "attributes": num_attributes,
+    "classes": len(classes),
+    "test_nodes": int(counted.sum()),
+    "clusters": np.bincount(found).tolist(),
+  }
+  return Data((Case(name, x, labels, counted),), classes, graph.notes, facts)
 
 
 def smoothings(config: GraphConfig, data: Data, case: Case) -> tuple[Smoothing, ...]:
   """Localized flips, then the isotropic ones, each with a network of its own.
 
-  The envelope is combined for every Rényi order. The exact method (--method milp) is for the
-  localized flips alone.
+  The former flip the attributes of every cluster by its rank in the eyes of every other one, the
+  latter all alike, by default as those of a group's own cluster. The envelope is combined for every
+  Rényi order. The exact method (--method milp) is for the localized flips alone.
   """
-  flips, groups = _flips(config, case.x), case.x.clusters
-  of_correct = partial(common.certificates_of, orders=config.orders, targets=("correct",))
-  localized = *of_correct((*common.COMPARED, config.method)), "all/envelope"
-  isotropic = *of_correct(("envelope",)), "all/envelope"
-  return (
-    Smoothing("certificate", flips["certificate"], groups, localized, "certificate"),
-    Smoothing("isotropic", flips["isotropic"], np.zeros_like(groups), isotropic, "isotropic"),
+  groups, plus, minus = case.x.clusters, *_isotropic_thetas(config)
+  localized = noise.flips(
+    clusters.levels_by_rank(case.x.ranks, *config.theta_plus),
+    clusters.levels_by_rank(case.x.ranks, *config.theta_minus),
+    groups[:, None],
   )
+  everywhere = np.zeros_like(groups)
+  isotropic = noise.flips(np.array([[plus]]), np.array([[minus]]), everywhere[:, None])
+  of_correct = partial(common.certificates_of, orders=config.orders, targets=("correct",))
+  methods = *of_correct((*common.COMPARED, config.method)), "all/envelope"
+  baseline = *of_correct(("envelope",)), "all/envelope"
+  return (
+    Smoothing("certificate", localized, groups, methods, "certificate"),
+    Smoothing("isotropic", isotropic, everywhere, baseline, "isotropic"),
+  )
+
+
+def _smoothed(config: GraphConfig, data: Data, network: str) -> Smoothing:
+  return {s.network: s for s in smoothings(config, data, data.cases[0])}[network]
 
 
 def adversaries(
@@ -253,19 +180,14 @@ def adversaries(
   grid = np.stack(np.meshgrid(additions, deletions, indexing="ij"), axis=-1).reshape(-1, 2)
   few = [np.unique(np.linspace(0, most, 6).round()) for most in config.budgets]
   coarse = np.isin(grid[:, 0], few[0]) & np.isin(grid[:, 1], few[1]) | (grid == 0).any(axis=1)
-  attributes = case.x.attributes
+  attributes, num_attributes = case.x.attributes, int(case.x.attributes.num_columns)
+  num_ones = np.diff(attributes.indptr)
+
+  def caps(flips: noise.SmoothingDistribution) -> np.ndarray:
+    return flip_caps(num_ones, num_attributes, flips.cells, flips.weights.shape[2])
+
   return tuple(
-    Adversary(
-      grid,
-      caps=flip_caps(
-        np.diff(attributes.indptr),
-        int(attributes.num_columns),
-        smoothing.noise.cells,
-        smoothing.noise.weights.shape[2],
-      ),
-      integral=True,
-      coarse=coarse,
-    )
+    Adversary(grid, caps=caps(smoothing.noise), integral=True, coarse=coarse)
     for smoothing in smoothings
   )
 
@@ -300,22 +222,14 @@ def counter(
   """The task's `counter`: votes and scores of every class, by the sampler of sparse flips."""
   edges = gnn.normalized_edges(matrix(case.x.adjacency))
   plan = sparse_flips.plan_flips(matrix(case.x.attributes), smoothing.noise)
-  head, mesh = graph_training.head_of(_model(config, data)), common.local_mesh()
+  head = graph_training.head_of(graph_training.model(config, data))
+  asked = head, (params, edges), params["params"]["first_kernel"], plan, smoothing.groups
+  mesh = common.local_mesh()
 
   def count(key: jax.Array, num_samples: int, first_sample: int) -> ClassSums:
+    options: dict[str, Any] = {"chunk_size": chunk_size(config, case), "mesh": mesh}
     with jax.default_matmul_precision(config.precision):
-      return sparse_flips.class_sums(
-        key,
-        head,
-        (params, edges),
-        params["params"]["first_kernel"],
-        plan,
-        smoothing.groups,
-        num_samples,
-        first_sample=first_sample,
-        chunk_size=chunk_size(config, case),
-        mesh=mesh,
-      )
+      return sparse_flips.class_sums(key, *asked, num_samples, first_sample=first_sample, **options)
 
   return count
 
@@ -323,73 +237,6 @@ def counter(
 def chunk_size(config: GraphConfig, case: Case) -> int:
   """Samples that a device evaluates at once: a CPU is fastest with one."""
   return 1 if jax.default_backend() == "cpu" else 8
-
-
-_NETWORK = ("data", "graph", "per_class", "model_name", "steps", "learning_rate", "seed")
-"""Fields that decide what is trained, beside the graph, its clusters and the flips."""
-
-
-def _network(config: GraphConfig, data: Data, network: str) -> Network:
-  (case,) = data.cases
-  plus, minus = _thetas(_flips(config, case.x)[network])
-  leaves = jax.tree.leaves((case.x.attributes, case.x.adjacency, case.truth, plus, minus))
-  arrays = {f"{i:02d}": np.asarray(leaf) for i, leaf in enumerate(leaves)}
-  if network == "certificate":
-    arrays["clusters"] = case.x.clusters
-  plain = common.plain_config(config)
-  return Network(
-    config.model_name, {name: plain[name] for name in _NETWORK}, storage.digest(arrays)
-  )
-
-
-def _train(
-  key: jax.Array,
-  config: GraphConfig,
-  data: Data,
-  network: str,
-  unfinished: Path,
-  manifest: Mapping[str, Any],
-) -> tuple[Any, Mapping[str, Any]]:
-  (case,) = data.cases
-  assert case.truth is not None
-  smoothed = {s.network: s for s in smoothings(config, data, case)}[network]
-  with jax.default_matmul_precision(config.precision):
-    variables, history = graph_training.train(
-      key,
-      _model(config, data),
-      gnn.normalized_edges(matrix(case.x.adjacency)),
-      sparse_flips.plan_flips(matrix(case.x.attributes), smoothed.noise),
-      smoothed.groups,
-      case.truth,
-      _split(config, case.truth),
-      num_classes=len(data.classes),
-      max_steps=config.steps,
-      learning_rate=config.learning_rate,
-      checkpoint=training.Checkpoint(unfinished, manifest),
-    )
-  return variables, {
-    "steps": int(history.steps[history.best]),
-    "validation_accuracy": float(history.validation_accuracy[history.best]),
-  }
-
-
-def _shapes(config: GraphConfig, data: Data) -> Any:
-  """Shapes and types of the network's variables."""
-  x = data.cases[0].x
-  attributes = jax.ShapeDtypeStruct((x.clusters.size, int(x.attributes.num_columns)), jnp.float32)
-  edges = gnn.normalized_edges(matrix(x.adjacency))
-  return jax.eval_shape(
-    _model(config, data).lazy_init, {"params": jax.random.key(0)}, attributes, edges
-  )
-
-
-def _predict(config: GraphConfig, data: Data, params: Any, case: Case) -> np.ndarray:
-  """Predictions without noise, int [N]."""
-  edges = gnn.normalized_edges(matrix(case.x.adjacency))
-  attributes = jnp.asarray(matrix(case.x.attributes).toarray())
-  with jax.default_matmul_precision(config.precision):
-    logits = jax.jit(_model(config, data).apply)(params, attributes, edges)
-  return np.asarray(logits).argmax(axis=1)
 
 
 def region(record: Any) -> Mapping[str, np.ndarray] | None:
@@ -408,7 +255,7 @@ def region(record: Any) -> Mapping[str, np.ndarray] | None:
   if record.noise.weights.shape != (2, 1, 1):
     return None
   right = record.counted & (record.base.labels == record.truth)
-  plus, minus = _thetas(record.noise)
+  plus, minus = record.noise.parameters
   budgets = np.ceil(record.budgets).astype(np.int64)
   grid = sparse_smoothing.certified_grid(
     record.base.q_lower[right], plus.item(), minus.item(), *budgets.max(axis=0).tolist()
@@ -420,7 +267,7 @@ def check_record(config: GraphConfig, record: Any) -> None:
   """Raises a ValueError if a record's flips or groups cannot be those of the configuration."""
   if record.noise.weights.shape[0] != 2:
     raise ValueError("the noise must be flips, of two kinds: additions and deletions.")
-  for name, theta in zip(("theta_plus", "theta_minus"), _thetas(record.noise), strict=True):
+  for name, theta in zip(("theta_plus", "theta_minus"), record.noise.parameters, strict=True):
     single = getattr(config, f"isotropic_{name}")
     ends = [*getattr(config, name), *([] if single is None else [single])]
     if theta.min() < min(ends) * (1 - 1e-12) or theta.max() > max(ends) * (1 + 1e-12):
@@ -475,35 +322,6 @@ def surface_figure(surface: np.ndarray, title: str) -> Figure:
   return figure
 
 
-def _ones(array: sparse.csr_array) -> Ones:
-  return Ones(array.indices, array.indptr, np.asarray(array.shape[1], np.int64))
-
-
-def _split(config: GraphConfig, labels: np.ndarray) -> citation.Split:
-  return citation.split_nodes(labels, config.seed, per_class=config.per_class)
-
-
-def _model(config: GraphConfig, data: Data) -> nn.Module:
-  num_attributes = int(data.cases[0].x.attributes.num_columns)
-  return gnn.make_model(config.model_name, num_attributes, len(data.classes))
-
-
-def _flips(config: GraphConfig, x: Graph) -> Mapping[str, SmoothingDistribution]:
-  """The flips that are compared, by the name of their smoothing.
-
-  "certificate" flips the attributes of every cluster by its rank in the eyes of every other one,
-  "isotropic" all alike, by default as those of a group's own cluster.
-  """
-  plus, minus = (
-    clusters.levels_by_rank(x.ranks, *ends) for ends in (config.theta_plus, config.theta_minus)
-  )
-  single = [np.array([[theta]]) for theta in _isotropic_thetas(config)]
-  return {
-    "certificate": noise.flips(plus, minus, x.clusters[:, None]),
-    "isotropic": noise.flips(single[0], single[1], np.zeros((x.clusters.size, 1), np.int32)),
-  }
-
-
 def _isotropic_thetas(config: GraphConfig) -> tuple[float, float]:
   """Probabilities of the baseline to add and to delete an attribute."""
   plus, minus = config.isotropic_theta_plus, config.isotropic_theta_minus
@@ -511,12 +329,6 @@ def _isotropic_thetas(config: GraphConfig) -> tuple[float, float]:
     config.theta_plus[0] if plus is None else plus,
     config.theta_minus[0] if minus is None else minus,
   )
-
-
-def _thetas(flips: SmoothingDistribution) -> tuple[np.ndarray, np.ndarray]:
-  """Probabilities to add and to delete, float64 [G, C] each."""
-  plus, minus = flips.parameters
-  return plus, minus
 
 
 TASK = Task(
@@ -529,7 +341,21 @@ TASK = Task(
   },
   check=check,
   load=load,
-  models=Models(_network, _train, _shapes, lambda config, data, variables: variables, _predict),
+  models=Models(
+    network=lambda config, data, name: graph_training.network(
+      config, data, _smoothed(config, data, name)
+    ),
+    train=lambda key, config, data, name, unfinished, manifest: graph_training.learn(
+      key,
+      config,
+      data,
+      _smoothed(config, data, name),
+      training.Checkpoint(unfinished, manifest),
+    ),
+    shapes=graph_training.shapes,
+    finish=lambda config, data, variables: variables,
+    predict=graph_training.predict,
+  ),
   smoothings=smoothings,
   counter=counter,
   chunk_size=chunk_size,

@@ -6,7 +6,6 @@ The task as a value is `TASK`; `lrs-jax certify scenes --help` explains the fiel
 import math
 import os
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from typing import Annotated, Any, NamedTuple
 
 import flax.linen as nn
@@ -23,13 +22,12 @@ from lrs_jax.sampling import Windows
 from lrs_jax.tasks import common, options, training
 from lrs_jax.tasks.data import camvid, cityscapes, scenes, voc
 from lrs_jax.tasks.data.images import LabelledImages
-from lrs_jax.tasks.models import deeplab, folded_deeplab, folded_unet
-from lrs_jax.tasks.models.folding import Folded
+from lrs_jax.tasks.models import folded_deeplab, folded_unet
+from lrs_jax.tasks.models.deeplab import DeepLab
+from lrs_jax.tasks.models.folding import Folded, fold
 from lrs_jax.tasks.models.unet import UNet
-from lrs_jax.tasks.options import Option
-from lrs_jax.tasks.task import Adversary, Case, Count, Data, Models, Network, Smoothing, Task
-
-_POSITIVE: Any = {"rule": "must be positive", "allowed": options.positive}
+from lrs_jax.tasks.options import ONE, TRAINING, Option
+from lrs_jax.tasks.task import Case, Count, Data, Network, Smoothing, Task
 
 
 class Config(NamedTuple):
@@ -38,12 +36,11 @@ class Config(NamedTuple):
   data: str = "scenes"
   data_dir: options.DataDir = None
   size: Annotated[
-    tuple[int, int],
-    Option("pixels, images are resized", "images", "HxW", separator="x", **options.ONE),
+    tuple[int, int], Option("pixels, images are resized", "images", "HxW", separator="x", **ONE)
   ] = (48, 64)
-  images: Annotated[int, Option("test images to certify", "images", **options.ONE)] = 4
+  images: Annotated[int, Option("test images to certify", "images", **ONE)] = 4
   grid: Annotated[
-    tuple[int, int], Option("cells, rows by columns", "noise", "RxQ", separator="x", **options.ONE)
+    tuple[int, int], Option("cells, rows by columns", "noise", "RxQ", separator="x", **ONE)
   ] = (2, 3)
   std_min: Annotated[
     float, Option("noise in a group's own cell, on the input's [0, 1] scale", "noise")
@@ -76,37 +73,27 @@ class Config(NamedTuple):
   ] = None
   isotropic_std: Annotated[
     float | None,
-    Option("noise of the isotropic baseline; by default --std-min", "noise", "STD", **_POSITIVE),
+    Option(
+      "noise of the isotropic baseline; by default --std-min", "noise", "STD", **options.POSITIVE
+    ),
   ] = None
   network: Annotated[
     str,
     Option(
       "U-Net, or DeepLabv3's atrous convolutions at 1/8 of the resolution",
-      "network and training",
+      TRAINING,
       choices=("unet", "deeplab"),
     ),
   ] = "unet"
   train_split: Annotated[
-    str,
-    Option(
-      "what to train on; for voc also trainaug, with SegmentationClassAug", "network and training"
-    ),
+    str, Option("what to train on; for voc also trainaug, with SegmentationClassAug", TRAINING)
   ] = "train"
   width: Annotated[
     int,
-    Option(
-      "channels of unet at full resolution, of deeplab at a half of it",
-      "network and training",
-      **options.ONE,
-    ),
+    Option("channels of unet at full resolution, of deeplab at a half of it", TRAINING, **ONE),
   ] = 8
   depth: Annotated[
-    int,
-    Option(
-      "poolings of unet, residual blocks per stage of deeplab",
-      "network and training",
-      **options.ONE,
-    ),
+    int, Option("poolings of unet, residual blocks per stage of deeplab", TRAINING, **ONE)
   ] = 3
   steps: options.Steps = 800
   batch_size: options.BatchSize = 16
@@ -164,22 +151,15 @@ class Architecture(NamedTuple):
   """An architecture: the module that is trained, and the functions that it is certified by."""
 
   model: Callable[..., nn.Module]  # (num_classes, width, depth)
-  fold: Callable[[Any], Folded]  # variables -> params
   apply: Callable[[Folded, jax.Array], jax.Array]  # one image [H, W, .] -> logits [H, W, K]
   window: Callable[[tuple[int, int]], Callable]  # size -> (params, x, start) -> logits [h, w, K]
-  alignment: Callable[[Config], int]  # what a window's start must be a multiple of
+  alignment: Callable[[Folded], int]  # what a window's start must be a multiple of
 
 
 NETWORKS = {
-  "unet": Architecture(
-    UNet, folded_unet.fold, folded_unet.apply, folded_unet.window, lambda config: 1 << config.depth
-  ),
+  "unet": Architecture(UNet, folded_unet.apply, folded_unet.window, folded_unet.alignment),
   "deeplab": Architecture(
-    deeplab.DeepLab,
-    folded_deeplab.fold,
-    folded_deeplab.apply,
-    folded_deeplab.window,
-    lambda config: deeplab.STRIDE,
+    DeepLab, folded_deeplab.apply, folded_deeplab.window, folded_deeplab.alignment
   ),
 }
 """Every architecture by its name on the command line."""
@@ -261,32 +241,21 @@ def localized_noise(config: Config) -> noise.SmoothingDistribution:
   return noise.gaussian(scale, partition.pixel_cells(output_groups(config), channels=3))
 
 
-def isotropic_std(config: Config) -> float:
-  """Standard deviation of the baseline."""
-  return config.std_min if config.isotropic_std is None else config.isotropic_std
-
-
-def isotropic_noise(config: Config) -> noise.SmoothingDistribution:
-  """The baseline's: the same pipeline on a 1x1 grid."""
-  cells = np.zeros((*config.size, 3), np.int32)
-  return noise.gaussian(np.array([[isotropic_std(config)]]), cells)
-
-
 def output_groups(config: Config) -> np.ndarray:
   """The group of every pixel, int32 [H, W]: its cell."""
   return partition.image_grid(config.size, config.grid)
 
 
-def network(config: Config, num_classes: int) -> nn.Module:
+def network(config: Config, data: Data) -> nn.Module:
   """The job's network, to be trained."""
   model = NETWORKS[config.network].model
-  return model(num_classes=num_classes, width=config.width, depth=config.depth)
+  return model(num_classes=len(data.classes), width=config.width, depth=config.depth)
 
 
-def network_windows(config: Config, groups: np.ndarray) -> Windows:
+def network_windows(config: Config, params: Folded, groups: np.ndarray) -> Windows:
   """The windows in which the job's network, folded, is evaluated for groups [H, W]."""
   architecture = NETWORKS[config.network]
-  starts, size = partition.windows(groups, alignment=architecture.alignment(config))
+  starts, size = partition.windows(groups, alignment=architecture.alignment(params))
   return Windows(architecture.window(size), starts, size)
 
 
@@ -294,73 +263,35 @@ def smoothings(
   config: Config, data: Data | None = None, case: Case | None = None
 ) -> tuple[Smoothing, ...]:
   """Localized smoothing and its isotropic baseline, of one network."""
-  methods = (config.method, *common.COMPARED)
-  return (
-    Smoothing(
-      "certificate",
-      localized_noise(config),
-      output_groups(config).reshape(-1),
-      common.certificates_of(methods),
-    ),
-    Smoothing(
-      "isotropic",
-      isotropic_noise(config),
-      np.zeros(math.prod(config.size), np.int32),
-      common.certificates_of(("envelope",)),
-    ),
-  )
+  groups = output_groups(config).reshape(-1)
+  isotropic = common.isotropic_gaussian(config, channels=3)
+  return common.with_baseline(config, localized_noise(config), groups, isotropic)
 
 
 def counter(config: Config, data: Data, params: Folded, case: Case, smoothing: Smoothing) -> Count:
   """Counts in windows, each holding a group, where there are several groups."""
-  local = smoothing.noise.weights.shape[1] > 1
-  windows = network_windows(config, smoothing.groups.reshape(config.size)) if local else None
-  apply = NETWORKS[config.network].apply
+  local, groups = smoothing.noise.weights.shape[1] > 1, smoothing.groups.reshape(config.size)
   return common.counter(
-    config, apply, params, case.x, smoothing, len(data.classes), windows=windows
+    config,
+    NETWORKS[config.network].apply,
+    params,
+    case.x,
+    smoothing,
+    len(data.classes),
+    windows=network_windows(config, params, groups) if local else None,
   )
 
 
-def adversaries(
-  config: Config, data: Data, case: Case, found: Sequence[Smoothing]
-) -> tuple[Adversary, ...]:
-  """A ball over the whole image."""
-  return common.ball(config, found, math.prod(config.size))
-
-
-def train(
-  key: jax.Array,
-  config: Config,
-  data: Data,
-  name: str,
-  unfinished: Path,
-  manifest: Mapping[str, Any],
-) -> tuple[Any, Mapping[str, Any]]:
-  """Trains under the noise of a group drawn at random; goes on after a stop."""
+def lesson(config: Config) -> common.Lesson:
+  """All training images, each under the noise of a group drawn at random."""
   images = load_images(config, "train", None)
-  variables, losses = training.train(
-    key,
-    network(config, len(images.classes)),
+  return common.Lesson(
     images.images,
     images.labels,
     training.random_group(localized_noise(config)),
-    num_steps=config.steps,
-    batch_size=config.batch_size,
-    learning_rate=config.learning_rate,
     augment=training.keep if config.data == "scenes" else training.mirror_and_rescale,
-    checkpoint=training.Checkpoint(unfinished, manifest),
+    facts={"classes": images.classes},
   )
-  return variables, {"classes": images.classes, "loss": losses.tolist()}
-
-
-def predict(config: Config, data: Data, params: Folded, case: Case) -> np.ndarray:
-  """The network's own classes, int [N]."""
-  logits = _applied(NETWORKS[config.network].apply)(params, case.x)
-  return np.asarray(logits.argmax(axis=-1)).reshape(-1)
-
-
-def _applied(apply: Callable) -> Callable:
-  return jax.jit(apply)
 
 
 def against_segcertify(record: Any) -> dict[str, np.ndarray] | None:
@@ -396,12 +327,7 @@ def check_record(config: Config, record: Any) -> None:
       f"`meta` says that size and grid are {config.size} and {config.grid}, but `cells` has shape "
       f"{record.noise.cells.shape}, and the noise {own[0]} groups and {own[1]} cells."
     )
-  for smoothing in smoothings(config):
-    common_name = smoothing.name == record.smoothing.name
-    if common_name and not common.same_noise(smoothing.noise, record.noise):
-      raise ValueError("`noise` or `cells` are not those of the noise of the job in `meta`.")
-    if common_name and not np.array_equal(smoothing.groups, record.groups):
-      raise ValueError("`groups` are not those of the grid of the job in `meta`.")
+  common.check_smoothing(smoothings(config), record)
 
 
 def figures(
@@ -412,7 +338,6 @@ def figures(
   found = {"noise.png": plots.noise_figure(distribution.scale, config.grid)}
   corners = tuple(dict.fromkeys(int(groups[i, j]) for i in (0, -1) for j in (0, -1)))
   key = keys.tagged(jax.random.key(config.seed), "figures")
-  dearest = distribution.weights[0].max(axis=1)[groups.reshape(-1)]
   for case, record in zip(data.cases, done, strict=True):
     image = jnp.asarray(case.x)
     view = plots.ImageView(
@@ -420,7 +345,7 @@ def figures(
       image=case.x,
       truth=np.asarray(case.truth).reshape(config.size),
       prediction=record.predictions.reshape(config.size),
-      radius=((record.base.eta / dearest) ** (1 / distribution.p)).reshape(config.size),
+      radius=(common.lone_budgets(record.base) ** (1 / distribution.p)).reshape(config.size),
       noisy=[np.asarray(noise.sample(key, distribution, image, group)) for group in corners],
       noisy_groups=corners,
       groups=groups,
@@ -437,21 +362,17 @@ TASK = Task(
   about=ABOUT,
   check=check,
   load=load,
-  models=Models(
-    network=lambda config, data, name: Network(
-      config.network, common.plain_fields(config, _TRAINED)
-    ),
-    train=train,
-    shapes=lambda config, data: common.shapes_of(
-      network(config, len(data.classes)), jax.ShapeDtypeStruct((*config.size, 3), np.float32)
-    ),
-    finish=lambda config, data, variables: NETWORKS[config.network].fold(variables),
-    predict=predict,
+  models=common.models(
+    network=lambda config, data: Network(config.network, common.plain_fields(config, _TRAINED)),
+    model=network,
+    lesson=lesson,
+    apply=lambda config: NETWORKS[config.network].apply,
+    finish=fold,
   ),
   smoothings=smoothings,
   counter=counter,
   chunk_size=common.chunk_size,
-  adversaries=adversaries,
+  adversaries=common.ball,
   rivals={"segcertify": against_segcertify},
   check_record=check_record,
   figures=figures,

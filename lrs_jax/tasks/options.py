@@ -5,7 +5,7 @@ checks and the messages follow from that.
 """
 
 import typing
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from typing import Annotated, Any, NamedTuple
 
 import numpy as np
@@ -34,25 +34,30 @@ def at_least(least: float) -> Callable[[float], bool]:
   return lambda value: least <= value < np.inf
 
 
-ONE: Any = {"rule": "must be at least 1", "allowed": at_least(1)}
+def rule(says: str, allowed: Callable[[Any], bool]) -> Any:
+  """What an `Option` says of its values, and the function that finds out: to be unpacked there."""
+  return {"rule": says, "allowed": allowed}
+
+
+ONE = rule("must be at least 1", at_least(1))
+ZERO = rule("must be at least 0", at_least(0))
+POSITIVE = rule("must be positive", positive)
+FRACTION = rule("must lie in [0, 1)", lambda value: 0 <= value < 1)
+TRAINING = "network and training"
+"""The group of options that say what is trained, and how."""
 
 DataDir = Annotated[
-  str | None,
-  Option("folder of the data; else LRS_JAX_DATA in the environment", "data", "DIR"),
+  str | None, Option("folder of the data; else LRS_JAX_DATA in the environment", "data", "DIR")
 ]
-Seed = Annotated[int, Option("of data, training and sampling", "network and training")]
-Steps = Annotated[int, Option("gradient steps", "network and training", **ONE)]
-BatchSize = Annotated[int, Option("inputs per step", "network and training", **ONE)]
-LearningRate = Annotated[
-  float,
-  Option("peak of the schedule", "network and training", rule="must be positive", allowed=positive),
-]
+Seed = Annotated[int, Option("of data, training and sampling", TRAINING)]
+Steps = Annotated[int, Option("gradient steps", TRAINING, **ONE)]
+BatchSize = Annotated[int, Option("inputs per step", TRAINING, **ONE)]
+LearningRate = Annotated[float, Option("peak of the schedule", TRAINING, **POSITIVE)]
 Alpha = Annotated[
   float,
   Option(
     "probability that anything certified of an input is wrong, all outputs and budgets together",
-    rule="must lie strictly between 0 and 1",
-    allowed=lambda value: 0 < value < 1,
+    **rule("must lie strictly between 0 and 1", lambda value: 0 < value < 1),
   ),
 ]
 KFwer = Annotated[
@@ -61,8 +66,7 @@ KFwer = Annotated[
     "part of an input's outputs that may be false and is given up in every count, for bounds at "
     "a higher level; 0 gives up none",
     metavar="FRACTION",
-    rule="must lie in [0, 1)",
-    allowed=lambda value: 0 <= value < 1,
+    **FRACTION,
   ),
 ]
 Samples = Annotated[int, Option("votes per output that bound its class", **ONE)]
@@ -81,8 +85,7 @@ Orders = Annotated[
   Option(
     "Rényi orders whose base certificates are combined too; each budget takes the best",
     metavar="ORDER,...",
-    rule="must be greater than 0 and finite",
-    allowed=positive,
+    **rule("must be greater than 0 and finite", positive),
   ),
 ]
 Radii = Annotated[
@@ -91,8 +94,7 @@ Radii = Annotated[
     "radii of the perturbation of the whole input, instead of an average radius; by default 41 "
     "from 0 to where nothing can be certified",
     metavar="E,E,...",
-    rule="must be finite and at least 0",
-    allowed=at_least(0),
+    **rule("must be finite and at least 0", at_least(0)),
   ),
 ]
 Method = Annotated[
@@ -109,19 +111,11 @@ Bins = Annotated[
 Gap = Annotated[
   float,
   Option(
-    "milp: part of the outputs by which the bound may exceed the best attack found",
-    rule="must lie in [0, 1)",
-    allowed=lambda value: 0 <= value < 1,
+    "milp: part of the outputs by which the bound may exceed the best attack found", **FRACTION
   ),
 ]
 TimeLimit = Annotated[
-  float | None,
-  Option(
-    "seconds per budget; by default none",
-    metavar="SECONDS",
-    rule="must be positive",
-    allowed=positive,
-  ),
+  float | None, Option("seconds per budget; by default none", metavar="SECONDS", **POSITIVE)
 ]
 Precision = Annotated[
   str,
@@ -166,16 +160,12 @@ def shown(value: Any, separator: str = ",") -> str:
 def check(config: Any) -> None:
   """Raises a ValueError that names the first option whose value breaks its rule."""
   for name, (_, option) in of(config).items():
-    for value in _parts(getattr(config, name)):
+    given = getattr(config, name)
+    many = isinstance(given, tuple)
+    for value in given if many else (given,) if given is not None else ():
       if option.choices and value not in option.choices:
-        raise ValueError(
-          f"{flag(name)} must be one of {', '.join(option.choices)}, but it is {value!r}."
-        )
+        choices = ", ".join(option.choices)
+        raise ValueError(f"{flag(name)} must be one of {choices}, but it is {value!r}.")
       if option.allowed is not None and not option.allowed(value):
-        many = ", but one of them is" if isinstance(getattr(config, name), tuple) else ", but it is"
-        raise ValueError(f"{flag(name)} {option.rule}{many} {value}.")
-
-
-def _parts(value: Any) -> Iterator[Any]:
-  if value is not None:
-    yield from value if isinstance(value, tuple) else (value,)
+        which = "one of them is" if many else "it is"
+        raise ValueError(f"{flag(name)} {option.rule}, but {which} {value}.")

@@ -5,29 +5,28 @@ for every segment of a document few words of the segment itself are hidden, and 
 away. Documents differ in length, and so do the cells, which are the segments of each.
 
 What it gains, on the six test documents by default (Python 3.11, 1,000 samples, one training; in
-parentheses what survives, labelled right, if 1, 2, 4 and 8 words are replaced; the sum over all
-budgets from 1 on says how many replaced words a word survives on average):
+parentheses what survives, labelled right, if 1, 2, 4 and 8 words are replaced; the last number says
+how many replaced words a word survives on average, the sum over all budgets from 1 on):
 
-- localized, the defaults: accuracy .811 (.703, .547, .354, .086), 2.81 words on average;
-- isotropic, the same network, :math:`\rho = .75`: accuracy .816 (.654, .308, 0, 0), .96 words. On
+- localized, the defaults: accuracy .811 (.703, .547, .354, .086), 2.81;
+- isotropic, the same network, :math:`\rho = .75`: accuracy .816 (.654, .308, 0, 0), .96. On
   validation documents that is the best :math:`\rho` of .7, .75 and .8 with at least the accuracy of
   the localized one (.808 to .804);
 - isotropic with other :math:`\rho`: .7 has accuracy .824 and .65 words; .9 has .715 and 1.55.
 
 About a third of that gain needs no pattern of noise, only the network's view: uniform
-:math:`\rho = .75` in every segment that the network can see from the own one, and the others
-hidden (which changes no vote), has accuracy .816 (.697, .474, .126, 0) and 1.62 words. Locality
-does not help where it is faint: with :math:`\rho` from .7 in the own segment to .95 at the far end
-of the document (`rho_max=.95, reach=11`, the same network) and nothing hidden, accuracy is .823
-(.662, .120, 0, 0) with .79 words, fewer than isotropic noise of .75 leaves. Nor is it free: the
-defaults cost 1.3 points of accuracy against isotropic noise of `rho_min`, and as many passes as
-there are segments, each over a part of the document.
+:math:`\rho = .75` in every segment that the network can see from the own one, and the others hidden
+(which changes no vote), has accuracy .816 (.697, .474, .126, 0), 1.62. Locality does not help where
+it is faint: with :math:`\rho` from .7 in the own segment to .95 at the far end of the document
+(`rho_max=.95, reach=11`, the same network) and nothing hidden, accuracy is .823 (.662, .120, 0, 0),
+.79, fewer than isotropic noise of .75 leaves. Nor is it free: the defaults cost 1.3 points of
+accuracy against isotropic noise of `rho_min`, and as many passes as there are segments, each over a
+part of the document.
 """
 
 import functools
 import platform
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from typing import Annotated, Any, NamedTuple
 
 import jax
@@ -40,20 +39,24 @@ from matplotlib.patches import Patch, Rectangle
 from lrs_jax import noise
 from lrs_jax.cells import locality, partition
 from lrs_jax.confidence import planning
+from lrs_jax.confidence.certificates import BaseCertificates
 from lrs_jax.evaluation import plots
 from lrs_jax.sampling import Windows
 from lrs_jax.tasks import common, options, training
 from lrs_jax.tasks.data import documents
 from lrs_jax.tasks.models import tagger
 from lrs_jax.tasks.models.tagger import HIDDEN, Tagger
-from lrs_jax.tasks.options import Option, at_least
-from lrs_jax.tasks.task import Adversary, Case, Count, Data, Models, Network, Smoothing, Task
+from lrs_jax.tasks.options import ONE, TRAINING, ZERO, Option, rule
+from lrs_jax.tasks.task import Adversary, Case, Count, Data, Network, Smoothing, Task
 
 TRAINING_DOCUMENTS, TRAINING_LENGTH = 4000, 384
 
+COLUMNS = 120
+"""Characters in a row of the figure."""
+
 _COLORS = (*plots.COLORS[:5], "#999933")  # told apart when pale, too
 
-_PROBABILITY = {"rule": "must lie in (0, 1]", "allowed": lambda value: 0 < value <= 1}
+_PROBABILITY = rule("must lie in (0, 1]", lambda value: 0 < value <= 1)
 
 
 class Config(NamedTuple):
@@ -61,11 +64,8 @@ class Config(NamedTuple):
 
   data: str = "documents"
   data_dir: options.DataDir = None
-  documents: Annotated[int, Option("test documents to certify", "data", **options.ONE)] = 6
-  segments: Annotated[
-    int,
-    Option("cells of a document", "smoothing", **options.ONE),
-  ] = 12
+  documents: Annotated[int, Option("test documents to certify", "data", **ONE)] = 6
+  segments: Annotated[int, Option("cells of a document", "smoothing", **ONE)] = 12
   rho_min: Annotated[
     float,
     Option(
@@ -82,36 +82,20 @@ class Config(NamedTuple):
   ] = 1.0
   reach: Annotated[
     int,
-    Option(
-      "segments between a group's own one and where --rho-max is reached",
-      "smoothing",
-      **options.ONE,
-    ),
+    Option("segments between a group's own one and where --rho-max is reached", "smoothing", **ONE),
   ] = 2
   isotropic_rho: Annotated[
     float | None,
     Option(
       "the baseline's probability to hide a word; by default --rho-min",
       "smoothing",
-      rule="must lie in (0, 1)",
-      allowed=lambda value: 0 < value < 1,
+      **rule("must lie in (0, 1)", lambda value: 0 < value < 1),
     ),
   ] = None
-  width: Annotated[
-    int,
-    Option(
-      "channels of the network",
-      "network and training",
-      **options.ONE,
-    ),
-  ] = 32
+  width: Annotated[int, Option("channels of the network", TRAINING, **ONE)] = 32
   depth: Annotated[
     int,
-    Option(
-      "blocks of the network, which sees 2 (2^depth - 1) words either side",
-      "network and training",
-      **options.ONE,
-    ),
+    Option("blocks of the network, which sees 2 (2^depth - 1) words either side", TRAINING, **ONE),
   ] = 5
   steps: options.Steps = 1500
   batch_size: options.BatchSize = 16
@@ -127,8 +111,7 @@ class Config(NamedTuple):
     Option(
       "replaced words, from 0 to this; by default to where nothing can be certified",
       metavar="WORDS",
-      rule="must be at least 0",
-      allowed=at_least(0),
+      **ZERO,
     ),
   ] = None
   method: options.Method = "envelope"
@@ -195,7 +178,7 @@ def segments(config: Config, num_words: int) -> np.ndarray:
     >>> segments(Config(segments=2), 5)
     array([0, 0, 0, 1, 1], dtype=int32)
   """
-  return partition.image_grid((1, num_words), (1, config.segments))[0]
+  return partition.image_grid((num_words,), (config.segments,))
 
 
 def localized_noise(config: Config, num_words: int) -> noise.SmoothingDistribution:
@@ -206,7 +189,7 @@ def localized_noise(config: Config, num_words: int) -> noise.SmoothingDistributi
     >>> localized_noise(config, 6).scale[0]
     array([0.5, 0.7, 0.9])
   """
-  distances = locality.chebyshev_distances((1, config.segments))
+  distances = locality.chebyshev_distances((config.segments,))
   fraction = np.minimum(distances / config.reach, 1)
   rho = locality.interpolate_std(fraction, config.rho_min, config.rho_max)
   return noise.ablation(rho, segments(config, num_words), fill=HIDDEN)
@@ -224,141 +207,96 @@ def isotropic_noise(config: Config, num_words: int) -> noise.SmoothingDistributi
 
 
 def smoothings(config: Config, data: Data, case: Case) -> tuple[Smoothing, ...]:
-  """Localized noise, and the isotropic baseline of the same network.
+  """Localized noise, and the isotropic baseline of the same network."""
+  return _smoothings(config, case.x.size)
 
-  Example:
-    >>> data = load(Config(documents=1))
-    >>> [smoothing.name for smoothing in smoothings(Config(), data, data.cases[0])]
-    ['certificate', 'isotropic']
-  """
-  methods = common.certificates_of((config.method, *common.COMPARED))
-  own = segments(config, case.x.size)
-  return (
-    Smoothing("certificate", localized_noise(config, case.x.size), own, methods),
-    Smoothing(
-      "isotropic",
-      isotropic_noise(config, case.x.size),
-      np.zeros_like(own),
-      common.certificates_of(("envelope",)),
-    ),
-  )
+
+def _smoothings(config: Config, num_words: int) -> tuple[Smoothing, ...]:
+  localized, isotropic = localized_noise(config, num_words), isotropic_noise(config, num_words)
+  return common.with_baseline(config, localized, segments(config, num_words), isotropic)
 
 
 def adversaries(
   config: Config, data: Data, case: Case, smoothings: Sequence[Smoothing]
 ) -> tuple[Adversary, ...]:
   """Up to B words are replaced, and no segment has more words to replace than it has words."""
-  caps = [
-    np.bincount(smoothing.noise.cells, minlength=smoothing.noise.weights.shape[2])[None]
-    for smoothing in smoothings
-  ]
   last = config.budgets
   if last is None:
-    last = max(
-      _enough(config, s.noise, case.x.size, cap[0]) for s, cap in zip(smoothings, caps, strict=True)
-    )
+    last = max(_enough(config, smoothing.noise) for smoothing in smoothings)
   budgets = np.arange(last + 1, dtype=np.float64)[:, None]
-  return tuple(Adversary(budgets, caps=cap.astype(np.float64), integral=True) for cap in caps)
+  return tuple(
+    Adversary(budgets, caps=_sizes(smoothing.noise)[None], integral=True)
+    for smoothing in smoothings
+  )
 
 
-def _enough(
-  config: Config, distribution: noise.SmoothingDistribution, num_words: int, caps: np.ndarray
-) -> int:
+def _sizes(distribution: noise.SmoothingDistribution) -> np.ndarray:
+  """The words of every segment, float64 [C]."""
+  sizes = np.bincount(distribution.cells, minlength=distribution.weights.shape[2])
+  return sizes.astype(np.float64)
+
+
+def _enough(config: Config, distribution: noise.SmoothingDistribution) -> int:
   """So many words, spread evenly over the segments, make every output fall, whatever its votes."""
+  sizes, num_words = _sizes(distribution), distribution.cells.size
   eta = planning.reachable_eta(
     distribution, config.samples, num_outputs=num_words, alpha=config.alpha
   )
   for words in range(num_words):
-    spread = np.diff(np.arange(caps.size + 1) * words // caps.size)
-    if (distribution.weights[0] @ np.minimum(spread, caps) >= eta).all():
+    spread = np.diff(np.arange(sizes.size + 1) * words // sizes.size)
+    if (distribution.weights[0] @ np.minimum(spread, sizes) >= eta).all():
       return words
   return num_words
 
 
-@functools.cache
-def _model(width: int, depth: int) -> Tagger:
-  """One object for all calls with one architecture, so that none compiles again."""
-  return Tagger(len(documents.CLASSES), len(documents.vocabulary()) + 1, width, depth)
+def _model(config: Config) -> Tagger:
+  vocabulary = len(documents.vocabulary())
+  return Tagger(len(documents.CLASSES), vocabulary + 1, config.width, config.depth)
 
 
 @functools.cache
-def _apply(width: int, depth: int) -> Callable[[Any, jax.Array], jax.Array]:
-  """Likewise, (params, x) -> logits [1, L, K]: a document is an image of one row."""
-  model = _model(width, depth)
+def _apply(model: Tagger) -> Callable[[Any, jax.Array], jax.Array]:
+  """(params, x) -> logits [1, L, K]: a document is an image of one row.
+
+  One function for equal models, so that nothing compiles again.
+  """
   return lambda params, x: jnp.asarray(model.apply(params, x))[None]
 
 
 @functools.cache
-def _apply_window(width: int, depth: int, size: int) -> Callable[..., jax.Array]:
+def _apply_window(model: Tagger, size: int) -> Callable[..., jax.Array]:
   """Likewise, (params, x, start [2]) -> logits [1, size, K]."""
-  apply = tagger.window(_model(width, depth), size)
+  apply = tagger.window(model, size)
   return lambda params, x, start: apply(params, x, start[1])[None]
 
 
-def network(config: Config, data: Data, name: str) -> Network:
+def network(config: Config, data: Data) -> Network:
   """What tells the configuration's network from others: its options, and the text it learns."""
   text = [documents.passages("train", subject) for subject in data.classes]
-  fields = common.plain_config(config)
-  return Network("tagger", {key: fields[key] for key in _NETWORK}, common.digest_of(text))
+  return Network("tagger", common.plain_fields(config, _NETWORK), common.digest_of(text))
 
 
-def train(
-  key: jax.Array,
-  config: Config,
-  data: Data,
-  name: str,
-  unfinished: Path,
-  manifest: Mapping[str, Any],
-) -> tuple[Any, Mapping[str, Any]]:
-  """Trains the network on training documents, half of them under the noise of a random group.
+def lesson(config: Config) -> common.Lesson:
+  """Training documents, half of them under the noise of a random group.
 
   The others are hidden with --rho-min throughout, so that they teach something of every word.
   """
   learned = documents.load("train", TRAINING_DOCUMENTS, config.seed, length=TRAINING_LENGTH)
-  variables, losses = training.train(
-    key,
-    _model(config.width, config.depth),
-    np.stack(learned.tokens).astype(np.float32),
-    np.stack(learned.labels),
-    training.random_group(_training_noise(config)),
-    num_steps=config.steps,
-    batch_size=config.batch_size,
-    learning_rate=config.learning_rate,
-    checkpoint=training.Checkpoint(unfinished, manifest),
-  )
-  return variables, {"loss": losses.tolist()}
-
-
-def _training_noise(config: Config) -> noise.SmoothingDistribution:
   localized = localized_noise(config, TRAINING_LENGTH)
   rho = np.concatenate([localized.scale, np.full_like(localized.scale, config.rho_min)])
-  return noise.ablation(rho, localized.cells, fill=HIDDEN)
-
-
-def shapes(config: Config, data: Data) -> Any:
-  """Shapes and types of the network's variables."""
-  return common.shapes_of(
-    _model(config.width, config.depth), jax.ShapeDtypeStruct((TRAINING_LENGTH,), np.float32)
+  return common.Lesson(
+    np.stack(learned.tokens).astype(np.float32),
+    np.stack(learned.labels),
+    training.random_group(noise.ablation(rho, localized.cells, fill=HIDDEN)),
   )
-
-
-def predict(config: Config, data: Data, params: Any, case: Case) -> np.ndarray:
-  """The network's own prediction of a document, without noise."""
-  logits = _apply(config.width, config.depth)(params, jnp.asarray(case.x))
-  return np.asarray(logits[0]).argmax(axis=-1).astype(np.int32)
 
 
 def counter(config: Config, data: Data, params: Any, case: Case, smoothing: Smoothing) -> Count:
   """Counts the network's votes on a document, for every group only where the group lies."""
-  starts, size = partition.windows(smoothing.groups[None])
+  model, (starts, size) = _model(config), partition.windows(smoothing.groups[None])
+  windows = Windows(_apply_window(model, size[1]), starts, size)
   return common.counter(
-    config,
-    _apply(config.width, config.depth),
-    params,
-    case.x,
-    smoothing,
-    len(data.classes),
-    windows=Windows(_apply_window(config.width, config.depth, size[1]), starts, size),
+    config, _apply(model), params, case.x, smoothing, len(data.classes), windows=windows
   )
 
 
@@ -368,29 +306,12 @@ def figures(
   """The first document's words, over their predicted subjects."""
   if not records:
     return {}
-  words, base = documents.load("test", 1, config.seed).words[0], records[0].base
-  dearest = base.weights[0].max(axis=1)[base.groups]
-  radius = np.where(base.eta > 0, np.ceil(base.eta / dearest) - 1, -1).astype(int)
-  figure = words_figure(
-    words,
-    np.asarray(data.cases[0].truth),
-    np.where(base.eta > 0, base.labels, -1),
-    radius,
-    base.groups,
-    data.classes,
-  )
-  return {"words.png": figure}
+  words, truth = documents.load("test", 1, config.seed).words[0], np.asarray(data.cases[0].truth)
+  return {"words.png": words_figure(words, truth, records[0].base, data.classes)}
 
 
 def words_figure(
-  words: Sequence[str],
-  truth: np.ndarray,
-  prediction: np.ndarray,
-  radius: np.ndarray,
-  groups: np.ndarray,
-  classes: Sequence[str],
-  *,
-  columns: int = 120,
+  words: Sequence[str], truth: np.ndarray, base: BaseCertificates, classes: Sequence[str]
 ) -> Figure:
   """Draws the words of a document over the color of their predicted subject.
 
@@ -401,48 +322,46 @@ def words_figure(
   Args:
     words: L words.
     truth: int [L].
-    prediction: int [L]; -1 abstains.
-    radius: int [L], replaced words that the prediction survives; -1 abstains.
-    groups: int [L], the segment.
+    base: base certificates of all words, against replaced ones.
     classes: K names.
-    columns: characters of a row.
 
   Returns:
     A Matplotlib figure.
 
   Example:
     >>> zeros = np.zeros(2, int)
-    >>> figure = words_figure(("two", "words"), zeros, zeros, zeros, zeros, ("a subject",))
+    >>> base = BaseCertificates(np.ones((1, 1, 1)), zeros, zeros, zeros, zeros)
+    >>> figure = words_figure(("two", "words"), zeros, base, ("a subject",))
     >>> [text.get_text() for text in figure.axes[0].texts]
     ['two', 'words']
   """
+  prediction, groups = np.where(base.eta > 0, base.labels, -1), base.groups
+  radius = np.maximum(np.ceil(common.lone_budgets(base)) - 1, 0)  # words that it survives
   sizes = np.array([len(word) + 1 for word in words])
   row = column = 0
   places = []
   for size in sizes:
-    if column + size > columns:
+    if column + size > COLUMNS:
       row, column = row + 1, 0
     places.append((row, column))
     column += size
   family, font, line = "DejaVu Sans Mono", 7.0, 0.2  # points, inches a row
-  width, height = columns * 0.602 * font / 72, (row + 1) * line  # it is .602 em wide
-  figure = Figure(figsize=(width + 0.4, height + 1.1))
-  axes = figure.add_axes(
-    (0.2 / (width + 0.4), 0.2 / (height + 1.1), width / (width + 0.4), height / (height + 1.1))
-  )
-  axes.set(xlim=(0, columns), ylim=(row + 1, 0))
+  width, height = COLUMNS * 0.602 * font / 72, (row + 1) * line  # it is .602 em wide
+  whole = width + 0.4, height + 1.1
+  figure = Figure(figsize=whole)
+  axes = figure.add_axes((0.2 / whole[0], 0.2 / whole[1], width / whole[0], height / whole[1]))
+  axes.set(xlim=(0, COLUMNS), ylim=(row + 1, 0))
   axes.set_axis_off()
   most = max(int(radius.max(initial=0)), 1)
   colors = [_COLORS[i % len(_COLORS)] for i in range(len(classes))]
   for i, ((top, left), word, size) in enumerate(zip(places, words, sizes, strict=True)):
     face: Any = "0.85"
     if prediction[i] >= 0:
-      face = matplotlib.colors.to_rgba(colors[prediction[i]], 0.15 + 0.6 * max(radius[i], 0) / most)
+      face = matplotlib.colors.to_rgba(colors[prediction[i]], 0.15 + 0.6 * radius[i] / most)
     axes.add_patch(Rectangle((left, top + 0.08), size, 0.8, facecolor=face, linewidth=0))
     if prediction[i] != truth[i] and 0 <= truth[i] < len(classes):
-      axes.plot(
-        [left + 0.4, left + size - 0.6], [top + 0.88] * 2, color=colors[truth[i]], linewidth=1.5
-      )
+      under = [left + 0.4, left + size - 0.6], [top + 0.88] * 2
+      axes.plot(*under, color=colors[truth[i]], linewidth=1.5)
     if i and groups[i] != groups[i - 1]:
       axes.plot([left, left], [top + 0.04, top + 0.92], color="black", linewidth=1.2)
     axes.text(left + 0.5, top + 0.5, word, family=family, fontsize=0.94 * font, va="center")
@@ -450,15 +369,11 @@ def words_figure(
   handles = [Patch(facecolor=colors[k], alpha=0.6, label=classes[k]) for k in shown]
   handles.append(Patch(facecolor="0.85", label="abstains"))
   figure.legend(handles=handles, loc="upper center", ncols=len(handles), fontsize=8, frameon=False)
-  figure.text(
-    0.5,
-    1 - 0.4 / (height + 1.1),
+  explanation = (
     f"Predicted subject: strong if {most} replaced word{'s' * (most > 1)} anywhere cannot change "
-    "it, pale if one may.\nUnderlined: the label, where it is another. Black: a new segment.",
-    fontsize=8,
-    ha="center",
-    va="top",
+    "it, pale if one may.\nUnderlined: the label, where it is another. Black: a new segment."
   )
+  figure.text(0.5, 1 - 0.4 / whole[1], explanation, fontsize=8, ha="center", va="top")
   return figure
 
 
@@ -469,11 +384,16 @@ TASK = Task(
   about={"documents": "passages of Python's own documentation on six subjects, no download"},
   check=check,
   load=load,
-  models=Models(network, train, shapes, lambda config, data, variables: variables, predict),
+  models=common.models(
+    network, lambda config, data: _model(config), lesson, lambda config: _apply(_model(config))
+  ),
   smoothings=smoothings,
   counter=counter,
   chunk_size=common.chunk_size,
   adversaries=adversaries,
+  check_record=lambda config, record: common.check_smoothing(
+    _smoothings(config, record.noise.cells.size), record
+  ),
   figures=figures,
 )
 """Subjects of words, against replaced words."""

@@ -110,15 +110,7 @@ def random_group(noise: SmoothingDistribution) -> Expose:
   References:
     Schuchardt et al. 2023 (arXiv 2210.16140), section 7: training with the noise of one group.
   """
-  noise = to_device(noise)
-
-  def expose(key: jax.Array, image: jax.Array) -> tuple[jax.Array, jax.Array]:
-    key_group, key_noise = jax.random.split(key)
-    group = jax.random.randint(key_group, (), 0, noise.num_groups)
-    noisy = sample(key_noise, noise, image, group)
-    return noisy[None], jnp.ones((), bool)
-
-  return expose
+  return _of_random_group(noise, lambda group: jnp.ones((), bool))
 
 
 def own_pixels(noise: SmoothingDistribution, groups: ArrayLike) -> Expose:
@@ -129,16 +121,21 @@ def own_pixels(noise: SmoothingDistribution, groups: ArrayLike) -> Expose:
 
   Args:
     noise: smoothing distribution of G groups, or of a multiple of it.
-    groups: int [H, W], or [D, H, W] of a volume, the group of every pixel, in [0, G).
+    groups: int [H, W] or [D, H, W], the group of every pixel, in [0, G).
   """
-  noise, num_groups = to_device(noise), int(np.max(groups)) + 1
-  groups = jnp.asarray(groups, jnp.int32)
+  num_groups, groups = int(np.max(groups)) + 1, jnp.asarray(groups, jnp.int32)
+  return _of_random_group(noise, lambda row: (groups == row % num_groups)[None])
+
+
+def _of_random_group(
+  noise: SmoothingDistribution, counts: Callable[[jax.Array], jax.Array]
+) -> Expose:
+  noise = to_device(noise)
 
   def expose(key: jax.Array, image: jax.Array) -> tuple[jax.Array, jax.Array]:
-    key_row, key_noise = jax.random.split(key)
-    row = jax.random.randint(key_row, (), 0, noise.num_groups)
-    noisy = sample(key_noise, noise, image, row)
-    return noisy[None], (groups == row % num_groups)[None]
+    key_group, key_noise = jax.random.split(key)
+    group = jax.random.randint(key_group, (), 0, noise.num_groups)
+    return sample(key_noise, noise, image, group)[None], counts(group)
 
   return expose
 
@@ -194,8 +191,7 @@ def train(
     model: Flax module with BatchNorm, `model(x, train)` -> logits [batch, H, W, K].
     images: float32 [M, H, W, channels].
     labels: int [M, H, W]; labels outside [0, K) are void and do not count.
-    expose: makes the noisy views of an image: `random_group(noise)`, `own_pixels(noise, groups)` or
-      `stitched(noise, groups)`.
+    expose: noisy views of an image: `random_group`, `own_pixels` or `stitched`.
     num_steps: gradient steps.
     batch_size: images a step, drawn with repetition.
     learning_rate: the schedule's peak.
@@ -211,12 +207,10 @@ def train(
   """
   key_init, key_steps = keys.tagged(key, "variables"), keys.tagged(key, "steps")
   images, labels = jnp.asarray(images, jnp.float32), jnp.asarray(labels, jnp.int32)
-  optimizer = optax.adamw(
-    optax.warmup_cosine_decay_schedule(
-      learning_rate / 100, learning_rate, max(1, num_steps // 20), max(2, num_steps)
-    ),
-    weight_decay=1e-4,
+  schedule = optax.warmup_cosine_decay_schedule(
+    learning_rate / 100, learning_rate, max(1, num_steps // 20), max(2, num_steps)
   )
+  optimizer = optax.adamw(schedule, weight_decay=1e-4)
   if variables is None:
     variables = jax.jit(model.init)(key_init, images[0])
   variables = jax.tree.map(jnp.array, variables)  # a copy: every step gives its state away
@@ -261,15 +255,12 @@ def save_state(checkpoint: Checkpoint, state: Any, **history: np.ndarray) -> Non
 
 
 def load_state(checkpoint: Checkpoint, state: Any, history: str) -> tuple[Any, np.ndarray]:
-  """What `save_state` was given.
+  """What `save_state` was given: the state, on the device, and the history of that name.
 
   Args:
     checkpoint: of a file that exists.
     state: a pytree of the same structure, shapes and types.
     history: name of what the training told.
-
-  Returns:
-    The state, on the device, and that history.
 
   Raises:
     ValueError: a file that is damaged, no checkpoint, or of another training.
@@ -315,9 +306,8 @@ def _step(
     return views, jnp.where(counts, y, -1)
 
   def loss_and_statistics(params: Any, variables: Any, x: jax.Array, y: jax.Array) -> Any:
-    logits, updates = model.apply(
-      {**variables, "params": params}, x, train=True, mutable=["batch_stats"]
-    )
+    whole = {**variables, "params": params}
+    logits, updates = model.apply(whole, x, train=True, mutable=["batch_stats"])
     known = (y >= 0) & (y < logits.shape[-1])
     loss = optax.softmax_cross_entropy_with_integer_labels(logits, jnp.where(known, y, 0))
     count = jnp.maximum(known.sum(dtype=loss.dtype), 1)
@@ -325,10 +315,9 @@ def _step(
 
   each = jax.random.split(jax.random.fold_in(key, state.step), batch_size)
   x, y = (a.reshape(-1, *a.shape[2:]) for a in jax.vmap(example)(each))
-  (loss, updates), gradient = jax.value_and_grad(loss_and_statistics, has_aux=True)(
-    state.variables["params"], state.variables, x, y
-  )
   params = state.variables["params"]
+  differentiate = jax.value_and_grad(loss_and_statistics, has_aux=True)
+  (loss, updates), gradient = differentiate(params, state.variables, x, y)
   with jax.numpy_dtype_promotion("standard"):  # Optax raises a float to an integer step count
     direction, memory = optimizer.update(gradient, state.optimizer, params)
   variables = {**updates, "params": optax.apply_updates(params, direction)}

@@ -27,12 +27,9 @@ many passes as there are groups, 18. The last row has as many passes. Knowing wh
 adds nothing to isotropic noise here: all groups see the two cells in the middle of the grid.
 """
 
-import functools
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Annotated, Any, NamedTuple
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import matplotlib.colors
@@ -42,17 +39,18 @@ from matplotlib.patches import Patch
 
 from lrs_jax import noise
 from lrs_jax.cells import locality, partition
+from lrs_jax.confidence.certificates import BaseCertificates
 from lrs_jax.evaluation import plots
 from lrs_jax.tasks import common, options, training
 from lrs_jax.tasks.data import bodies
 from lrs_jax.tasks.models import slabs
 from lrs_jax.tasks.models.slabs import Slabs
-from lrs_jax.tasks.options import Option, at_least, positive
-from lrs_jax.tasks.task import Adversary, Case, Count, Data, Models, Network, Smoothing, Task
+from lrs_jax.tasks.options import ONE, TRAINING, Option, at_least, positive, rule
+from lrs_jax.tasks.task import Case, Count, Data, Network, Smoothing, Task
 
 TRAINING_VOLUMES = 256
 
-_STD: Mapping[str, Any] = {"rule": "must be positive and finite", "allowed": positive}
+_STD = rule("must be positive and finite", positive)
 
 
 class Config(NamedTuple):
@@ -67,14 +65,13 @@ class Config(NamedTuple):
       "data",
       "DxHxW",
       separator="x",
-      rule="must be at least 8 each",
-      allowed=at_least(8),
+      **rule("must be at least 8 each", at_least(8)),
     ),
   ] = (16, 24, 24)
-  volumes: Annotated[int, Option("test volumes to certify", "data", **options.ONE)] = 4
+  volumes: Annotated[int, Option("test volumes to certify", "data", **ONE)] = 4
   grid: Annotated[
     tuple[int, int, int],
-    Option("cells of a volume", "smoothing", "PxRxQ", separator="x", **options.ONE),
+    Option("cells of a volume", "smoothing", "PxRxQ", separator="x", **ONE),
   ] = (2, 3, 3)
   std_min: Annotated[
     float, Option("noise in a group's own cell, on the input's [0, 1] scale", "smoothing", **_STD)
@@ -88,15 +85,13 @@ class Config(NamedTuple):
   isotropic_std: Annotated[
     float | None, Option("the baseline's noise; by default --std-min", "smoothing", **_STD)
   ] = None
-  width: Annotated[
-    int, Option("channels of the network at full resolution", "network and training", **options.ONE)
-  ] = 8
+  width: Annotated[int, Option("channels of the network at full resolution", TRAINING, **ONE)] = 8
   depth: Annotated[
     int,
     Option(
       "convolutions at half the resolution: the network sees 2 voxels for each, and 2 more",
-      "network and training",
-      **options.ONE,
+      TRAINING,
+      **ONE,
     ),
   ] = 3
   steps: options.Steps = 1500
@@ -152,15 +147,12 @@ def load(config: Config) -> Data:
     >>> [(case.x.shape, case.truth.shape) for case in data.cases]
     [((8, 8, 12, 1), (768,)), ((8, 8, 12, 1), (768,))]
   """
-  return _data(bodies.load("test", config.size, config.volumes, config.seed))
-
-
-def _data(volumes: bodies.LabelledVolumes) -> Data:
+  test = bodies.load("test", config.size, config.volumes, config.seed)
   cases = tuple(
     Case(name, volume, labels.ravel())
-    for name, volume, labels in zip(volumes.names, volumes.volumes, volumes.labels, strict=True)
+    for name, volume, labels in zip(test.names, test.volumes, test.labels, strict=True)
   )
-  return Data(cases, volumes.classes, facts={"size": list(volumes.labels.shape[1:])})
+  return Data(cases, test.classes, facts={"size": list(config.size)})
 
 
 def output_groups(config: Config) -> np.ndarray:
@@ -187,39 +179,13 @@ def localized_noise(config: Config) -> noise.SmoothingDistribution:
   )
 
 
-def isotropic_noise(config: Config) -> noise.SmoothingDistribution:
-  """The baseline's: the same pipeline on a 1x1x1 grid.
-
-  Example:
-    >>> isotropic_noise(Config(isotropic_std=0.5)).scale
-    array([[0.5]])
-  """
-  std = config.std_min if config.isotropic_std is None else config.isotropic_std
-  return noise.gaussian(np.array([[std]]), np.zeros((*config.size, 1), np.int32))
-
-
-def smoothings(config: Config, data: Data, case: Case) -> tuple[Smoothing, ...]:
+def smoothings(
+  config: Config, data: Data | None = None, case: Case | None = None
+) -> tuple[Smoothing, ...]:
   """Localized noise, and the isotropic baseline of the same network."""
-  own = output_groups(config).ravel()
-  methods = common.certificates_of((config.method, *common.COMPARED))
-  baseline = common.certificates_of(("envelope",))
-  return (
-    Smoothing("certificate", localized_noise(config), own, methods),
-    Smoothing("isotropic", isotropic_noise(config), np.zeros_like(own), baseline),
-  )
-
-
-def adversaries(
-  config: Config, data: Data, case: Case, smoothings: Sequence[Smoothing]
-) -> tuple[Adversary, ...]:
-  """A ball of perturbations of the whole volume."""
-  return common.ball(config, smoothings, int(np.prod(config.size)))
-
-
-@functools.cache
-def _model(width: int, depth: int) -> nn.Module:
-  """One object for all calls with one architecture, so that none compiles again."""
-  return Slabs(len(bodies.CLASSES), width, depth)
+  groups = output_groups(config).ravel()
+  isotropic = common.isotropic_gaussian(config, channels=1)
+  return common.with_baseline(config, localized_noise(config), groups, isotropic)
 
 
 def mirror(key: jax.Array, volume: jax.Array, labels: jax.Array) -> tuple[jax.Array, jax.Array]:
@@ -230,52 +196,16 @@ def mirror(key: jax.Array, volume: jax.Array, labels: jax.Array) -> tuple[jax.Ar
   return volume, labels
 
 
-def train(
-  key: jax.Array,
-  config: Config,
-  data: Data,
-  name: str,
-  unfinished: Path,
-  manifest: Mapping[str, Any],
-) -> tuple[Any, Mapping[str, Any]]:
-  """Trains the network on training volumes, each under the noise of a random group.
+def lesson(config: Config) -> common.Lesson:
+  """Training volumes, each under the noise of a random group.
 
   The loss is that of the group's own voxels (`training.own_pixels`): elsewhere the volume is under
   strong noise, or hidden. Where it counts everywhere, the same network gets 83 rather than 94 % of
   the validation voxels right.
   """
   learned = bodies.load("train", config.size, TRAINING_VOLUMES, config.seed)
-  variables, losses = training.train(
-    key,
-    _model(config.width, config.depth),
-    learned.volumes,
-    learned.labels,
-    training.own_pixels(localized_noise(config), output_groups(config)),
-    num_steps=config.steps,
-    batch_size=config.batch_size,
-    learning_rate=config.learning_rate,
-    augment=mirror,
-    checkpoint=training.Checkpoint(unfinished, manifest),
-  )
-  return variables, {"loss": losses.tolist()}
-
-
-def network(config: Config, data: Data, name: str) -> Network:
-  """What tells the configuration's network from others."""
-  fields = common.plain_config(config)
-  return Network("slabs", {field: fields[field] for field in _NETWORK})
-
-
-def shapes(config: Config, data: Data) -> Any:
-  """Shapes and types of the network's variables."""
-  volume = jax.ShapeDtypeStruct((*config.size, 1), np.float32)
-  return common.shapes_of(_model(config.width, config.depth), volume)
-
-
-def predict(config: Config, data: Data, params: Any, case: Case) -> np.ndarray:
-  """The network's own prediction of a volume, without noise."""
-  logits = jax.jit(slabs.apply)(params, jnp.asarray(case.x))
-  return np.asarray(logits).argmax(axis=-1).astype(np.int32).ravel()
+  expose = training.own_pixels(localized_noise(config), output_groups(config))
+  return common.Lesson(learned.volumes, learned.labels, expose, mirror)
 
 
 def counter(config: Config, data: Data, params: Any, case: Case, smoothing: Smoothing) -> Count:
@@ -291,113 +221,80 @@ def figures(
     return {}
   found = {"noise.png": noise_figure(localized_noise(config).scale, config.grid)}
   for case, record in zip(data.cases, records, strict=True):
-    base = record.base
-    dearest = base.weights[0].max(axis=1)[base.groups]
-    found[f"{case.name}/volume.png"] = volume_figure(
-      case.name,
-      case.x[..., 0],
-      np.asarray(case.truth).reshape(config.size),
-      np.where(base.eta > 0, base.labels, -1).reshape(config.size),
-      np.sqrt(base.eta / dearest).reshape(config.size),
-      output_groups(config),
-      data.classes,
-    )
+    found[f"{case.name}/volume.png"] = volume_figure(case, record.base, data.classes)
   return found
 
 
 def noise_figure(scale: np.ndarray, grid: tuple[int, int, int]) -> Figure:
-  """Draws what every group adds to every cell: a row for each layer of the grid, in all groups.
+  """Draws what every group adds to every cell, the layers of the grid one below the other.
 
   Args:
     scale: [G, C], in the units of the input; inf (hidden) is hatched.
     grid: (P, R, Q) with G = C = P R Q.
 
   Returns:
-    A Matplotlib figure: in row l and column g, layer l of the cells as group g perceives it.
+    A Matplotlib figure: a map for every group, where the group lies.
 
   Example:
-    >>> scale = np.full((8, 8), 0.5)
-    >>> len(noise_figure(scale, (2, 2, 2)).axes)  # 8 groups, 2 layers, a scale
-    17
+    >>> len(noise_figure(np.full((8, 8), 0.5), (2, 2, 2)).axes)  # 8 groups, a scale
+    9
   """
-  layers, groups = grid[0], len(scale)
-  visible = scale[np.isfinite(scale)]
-  norm = matplotlib.colors.Normalize(0, visible.max(initial=1e-9))
-  figure = Figure(figsize=(0.75 * groups + 1.5, 0.85 * layers + 0.8), layout="constrained")
-  panels = figure.subplots(layers, groups, squeeze=False)
-  for group in range(groups):
-    place = np.unravel_index(group, grid)
-    for layer, axes in enumerate(panels[:, group]):
-      cells = np.ma.masked_invalid(scale[group].reshape(grid)[layer])
-      image = axes.imshow(cells, cmap="cividis", norm=norm)
-      axes.patch.set(hatch="////", edgecolor="0.6", facecolor="white")
-      axes.set(xticks=[], yticks=[])
-      if layer == place[0]:
-        axes.add_patch(_frame(place[2] - 0.5, place[1] - 0.5, 1, 1))
-    panels[0, group].set_title(str(group), fontsize=8)
-  for layer, axes in enumerate(panels[:, 0]):
-    axes.set_ylabel(f"layer {layer}", fontsize=8)
-  figure.colorbar(image, ax=panels, label="noise std")
-  figure.suptitle("What every group (column, its own cell in red) adds to every cell", fontsize=10)
+  layers, rows, columns = grid
+  figure = plots.noise_figure(scale, (layers * rows, columns))
+  for axes in figure.axes[: len(scale)]:
+    for layer in range(1, layers):
+      axes.axhline(layer * rows - 0.5, color="black", linewidth=2)
+  figure.suptitle("What every group (red) adds to every cell; a line parts layers", fontsize=10)
   return figure
 
 
-def volume_figure(
-  name: str,
-  volume: np.ndarray,
-  truth: np.ndarray,
-  prediction: np.ndarray,
-  radius: np.ndarray,
-  groups: np.ndarray,
-  classes: Sequence[str],
-) -> Figure:
+def volume_figure(case: Case, base: BaseCertificates, classes: Sequence[str]) -> Figure:
   """Draws three orthogonal slices: input, labels, smoothed prediction, every voxel's own radius.
 
   The slices are those with most of the labels' bodies, along each axis; dashed lines in each show
   where the other two cut it, thin white ones the cells.
 
   Args:
-    name: of the volume.
-    volume: [D, H, W] in [0, 1].
-    truth: int [D, H, W]; outside [0, K) is void.
-    prediction: int [D, H, W]; -1 abstains.
-    radius: [D, H, W], up to which the voxel is certified on its own.
-    groups: int [D, H, W].
+    case: a volume [D, H, W, 1] in [0, 1], and its labels.
+    base: its base certificates, against an l2 ball, for every voxel.
     classes: K names.
 
   Returns:
     A Matplotlib figure.
 
   Example:
-    >>> zeros = np.zeros((2, 3, 4), int)
-    >>> figure = volume_figure("a volume", zeros, zeros, zeros, zeros + 0.5, zeros, ("a class",))
-    >>> figure.get_suptitle()
+    >>> zeros = np.zeros(24, int)
+    >>> base = BaseCertificates(np.ones((1, 1, 1)), zeros, zeros + 0.5, zeros, zeros)
+    >>> case = Case("a volume", np.zeros((2, 3, 4, 1)), zeros)
+    >>> volume_figure(case, base, ("a class",)).get_suptitle()
     'a volume'
   """
-  gray = len(classes)
-  known = [np.where((a >= 0) & (a < gray), a, gray) for a in (truth, prediction)]
+  gray, size = len(classes), case.x.shape[:-1]
+  truth, predicted = (
+    np.where((a >= 0) & (a < gray), a, gray).reshape(size)
+    for a in (np.asarray(case.truth), np.where(base.eta > 0, base.labels, -1))
+  )
+  groups, radius = base.groups.reshape(size), np.sqrt(common.lone_budgets(base)).reshape(size)
   colors = ["#f2efe6", *plots.COLORS]
   palette = matplotlib.colors.ListedColormap(
-    [colors[i % len(colors)] for i in range(gray)] + ["#999999"]
+    [*(colors[i % len(colors)] for i in range(gray)), "#999999"]
   )
-  at = [
-    int(((known[0] > 0) & (known[0] < gray)).sum(axis=tuple({0, 1, 2} - {axis})).argmax())
-    for axis in range(3)
-  ]
+  bodies_at = np.nonzero((truth > 0) & (truth < gray))
+  at = [int(np.bincount(i, minlength=n).argmax()) for i, n in zip(bodies_at, size, strict=True)]
   figure = Figure(figsize=(11.5, 8.2), layout="constrained")
   panels = figure.subplots(3, 4)
   labels: dict[str, Any] = {"cmap": palette, "vmin": -0.5, "vmax": gray + 0.5}
   columns: tuple[tuple[str, np.ndarray, dict[str, Any]], ...] = (
-    ("input", volume, {"cmap": "gray", "vmin": 0, "vmax": 1}),
-    ("labels", known[0], labels),
-    (f"smoothed prediction, {np.mean(known[1] == gray):.1%} abstain", known[1], labels),
+    ("input", case.x[..., 0], {"cmap": "gray", "vmin": 0, "vmax": 1}),
+    ("labels", truth, labels),
+    (f"smoothed prediction, {np.mean(predicted == gray):.1%} abstain", predicted, labels),
     (
       "radius of every voxel on its own",
       np.ma.masked_equal(radius, 0),
       {"cmap": "viridis", "vmin": 0, "vmax": max(float(radius.max(initial=0.0)), 1e-9)},
     ),
   )
-  for row, axis in zip(panels, range(3), strict=True):
+  for axis, row in enumerate(panels):
     down, right = (other for other in range(3) if other != axis)
     cells = groups.take(at[axis], axis)
     edges = [np.flatnonzero(np.diff(cells, axis=i).any(axis=1 - i)) + 0.5 for i in range(2)]
@@ -415,18 +312,13 @@ def volume_figure(
         axes.set_title(title, fontsize=10)
     row[0].set_ylabel(f"{['depth', 'height', 'width'][axis]} {at[axis]}")
   figure.colorbar(shown, ax=panels[:, 3], label=r"$\ell_2$ radius on the [0, 1] scale", shrink=0.6)
-  there = sorted({*known[0].flat, *known[1].flat})
   handles = [
     Patch(facecolor=palette(k), edgecolor="0.5", label=(*classes, "abstains / void")[k])
-    for k in there
+    for k in sorted({*truth.flat, *predicted.flat})
   ]
   figure.legend(handles=handles, loc="outside lower center", ncols=len(handles), fontsize=9)
-  figure.suptitle(name)
+  figure.suptitle(case.name)
   return figure
-
-
-def _frame(x: float, y: float, width: float, height: float) -> Patch:
-  return matplotlib.patches.Rectangle((x, y), width, height, fill=False, color="red", linewidth=1.5)
 
 
 TASK = Task(
@@ -436,13 +328,18 @@ TASK = Task(
   about={"bodies": "synthetic volumes with textured balls, boxes and tubes, no download"},
   check=check,
   load=load,
-  models=Models(
-    network, train, shapes, lambda config, data, variables: slabs.fold(variables), predict
+  models=common.models(
+    network=lambda config, data: Network("slabs", common.plain_fields(config, _NETWORK)),
+    model=lambda config, data: Slabs(len(data.classes), config.width, config.depth),
+    lesson=lesson,
+    apply=lambda config: slabs.apply,
+    finish=slabs.fold,
   ),
   smoothings=smoothings,
   counter=counter,
   chunk_size=common.chunk_size,
-  adversaries=adversaries,
+  adversaries=common.ball,
+  check_record=lambda config, record: common.check_smoothing(smoothings(config), record),
   figures=figures,
 )
 """Classes of voxels, against an l2 perturbation of the whole volume."""
