@@ -13,7 +13,7 @@ from jax.typing import ArrayLike
 from lrs_jax.errors import LostVotesWarning, NaNLogitsError
 from lrs_jax.noise.distributions import SmoothingDistribution
 from lrs_jax.sampling import checks
-from lrs_jax.sampling.checks import Setting
+from lrs_jax.sampling.checks import Request, Setting
 from lrs_jax.sampling.stitching import (
   Apply,
   Window,
@@ -137,22 +137,8 @@ def vote_counts(
   return found.counts
 
 
-def votes(
-  key: jax.Array,
-  apply: Apply,
-  params: Any,
-  x: ArrayLike,
-  noise: SmoothingDistribution,
-  groups: ArrayLike,
-  num_samples: int,
-  *,
-  num_classes: int,
-  first_sample: int = 0,
-  chunk_size: int | None = None,
-  mesh: Mesh | None = None,
-  windows: Windows | None = None,
-  prng: str = checks.PRNG,
-) -> Votes:
+@checks.asking
+def votes(request: Request) -> Votes:
   """Counts votes as `vote_counts` does, and says how many samples there were (device).
 
   Pieces of a job add up, S with them, and lost votes need no warning: what bounds the votes is told
@@ -167,32 +153,8 @@ def votes(
     ... )
     Votes(counts=Array([[0, 0]], dtype=int32), num_samples=Array(10, dtype=int32))
   """
-  request = checks.check_request(
-    key,
-    apply,
-    params,
-    x,
-    noise,
-    groups,
-    num_samples,
-    first_sample=first_sample,
-    chunk_size=chunk_size,
-    mesh=mesh,
-    prng=prng,
-  )
-  checks.check_classes(num_classes, request.logits_shape)
-  window, starts = checks.check_windows(windows, request.logits_shape, groups, noise.num_groups)
-  counts = _vote_counts(
-    request.sample_range,
-    request.setting,
-    starts,
-    apply=apply,
-    num_classes=num_classes,
-    chunk_size=request.chunk_size,
-    mesh=request.mesh,
-    window=window,
-  )
-  return Votes(counts, jnp.asarray(num_samples, jnp.int32))
+  counts = _vote_counts(request.sample_range, request.setting, request.starts, **request.static)
+  return Votes(counts, jnp.asarray(request.num_samples, jnp.int32))
 
 
 def _tell_of_lost_votes(kept: np.ndarray, num_samples: int) -> None:
@@ -227,9 +189,7 @@ def _vote_counts(
   mesh: Mesh,
   window: Window | None = None,
 ) -> jax.Array:
-  def add_votes(
-    counts: jax.Array, sample_ids: jax.Array, valid: jax.Array, args: tuple
-  ) -> jax.Array:
+  def add(counts: jax.Array, sample_ids: jax.Array, valid: jax.Array, args: tuple) -> jax.Array:
     setting, starts = args
     predictions = stitched(sample_ids, *setting, see=view(apply, predict, window, starts))
     votes = jax.nn.one_hot(predictions, num_classes, dtype=jnp.int32)
@@ -237,4 +197,4 @@ def _vote_counts(
 
   init = jnp.zeros((setting.groups.size, num_classes), jnp.int32)
   args = setting, starts
-  return sum_over_samples(add_votes, init, sample_range, args, chunk_size=chunk_size, mesh=mesh)
+  return sum_over_samples(add, init, sample_range, args, chunk_size=chunk_size, mesh=mesh)

@@ -103,7 +103,7 @@ def check_model(
   if jnp.issubdtype(x.dtype, jnp.floating):  # else `check_request` refuses it
     _check_logits(apply, params, x, np.asarray(groups), num_classes)
   prng = str(jax.random.key_impl(key))
-  checks.check_request(key, apply, params, x, noise, groups, num_samples=0, prng=prng)
+  checks.check_request(key, apply, params, x, noise, groups, 0, num_classes=None, prng=prng)
   _check_scale(np.asarray(x), noise)
   _check_training_mode(apply, params, x)
   inputs = _noisy_inputs(key, noise, x)
@@ -135,15 +135,7 @@ def check_model(
 
 
 def logits_of(apply: sampling.Apply, params: Any, x: ArrayLike) -> jax.ShapeDtypeStruct:
-  """Shape [..., K] and type of a model's logits, without evaluating it.
-
-  Args:
-    apply: pure function (params, x) -> logits [..., K] of one input.
-    params: pytree of arrays, passed to `apply`.
-    x: one input.
-
-  Returns:
-    Shape and type.
+  """Shape [..., K] and type of a model's logits for one input, without evaluating it.
 
   Raises:
     TrainingModeError: the model cannot be evaluated, since dropout is on and has no random numbers,
@@ -156,7 +148,9 @@ def logits_of(apply: sampling.Apply, params: Any, x: ArrayLike) -> jax.ShapeDtyp
   """
   x = as_input(x)
   try:
-    logits = jax.eval_shape(apply, params, jax.ShapeDtypeStruct(x.shape, x.dtype))
+    return checks.logits_of(apply, params, x)
+  except NotLogitsError:
+    raise
   except Exception as error:
     import flax.errors  # heavy, and not everyone's
 
@@ -171,8 +165,6 @@ def logits_of(apply: sampling.Apply, params: Any, x: ArrayLike) -> jax.ShapeDtyp
         "(deterministic=True, train=False, or `model.eval()`)."
       ) from error
     raise
-  checks.check_logits(logits)
-  return logits
 
 
 def check_keys(selection_key: jax.Array, estimation_key: jax.Array) -> None:
@@ -180,10 +172,6 @@ def check_keys(selection_key: jax.Array, estimation_key: jax.Array) -> None:
 
   Whether two sets of counts came from one key can hardly be seen of the counts: it is the keys that
   can be compared. Disjoint ranges of samples of one key (`first_sample`) are independent as well.
-
-  Args:
-    selection_key: typed key.
-    estimation_key: typed key.
 
   Raises:
     SameKeyError: they are equal.

@@ -496,7 +496,8 @@ def class_sums(
       )
     return tuple(found)
 
-  return in_pieces(sums, first_sample, num_samples, chunk_size * mesh.size)
+  votes, scores, squares = in_pieces(sums, first_sample, num_samples, chunk_size * mesh.size)
+  return ClassSums(votes, scores, squares, np.asarray(num_samples, np.int64))
 
 
 @partial(jax.jit, static_argnames=("head", "sizes", "chunk_size", "mesh"))

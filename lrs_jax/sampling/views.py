@@ -21,7 +21,7 @@ from lrs_jax.errors import (
   NotLogitsError,
 )
 from lrs_jax.noise import as_input
-from lrs_jax.sampling.checks import check_logits
+from lrs_jax.sampling.checks import logits_of
 from lrs_jax.sampling.stitching import Apply
 
 ALIGNMENTS = 32
@@ -75,8 +75,7 @@ def check_view(
     raise ValueError(f"`view` must be a number of pixels, an integer >= 0, but it is {view!r}.")
   if not jnp.issubdtype(x.dtype, jnp.floating):
     raise IntegerInputError(f"`x` must be floating-point, but its type is {x.dtype}.")
-  logits = jax.eval_shape(apply, params, jax.ShapeDtypeStruct(x.shape, x.dtype))
-  check_logits(logits)
+  logits = logits_of(apply, params, x)
   if len(logits.shape) != 3 or x.ndim < 2 or logits.shape[:2] != x.shape[:2]:
     raise NotLogitsError(
       "a `view` in pixels needs logits [H, W, K] with one output for every pixel of `x`, but they "
