@@ -3,18 +3,15 @@
 import math
 import warnings
 from fractions import Fraction
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from lrs_jax import collective
-from lrs_jax.confidence import certificates
+from lrs_jax.confidence import certificates, corrections
 from lrs_jax.errors import TooFewSamplesWarning
-
-if TYPE_CHECKING:
-  pass
 from lrs_jax.front.certified import Certified
-from lrs_jax.front.steps import base_certificates, counted_of, labels_of, targets_of
+from lrs_jax.front.steps import counted_of, labels_of, seen, targets_of
 
 
 def verify(certified: Certified, *, exact: bool = False) -> None:
@@ -51,21 +48,21 @@ def verify(certified: Certified, *, exact: bool = False) -> None:
     raise ValueError("`selection` and `estimation` are the same votes: one key drew both.")
   with warnings.catch_warnings():
     warnings.simplefilter("ignore", TooFewSamplesWarning)  # was told when it was made
-    again = base_certificates(
-      certified.noise,
+    priced = seen(certified.noise, base.groups, certified.view, certified.shape)
+    levels = corrections.levels(certified.alpha, num_outputs, certified.k_fwer)
+    again = certificates.from_votes(
+      priced,
       base.groups,
-      certified.view,
-      certified.shape,
-      certified.selection,
-      certified.estimation,
-      alpha=certified.alpha,
-      k_fwer=certified.k_fwer,
+      certified.selection.counts,
+      certified.estimation.counts,
+      alpha=levels,
+      num_samples=int(certified.estimation.num_samples),
     )
   for name, value in again._asdict().items():
     _follows(f"base.{name}", getattr(base, name), value, "the votes, `noise`, `alpha` and `view`")
   _follows("labels", certified.labels, labels_of(again), "`base`")
   num_classes = certified.estimation.counts.shape[1]
-  targets = targets_of(certified.counted, certified.truth, again, num_classes)
+  targets = targets_of(certified.counted, certified.truth, again)
   counted = counted_of(certified.counted, certified.truth, num_outputs, num_classes)
   _follows("counted", certified.counted, counted, "`truth`, which says that outputs are void")
   _follows("proof.targets", proof.targets, targets, "`counted`, `truth` and `base`")
@@ -90,6 +87,3 @@ def verify(certified: Certified, *, exact: bool = False) -> None:
 def _follows(name: str, stored: Any, again: Any, source: str) -> None:
   if (stored is None) != (again is None) or not np.array_equal(stored, again):
     raise ValueError(f"`{name}` does not follow from {source}.")
-
-
-# What a certificate shows of itself. Numbers are rounded down: they promise no more than is proven.

@@ -27,7 +27,6 @@ See = Callable[[Any, jax.Array, jax.Array, jax.Array, jax.Array], jax.Array]
 """(params, noisy [S, ...], group, groups [N], values [S, N] or [S, N, K]) -> values, the group's
 anew."""
 
-
 NOBODY = -1
 """What an output votes for in a sample whose logits are not finite: no class."""
 
@@ -81,15 +80,9 @@ def stitched(
 ) -> jax.Array:
   """What every output saw of its own group's noise, for a chunk of samples (device).
 
-  Args:
-    sample_ids: int32 [S]; sample i draws from `fold_in(key, i)`.
-    key: typed key.
-    params: pytree, passed to the model.
-    x: one input.
-    noise: smoothing distribution.
-    groups: int32 [N].
-    see: evaluates the model for one group: `whole_frame` or `in_windows`.
-    num_classes: K, if what is read of an output is one number for each class.
+  Sample i, of `sample_ids` [S], draws from `fold_in(key, i)`. `see` evaluates the model for one
+  group: `whole_frame` or `in_windows`. The other arguments are those of `sampling.vote_counts`;
+  `num_classes` is given if what is read of an output is one number for each class.
 
   Returns:
     int32 [S, N], or [S, N, K].
@@ -122,10 +115,6 @@ def stitched(
 def whole_frame(apply: Apply, read: Read) -> See:
   """Evaluates the model on whole inputs.
 
-  Args:
-    apply: (params, x) -> logits of one input.
-    read: logits of one input -> int32 [N] or [N, K].
-
   Example:
     >>> see = whole_frame(lambda params, x: jnp.stack([x, 1 - x], axis=-1), predict)
     >>> noisy, groups = jnp.asarray([[0.9, 0.9], [0.1, 0.1]]), jnp.asarray([0, 1])
@@ -153,7 +142,7 @@ def in_windows(
   """Evaluates the model on the window of the output that holds the group.
 
   Args:
-    apply: (params, x, start) -> logits [h, w, K].
+    apply: (params, x, start [2]) -> logits [h, w, K].
     size: (h, w).
     shape: (H, W) of the whole output.
     starts: int32 [G, 2].
@@ -197,7 +186,7 @@ def _like(mask: jax.Array, values: jax.Array) -> jax.Array:
 
 
 def view(apply: Apply, read: Read, window: Window | None, starts: jax.Array | None) -> See:
-  """`in_windows` if there are some, else `whole_frame`: what `checks.check_windows` returns.
+  """`in_windows` if there are some, else `whole_frame`.
 
   Example:
     >>> see = view(lambda params, x: jnp.stack([x, 1 - x], axis=-1), predict, None, None)
