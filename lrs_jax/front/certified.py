@@ -48,8 +48,7 @@ class Certified(NamedTuple):
   def plot(self) -> "Figure":
     """Draws the certified share against the radius; of flips, one curve per number of deletions.
 
-    Returns:
-      A Matplotlib figure; `figure.savefig(path)` writes it.
+    `figure.savefig(path)` writes the Matplotlib figure that it returns.
     """
     from lrs_jax.evaluation import plots  # Matplotlib is heavy
 
@@ -72,19 +71,14 @@ class Certified(NamedTuple):
       whole=self.noise.p == 0,
     )
 
-  def __str__(self) -> str:
-    title, rows, notes = _table(self)
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    lines = [
-      "  ".join(
-        [row[0].ljust(widths[0]), *(x.rjust(w) for x, w in zip(row[1:], widths[1:], strict=True))]
-      )
-      for row in rows
-    ]
-    return "\n".join([title, *lines, *notes])
-
   def __repr__(self) -> str:
-    return str(self)
+    title, rows, notes = _table(self)
+    first, *widths = (max(map(len, column)) for column in zip(*rows, strict=True))
+    lines = []
+    for name, *values in rows:
+      shown = [value.rjust(width) for value, width in zip(values, widths, strict=True)]
+      lines.append("  ".join([name.ljust(first), *shown]))
+    return "\n".join([title, *lines, *notes])
 
   def _repr_html_(self) -> str:
     title, rows, notes = _table(self)
@@ -118,17 +112,13 @@ def _table(certified: Certified) -> tuple[str, list[list[str]], list[str]]:
   samples = int(certified.estimation.num_samples), int(certified.selection.num_samples)
   notes = [
     f"with probability {_confidence(certified)}; {samples[0]} samples, {samples[1]} to select; "
-    f"{_family(certified.noise)} noise; {certified.proof.method}"
+    f"{certified.noise.family.name} noise; {certified.proof.method}"
   ]
   if certified.base.forfeit:
     notes.append(f"{certified.base.forfeit} base certificates may be false, and are given up")
   if certified.view is not None:
     notes.append(f"if no output sees farther than {certified.view} pixels")
   return title, rows, notes
-
-
-def _family(distribution: SmoothingDistribution) -> str:
-  return distribution.family.name
 
 
 def _unit(certified: Certified) -> str:

@@ -91,8 +91,8 @@ def certify(
     num_samples: S, that bound the labels' probabilities.
     selection_samples: that select the labels.
     alpha: probability with which the certificate may be wrong, in (0, 1).
-    k_fwer: part of the base certificates that may be false, in [0, 1): more of them reach farther,
-      and so many are given up (`corrections.k_fwer`).
+    k_fwer: part of the base certificates, in [0, 1), that may be false and are given up, so that
+      the others reach farther (`corrections.k_fwer`).
     method: "naive", "lp", "envelope" or "milp", see `collective.certify`.
     time_limit: seconds per radius, for the collective certificate.
     targets: bool, of N: the outputs to count, such as those that are not void; all if None.
@@ -102,9 +102,6 @@ def certify(
     chunk_size: samples per device that are evaluated at once; chosen from x's size if None.
     mesh: one-dimensional device mesh to spread the samples over; all devices if None.
     check: ask the model first, by `guards.check_model`. Leave that out for models that passed it.
-
-  Returns:
-    `Certified`.
 
   Raises:
     ValueError: what does not fit together, and what `guards.check_model` and `sampling.votes` find
@@ -235,26 +232,19 @@ def certify_segmentation(
     image: [H, W, channels], or [H, W], of a floating-point type.
     std: standard deviation of the noise, in the units of the image; what the model was trained on.
     std_max: that in the farthest block, for localized noise; None: isotropic.
-    grid: (R, Q), blocks in a column and in a row. If None, blocks of about 16x16 pixels where a
-      view is given (larger ones in large images: at most 24x24 blocks), and one block otherwise; to
-      be given for localized noise.
+    grid: (R, Q), blocks in a column and in a row, for localized noise. If None, one block, or with
+      a view blocks of about 16x16 pixels (larger ones in large images: at most 24x24 blocks).
     view: r, in pixels; None: the whole image.
     radii: [B], l2 norms in the units of the image; None: up to where nothing can be certified.
     windows: for localized noise without a view, a window for every block of the grid.
-    check: ask the model first. Leave that out for a model that passed, `sampling.check_view`
-      included.
+    check: ask the model first, also by `sampling.check_view`. Leave that out for one that passed.
     **options: `num_samples`, `selection_samples`, `alpha`, `k_fwer`, `method`, `time_limit`,
       `targets` and `truth` [H, W], `chunk_size` and `mesh`, as for `certify`.
 
-  Returns:
-    `Certified`, with `shape` (H, W).
-
   Raises:
     FartherViewError: some output sees farther than `view`.
-    ValueError: as for `certify`; noise, grid, view and windows that do not go together.
-
-  Warns:
-    UserWarning: as for `certify`.
+    ValueError: as for `certify`, whose warnings may follow, too; noise, grid, view and windows that
+      do not go together.
 
   Example:
     >>> apply = lambda params, image: jax.numpy.stack([image, params - image], axis=-1)

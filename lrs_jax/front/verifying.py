@@ -18,9 +18,9 @@ def verify(certified: Certified, *, exact: bool = False) -> None:
   """Goes through a certificate again, from the votes on, or raises.
 
   Made again are the base certificates from the votes, the noise, alpha and the view, to the last
-  bit (the same library versions must do it); labels, budgets and targets; and the proof, by
-  `collective.verify`, without a solver. Taken as stated are the votes themselves, that they are of
-  this model and input, and that no output sees farther than the view.
+  bit (by the same library versions); labels, budgets and targets; and the proof, by
+  `collective.verify`, without a solver. Taken as stated are the votes, that they are of this model
+  and input, and that no output sees farther than the view.
 
   Args:
     certified: from `certify` or `certify_segmentation`.

@@ -107,8 +107,14 @@ def check_request(
       f"`x` must be floating-point, but its type is {x.dtype}; convert it first, and 8-bit images "
       "to the scale of the noise (`x / np.float32(255)`)."
     )
-  if not isinstance(x, jax.core.Tracer):
-    _check_finite(x)
+  if not isinstance(x, jax.core.Tracer) and not bool(jnp.isfinite(x).all()):
+    values = np.asarray(x, np.float32)
+    wrong = ~np.isfinite(values)
+    index = tuple(np.argwhere(wrong)[0].tolist())
+    raise NonFiniteInputError(
+      f"`x` must be finite, but {int(wrong.sum())} of its {values.size} entries are not, such as "
+      f"{values[index]} at index {index}: there is nothing to certify about it."
+    )
   if len(x.shape) != noise.cells.ndim or any(
     cells not in (size, 1) for cells, size in zip(noise.cells.shape, x.shape, strict=True)
   ):
@@ -190,22 +196,17 @@ def logits_of(apply: Apply, params: Any, x: jax.Array) -> jax.ShapeDtypeStruct:
   """
   logits = jax.eval_shape(apply, params, jax.ShapeDtypeStruct(x.shape, x.dtype))
   if not isinstance(logits, jax.ShapeDtypeStruct):
-    hint = "is its `return` missing?" if logits is None else "return the one that is the logits."
-    raise NotLogitsError(
-      f"`apply` must return one array of logits, but it returns {_kind(logits)}: {hint}"
-    )
+    kind, hint = "None", "is its `return` missing?"
+    if logits is not None:
+      shapes = [getattr(leaf, "shape", leaf) for leaf in jax.tree.leaves(logits)]
+      kind = f"a {type(logits).__name__} of arrays of shapes {', '.join(map(str, shapes))}"
+      hint = "return the one that is the logits."
+    raise NotLogitsError(f"`apply` must return one array of logits, but it returns {kind}: {hint}")
   if not logits.shape:
     raise NotLogitsError(
       "`apply` must return logits [..., K] with an axis of the K classes, but it returns a scalar."
     )
   return logits
-
-
-def _kind(value: Any) -> str:
-  if value is None:
-    return "None"
-  shapes = [getattr(leaf, "shape", leaf) for leaf in jax.tree.leaves(value)]
-  return f"a {type(value).__name__} of arrays of shapes {', '.join(map(str, shapes))}"
 
 
 def check_classes(num_classes: int, logits_shape: tuple[int, ...]) -> None:
@@ -300,14 +301,4 @@ def check_range(first_sample: int, num_samples: int, stride: int) -> None:
     raise ValueError(
       f"`first_sample + num_samples` must be at most {MAX_SAMPLES - stride}, so that the last "
       f"chunk stays under 2^31, but it is {first_sample + num_samples}: take another key instead."
-    )
-
-
-def _check_finite(x: jax.Array) -> None:
-  if not bool(jnp.isfinite(x).all()):
-    values = np.asarray(x, np.float32)
-    index = tuple(np.argwhere(~np.isfinite(values))[0].tolist())
-    raise NonFiniteInputError(
-      f"`x` must be finite, but {int(np.sum(~np.isfinite(values)))} of its {values.size} entries "
-      f"are not, such as {values[index]} at index {index}: there is nothing to certify about it."
     )

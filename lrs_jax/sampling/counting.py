@@ -18,10 +18,11 @@ from lrs_jax.sampling.stitching import (
   Apply,
   Window,
   Windows,
+  in_windows,
   predict,
   stitched,
   sum_over_samples,
-  view,
+  whole_frame,
 )
 
 
@@ -64,9 +65,8 @@ def vote_counts(
   Everything but `apply`, the shapes and the options is an argument of the compiled loop, so one
   compilation serves all keys, inputs, parameters, noise levels and numbers of samples of a job.
 
-  A vote needs logits that are finite: if the greatest of an output's logits is nan or infinite in a
-  sample, that vote is lost, for this output (-inf below a finite one is none of that). A lost vote
-  still is one of the S samples, and no class has it.
+  If the greatest of an output's logits is nan or infinite in a sample, that vote is lost: it still
+  is one of the S samples, and no class has it. (-inf below a finite logit loses nothing.)
 
   Args:
     key: typed key, `jax.random.key(seed)`. Selection and estimation need two independent ones.
@@ -77,16 +77,14 @@ def vote_counts(
     groups: int [N], the group of every output, in the order of the flattened logits.
     num_samples: S >= 0.
     num_classes: K.
-    first_sample: counts the S samples from this one on, so that a long job can be done in pieces
-      whose counts add up.
+    first_sample: number of the first of the S samples: counts of pieces of a job add up.
     chunk_size: samples per device that are evaluated at once; by default chosen from x's size.
     mesh: one-dimensional device mesh to spread the samples over; all devices if None.
     windows: for models that can evaluate a window of their output [H, W, K] for less than all of
       it; then `apply` only says what shape the whole has.
-    prng: the PRNG implementation that the key must have. Only the default makes sample i the same
-      under any chunk size, device count and version: "rbg" and "unsafe_rbg" draw a whole chunk
-      from its first key, so its samples depend on the chunking, and their statistical quality under
-      `fold_in` is not established. Name another one here to accept that.
+    prng: the PRNG implementation that the key must have. Naming "rbg" or "unsafe_rbg" accepts that
+      samples depend on the chunks (they draw a whole chunk from its first key), and that their
+      statistical quality under `fold_in` is not established.
 
   Returns:
     int32 [N, K], on the device; every row sums to S, less the votes that were lost.
@@ -95,10 +93,8 @@ def vote_counts(
     IntegerInputError: x has integer entries.
     NonFiniteInputError: x has entries that are nan or infinite.
     MissingClassesError: the logits' last axis is not `num_classes`.
-    NaNLogitsError: every output lost a vote, so that no row of the counts shows what S is; `votes`
-      returns S beside them.
-    ValueError: shapes, types or sizes that do not fit together, windows that do not hold their
-      groups.
+    NaNLogitsError: every output lost a vote, so that no row shows what S is; `votes` returns it.
+    ValueError: shapes, types, sizes or windows that do not fit together.
 
   Warns:
     LostVotesWarning: some outputs lost votes. Then tell `certificates.from_votes` what S is.
@@ -141,8 +137,8 @@ def vote_counts(
 def votes(request: Request) -> Votes:
   """Counts votes as `vote_counts` does, and says how many samples there were (device).
 
-  Pieces of a job add up, S with them, and lost votes need no warning: what bounds the votes is told
-  of S. See `vote_counts` for arguments and errors; this does not wait for the device.
+  See `vote_counts` for arguments and errors; lost votes need no warning, as S is there. This does
+  not wait for the device.
 
   Example:
     >>> from lrs_jax import noise
@@ -191,7 +187,8 @@ def _vote_counts(
 ) -> jax.Array:
   def add(counts: jax.Array, sample_ids: jax.Array, valid: jax.Array, args: tuple) -> jax.Array:
     setting, starts = args
-    predictions = stitched(sample_ids, *setting, see=view(apply, predict, window, starts))
+    see = in_windows(*window, starts, predict) if window else whole_frame(apply, predict)
+    predictions = stitched(sample_ids, *setting, see=see)
     votes = jax.nn.one_hot(predictions, num_classes, dtype=jnp.int32)
     return counts + jnp.where(valid[:, None, None], votes, 0).sum(axis=0, dtype=jnp.int32)
 

@@ -17,7 +17,6 @@ import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
 
-from lrs_jax import noise, sampling
 from lrs_jax.errors import (
   BatchDependenceError,
   InputScaleWarning,
@@ -30,8 +29,9 @@ from lrs_jax.errors import (
   TrainingModeError,
   TrainingModeWarning,
 )
-from lrs_jax.noise.distributions import SmoothingDistribution, as_input
+from lrs_jax.noise.distributions import SmoothingDistribution, as_input, sample
 from lrs_jax.sampling import checks
+from lrs_jax.sampling.stitching import Apply
 
 NUM_INPUTS = 4
 """Noisy inputs that `check_model` looks at."""
@@ -45,7 +45,7 @@ MAX_TIED = 1e-3
 
 def check_model(
   key: jax.Array,
-  apply: sampling.Apply,
+  apply: Apply,
   params: Any,
   x: ArrayLike,
   noise: SmoothingDistribution,
@@ -60,26 +60,14 @@ def check_model(
   again, or evaluated for all :math:`z_i` at once; so many that rounding passes and dropout does
   not. A dozen evaluations in all: nothing beside a run, and no proof.
 
-  Args:
-    key: typed key; not one that samples.
-    apply: pure function (params, x) -> logits [..., K] of one input.
-    params: pytree of arrays, passed to `apply`.
-    x: one input, of a floating-point type.
-    noise: smoothing distribution, on the scale of `x`.
-    groups: int [N], the group of every output.
-    num_classes: K.
+  Arguments are those of `sampling.vote_counts`, but that the key is not one that samples.
 
   Raises:
-    IntegerInputError: x has integer entries.
-    NonFiniteInputError: x has entries that are nan or infinite.
-    TrainingModeError: the model cannot be evaluated, since dropout is on and has no random numbers,
-      or since batch statistics are updated.
-    NotLogitsError: the model returns something else than one array of logits, one row per output.
-    MissingClassesError: the logits' last axis is not `num_classes`.
+    ValueError: as `sampling.vote_counts`, for what does not fit together or is not finite.
+    TrainingModeError, NotLogitsError: as `logits_of`; or there is not one row of logits per output.
     NotDeterministicError: two evaluations of one input differ.
     BatchDependenceError: the logits of an input depend on the batch that it is evaluated in.
     NaNLogitsError: some logits are not numbers.
-    ValueError: as `sampling.vote_counts`.
 
   Warns:
     TrainingModeWarning: the model draws random numbers (dropout), or its batch statistics do not
@@ -106,7 +94,9 @@ def check_model(
   checks.check_request(key, apply, params, x, noise, groups, 0, num_classes=None, prng=prng)
   _check_scale(np.asarray(x), noise)
   _check_training_mode(apply, params, x)
-  inputs = _noisy_inputs(key, noise, x)
+  shown = np.linspace(0, noise.num_groups - 1, NUM_INPUTS).astype(int).tolist()
+  keys = [jax.random.fold_in(key, i) for i in range(NUM_INPUTS)]
+  inputs = [sample(key, noise, x, group) for key, group in zip(keys, shown, strict=True)]
   model = jax.jit(lambda params, z: apply(params, z))
   logits = [model(params, z) for z in inputs]
   alone = np.stack([np.asarray(part, np.float64) for part in logits])
@@ -134,7 +124,7 @@ def check_model(
   _check_ties(alone, logits[0].dtype)
 
 
-def logits_of(apply: sampling.Apply, params: Any, x: ArrayLike) -> jax.ShapeDtypeStruct:
+def logits_of(apply: Apply, params: Any, x: ArrayLike) -> jax.ShapeDtypeStruct:
   """Shape [..., K] and type of a model's logits for one input, without evaluating it.
 
   Raises:
@@ -168,13 +158,10 @@ def logits_of(apply: sampling.Apply, params: Any, x: ArrayLike) -> jax.ShapeDtyp
 
 
 def check_keys(selection_key: jax.Array, estimation_key: jax.Array) -> None:
-  """Makes sure that the labels and their bounds come from two keys.
+  """Raises `SameKeyError` if the labels and their bounds come from one key.
 
-  Whether two sets of counts came from one key can hardly be seen of the counts: it is the keys that
-  can be compared. Disjoint ranges of samples of one key (`first_sample`) are independent as well.
-
-  Raises:
-    SameKeyError: they are equal.
+  The counts hardly show it. Disjoint ranges of samples of one key (`first_sample`) are independent
+  as well.
 
   Example:
     >>> check_keys(*jax.random.split(jax.random.key(0)))
@@ -192,7 +179,7 @@ def check_keys(selection_key: jax.Array, estimation_key: jax.Array) -> None:
 
 
 def _check_logits(
-  apply: sampling.Apply, params: Any, x: jax.Array, groups: np.ndarray, num_classes: int
+  apply: Apply, params: Any, x: jax.Array, groups: np.ndarray, num_classes: int
 ) -> None:
   """Whether the model returns one row of logits for every output."""
   logits = logits_of(apply, params, x)
@@ -220,14 +207,6 @@ def _check_logits(
 
 _RANDOM = re.compile(r"dropout|`?deterministic|inference mode", re.IGNORECASE)
 """What other errors for want of random numbers say, as of Flax NNX and Equinox."""
-
-
-def _noisy_inputs(key: jax.Array, distribution: SmoothingDistribution, x: jax.Array) -> list:
-  groups = np.linspace(0, distribution.num_groups - 1, NUM_INPUTS).astype(int)
-  return [
-    noise.sample(jax.random.fold_in(key, i), distribution, x, int(group))
-    for i, group in enumerate(groups)
-  ]
 
 
 def _difference(logits: np.ndarray, other: ArrayLike) -> float:
@@ -276,12 +255,11 @@ def _check_ties(logits: np.ndarray, dtype: Any) -> None:
     )
 
 
-def _check_training_mode(apply: sampling.Apply, params: Any, x: jax.Array) -> None:
+def _check_training_mode(apply: Apply, params: Any, x: jax.Array) -> None:
   """Reads the model's program: what it draws, and which of its parameters reach its logits."""
   jaxpr = jax.make_jaxpr(apply)(params, x).jaxpr
-  drawn = sorted(
-    {name for name in _primitives(jaxpr) if re.match(r"random_bits|threefry|rng_", name)}
-  )
+  random = re.compile(r"random_bits|threefry|rng_")
+  drawn = sorted({name for name in _primitives(jaxpr) if random.match(name)})
   if drawn:
     _warn(
       TrainingModeWarning,

@@ -22,10 +22,11 @@ from lrs_jax.sampling.stitching import (
   NOBODY,
   Apply,
   Window,
+  in_windows,
   predict,
   stitched,
   sum_over_samples,
-  view,
+  whole_frame,
 )
 
 Score = Callable[[jax.Array], jax.Array]
@@ -170,13 +171,9 @@ def in_pieces(
   num_samples: int,
   stride: int,
 ) -> tuple[np.ndarray, ...]:
-  """Adds up what int32 can hold of pieces of a range of samples, in int64 (host).
+  """Adds up sums over pieces of a range of samples, of at most `MAX_PIECE`, in int64 (host).
 
-  Args:
-    sums: sample range, int32 [2], of at most `MAX_PIECE` samples -> sums over them.
-    first_sample: number of the first sample.
-    num_samples: S.
-    stride: samples that all devices evaluate at once; pieces are multiples of it if they can be.
+  Pieces are multiples of the `stride` that all devices evaluate at once, if they can be.
 
   Example:
     >>> number = lambda sample_range: (sample_range[1] - sample_range[0],)
@@ -219,7 +216,7 @@ def _sums(
       votes, scores = votes_and_scores(logits, labels, score)
       return scores + 256 * votes
 
-    see = view(apply, read, window, starts)
+    see = in_windows(*window, starts, read) if window else whole_frame(apply, read)
     seen = stitched(sample_ids, *setting, see=see, num_classes=num_classes if classes else None)
     valid = valid.reshape(-1, *(1 for _ in seen.shape[1:]))
     votes, scores = jnp.where(valid, seen >> 8, 0), jnp.where(valid, seen & 255, 0)

@@ -24,8 +24,7 @@ Read = Callable[[jax.Array], jax.Array]
 """logits [..., K] of one input -> int32 [N] or [N, K]: the predicted class, or scores."""
 
 See = Callable[[Any, jax.Array, jax.Array, jax.Array, jax.Array], jax.Array]
-"""(params, noisy [S, ...], group, groups [N], values [S, N] or [S, N, K]) -> values, the group's
-anew."""
+"""(params, noisy [S, ...], group, groups [N], values [S, N(, K)]) -> values, the group's anew."""
 
 NOBODY = -1
 """What an output votes for in a sample whose logits are not finite: no class."""
@@ -46,7 +45,7 @@ class Windows(NamedTuple):
 
 
 class Window(NamedTuple):
-  """What a compiled loop takes of `Windows` as static, beside where they start."""
+  """What a compiled loop takes of `Windows` as static: the first arguments of `in_windows`."""
 
   apply: Callable[[Any, jax.Array, jax.Array], jax.Array]
   size: tuple[int, int]  # (h, w)
@@ -185,20 +184,6 @@ def _like(mask: jax.Array, values: jax.Array) -> jax.Array:
   return mask.reshape(1, *mask.shape, *(1 for _ in range(values.ndim - mask.ndim - 1)))
 
 
-def view(apply: Apply, read: Read, window: Window | None, starts: jax.Array | None) -> See:
-  """`in_windows` if there are some, else `whole_frame`.
-
-  Example:
-    >>> see = view(lambda params, x: jnp.stack([x, 1 - x], axis=-1), predict, None, None)
-    >>> groups = jnp.asarray([0, 1])
-    >>> see(None, jnp.asarray([[0.1, 0.1]]), jnp.asarray(1), groups, jnp.zeros((1, 2), jnp.int32))
-    Array([[0, 1]], dtype=int32)
-  """
-  if window is None or starts is None:
-    return whole_frame(apply, read)
-  return in_windows(window.apply, window.size, window.shape, starts, read)
-
-
 def sum_over_samples(
   add: Callable[[Any, jax.Array, jax.Array, Any], Any],
   init: Any,
@@ -208,7 +193,7 @@ def sum_over_samples(
   chunk_size: int,
   mesh: Mesh,
 ) -> Any:
-  """Accumulates a statistic over samples, chunk by chunk on every device: the one device mapping.
+  """The sum of the devices' totals of a statistic over samples: the one device mapping.
 
   Args:
     add: (total, sample_ids [chunk], valid [chunk], args) -> total; leaves out samples not valid.
@@ -217,9 +202,6 @@ def sum_over_samples(
     args: pytree, replicated on every device and passed to `add`.
     chunk_size: samples per call of `add`.
     mesh: one-dimensional mesh; device d takes the chunks d, d + devices, ...
-
-  Returns:
-    The sum of the devices' totals, replicated.
 
   Example:
     >>> mesh = jax.make_mesh((1,), ("samples",), devices=jax.devices()[:1])

@@ -83,10 +83,8 @@ def check_view(
     )
   model = jax.jit(lambda params, z: apply(params, z))  # one program: the same bits for one input
   height, width = logits.shape[:2]
-  pixels = np.asarray(x)
-  rng = np.random.default_rng(0)
-  spread = float(np.ptp(pixels.astype(np.float64))) if pixels.size else 0.0
-  spread = spread or 1.0
+  pixels, rng = np.asarray(x), np.random.default_rng(0)
+  spread = (float(np.ptp(pixels.astype(np.float64))) if pixels.size else 0.0) or 1.0
   noisy = pixels + (spread / 2 * rng.standard_normal(x.shape)).astype(x.dtype)
   inputs = [(z, model(params, jnp.asarray(z))) for z in (pixels, noisy)]
   if _changed(inputs[0][1], model(params, x)).any():
@@ -99,8 +97,10 @@ def check_view(
     if not (distance > view).any():
       continue
     z, before = inputs[i // 2 % 2]
-    for values in ("nan", *_FINITE):
-      new = _new_values(values, z, spread, rng)
+    for values, factor in _NEW_VALUES.items():
+      draw = rng.standard_normal(z.shape) if np.isfinite(factor) else np.ones(z.shape)
+      with np.errstate(over="ignore"):  # float16 becomes infinite, which is huge as well
+        new = z + (factor * spread * draw).astype(z.dtype)
       mask = changed.reshape(changed.shape + (1,) * (z.ndim - 2))
       after = model(params, jnp.asarray(np.where(mask, new, z)))
       farther = np.where(_changed(before, after), distance, 0)
@@ -113,15 +113,8 @@ def check_view(
         )
 
 
-_FINITE = {"huge": 1e4, "another value of its range": 1.0}
-
-
-def _new_values(kind: str, z: np.ndarray, spread: float, rng: np.random.Generator) -> np.ndarray:
-  if kind == "nan":
-    return np.full_like(z, np.nan)
-  factor = _FINITE[kind]
-  with np.errstate(over="ignore"):  # float16 becomes infinite, which is huge as well
-    return z + (factor * spread * rng.standard_normal(z.shape)).astype(z.dtype)
+_NEW_VALUES = {"nan": np.nan, "huge": 1e4, "another value of its range": 1.0}
+"""Multiples of the input's spread that are added."""
 
 
 def _changes(
@@ -139,16 +132,12 @@ def _changes(
   for k, (row, column) in enumerate(places):
     size = (1, 4, 16)[k % 3]
     top, left = max(0, min(row, height - size)), max(0, min(column, width - size))
-
-    def near(
-      distance: int, top: int = int(top), left: int = int(left), size: int = size
-    ) -> np.ndarray:
-      inside = (rows >= top - distance) & (rows < top + size + distance)
-      return inside & (columns >= left - distance) & (columns < left + size + distance)
-
+    above, beside = top - rows, left - columns
+    vertical, horizontal = (np.maximum(d, 1 - size - d) for d in (above, beside))
+    distance = np.maximum(vertical, horizontal)  # from the block; at most 0 inside
     block = f"{size}x{size} pixels from ({top}, {left}) on" if size > 1 else f"({top}, {left})"
-    yield f"the input at {block}", near(0)
-    yield f"the input farther than {view} pixels from {block}", ~near(view)
+    yield f"the input at {block}", distance <= 0
+    yield f"the input farther than {view} pixels from {block}", distance > view
 
 
 def _bits(logits: jax.Array) -> jax.Array:
