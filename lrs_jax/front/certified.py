@@ -82,11 +82,10 @@ class Certified(NamedTuple):
 
   def _repr_html_(self) -> str:
     title, rows, notes = _table(self)
-    cells = "".join(
-      "<tr>" + "".join(f"<td>{html.escape(text)}</td>" for text in row) + "</tr>" for row in rows
-    )
+    cells = ("".join(f"<td>{html.escape(text)}</td>" for text in row) for row in rows)
+    table = "".join(f"<tr>{row}</tr>" for row in cells)
     below = "".join(f"<p>{html.escape(note)}</p>" for note in notes)
-    return f"<p><b>{html.escape(title)}</b></p><table>{cells}</table>{below}"
+    return f"<p><b>{html.escape(title)}</b></p><table>{table}</table>{below}"
 
 
 # What a certificate shows of itself. Numbers are rounded down: they promise no more than is proven.
@@ -98,11 +97,7 @@ def _table(certified: Certified) -> tuple[str, list[list[str]], list[str]]:
   title = f"{num_outputs} outputs, {int((certified.labels < 0).sum())} abstain"
   if counted < num_outputs:
     title += f", {counted} counted"
-  order = (
-    np.argsort(certified.radii, kind="stable")
-    if certified.radii.ndim == 1
-    else np.lexsort(certified.radii.T[::-1])
-  )
+  order = np.lexsort(np.atleast_2d(certified.radii.T)[::-1])  # by additions, then deletions
   shown = order[np.unique(np.linspace(0, len(order) - 1, 6).astype(int))] if len(order) else order
   rows = [
     [_unit(certified), *(_shown_radius(certified.radii[i]) for i in shown)],

@@ -20,6 +20,7 @@ from lrs_jax.front.steps import (
   counted_of,
   fields,
   labels_of,
+  of_outputs,
   seen,
   targets_of,
 )
@@ -140,10 +141,7 @@ def certify(
   drawn, field_of_group = fields(noise)
   if windows is not None:  # each group has its own
     drawn, field_of_group = noise, np.arange(noise.num_groups)
-  if groups.shape != (num_outputs,) or groups.dtype.kind not in "iu":
-    raise ValueError(
-      f"`groups` must be int [N] = ({num_outputs},), but is {groups.dtype} of shape {groups.shape}."
-    )
+  groups = of_outputs("groups", groups, "int", num_outputs)
   checks.check_groups(groups, noise.num_groups, "noise")
   stride = chunk_size or sampling.default_chunk_size(x.size)
   stride *= jax.device_count() if mesh is None else mesh.size
@@ -288,16 +286,7 @@ def certify_segmentation(
     sampling.check_view(apply, params, image, view)
   noise = gaussian(scale, cells)
   priced = seen(noise, blocks, view, (height, width))
-  certified = certify(
-    key,
-    apply,
-    params,
-    image,
-    noise._replace(weights=priced.weights),  # drawn as it is
-    blocks,
-    radii,
-    windows=windows,
-    check=check,
-    **options,
-  )
+  drawn = noise._replace(weights=priced.weights)  # levels as they are, prices as seen
+  asked = apply, params, image, drawn, blocks, radii
+  certified = certify(key, *asked, windows=windows, check=check, **options)
   return certified._replace(noise=noise, view=view)

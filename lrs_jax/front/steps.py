@@ -82,23 +82,28 @@ def labels_of(base: BaseCertificates) -> np.ndarray:
   return np.where(base.eta > 0, base.labels, -1)
 
 
+def of_outputs(name: str, values: ArrayLike, kind: str, num_outputs: int) -> np.ndarray:
+  """One value for every output, bool or int [N], or a ValueError."""
+  values = np.asarray(values).reshape(-1)
+  kinds = {"bool": "b", "int": "iu"}[kind]
+  if values.shape != (num_outputs,) or values.dtype.kind not in kinds:
+    raise ValueError(
+      f"`{name}` must be {kind} [N] = ({num_outputs},), but is {values.dtype} of shape "
+      f"{values.shape}."
+    )
+  return values
+
+
 def counted_of(
   targets: ArrayLike | None, truth: ArrayLike | None, num_outputs: int, num_classes: int
 ) -> np.ndarray:
   """Outputs that are counted: those asked for that have a label, bool [N]."""
-  counted = np.ones(num_outputs, bool) if targets is None else np.asarray(targets).reshape(-1)
-  if counted.shape != (num_outputs,) or counted.dtype != bool:
-    raise ValueError(
-      f"`targets` must be bool [N] = ({num_outputs},), but is {counted.dtype} of shape "
-      f"{counted.shape}."
-    )
+  counted = np.ones(num_outputs, bool)
+  if targets is not None:
+    counted = of_outputs("targets", targets, "bool", num_outputs)
   if truth is None:
     return counted
-  labels = np.asarray(truth).reshape(-1)
-  if labels.shape != (num_outputs,) or labels.dtype.kind not in "iu":
-    raise ValueError(
-      f"`truth` must be int [N] = ({num_outputs},), but is {labels.dtype} of shape {labels.shape}."
-    )
+  labels = of_outputs("truth", truth, "int", num_outputs)
   return counted & (labels >= 0) & (labels < num_classes)
 
 

@@ -44,26 +44,22 @@ def verify(certified: Certified, *, exact: bool = False) -> None:
   base, proof = certified.base, certified.proof
   num_outputs = math.prod(certified.shape)
   _follows("base.groups", np.shape(base.groups), (num_outputs,), "the shape of the outputs")
-  if certificates.same_samples(certified.selection.counts, certified.estimation.counts):
+  votes = certified.selection.counts, certified.estimation.counts
+  num_samples = int(certified.estimation.num_samples)
+  if certificates.same_samples(*votes):
     raise ValueError("`selection` and `estimation` are the same votes: one key drew both.")
   with warnings.catch_warnings():
     warnings.simplefilter("ignore", TooFewSamplesWarning)  # was told when it was made
     priced = seen(certified.noise, base.groups, certified.view, certified.shape)
     levels = corrections.levels(certified.alpha, num_outputs, certified.k_fwer)
     again = certificates.from_votes(
-      priced,
-      base.groups,
-      certified.selection.counts,
-      certified.estimation.counts,
-      alpha=levels,
-      num_samples=int(certified.estimation.num_samples),
+      priced, base.groups, *votes, alpha=levels, num_samples=num_samples
     )
   for name, value in again._asdict().items():
     _follows(f"base.{name}", getattr(base, name), value, "the votes, `noise`, `alpha` and `view`")
   _follows("labels", certified.labels, labels_of(again), "`base`")
-  num_classes = certified.estimation.counts.shape[1]
   targets = targets_of(certified.counted, certified.truth, again)
-  counted = counted_of(certified.counted, certified.truth, num_outputs, num_classes)
+  counted = counted_of(certified.counted, certified.truth, num_outputs, votes[1].shape[1])
   _follows("counted", certified.counted, counted, "`truth`, which says that outputs are void")
   _follows("proof.targets", proof.targets, targets, "`counted`, `truth` and `base`")
   _follows("proof.forfeit", proof.forfeit, again.forfeit, "`k_fwer`")

@@ -136,7 +136,7 @@ def check_request(
   check_range(first_sample, num_samples, chunk_size * mesh.size)
   if num_classes is not None:
     check_classes(num_classes, logits.shape)
-  window, starts = check_windows(windows, logits.shape, groups, noise.num_groups)
+  window, starts = _windows(windows, logits.shape, groups, noise.num_groups)
   setting = Setting(key, params, x, to_device(noise), jnp.asarray(groups, jnp.int32))
   sizes = logits.shape, chunk_size, mesh
   return Request(first_sample, num_samples, setting, starts, apply, *sizes, window)
@@ -219,32 +219,22 @@ def check_classes(num_classes: int, logits_shape: tuple[int, ...]) -> None:
     lrs_jax.errors.MissingClassesError: `num_classes` is 3, but `apply` returns logits of shape ...
   """
   if logits_shape[-1] != num_classes:
+    hint = " classes."
+    if num_classes in logits_shape:
+      axis = logits_shape.index(num_classes)
+      hint = f": move the axis of the classes to the end (`jnp.moveaxis(logits, {axis}, -1)`)."
     raise MissingClassesError(
       f"`num_classes` is {num_classes}, but `apply` returns logits of shape {logits_shape}, "
-      f"whose last axis has {logits_shape[-1]} classes."
+      f"whose last axis has {logits_shape[-1]}{hint}"
     )
 
 
-def check_windows(
-  windows: Windows | None, logits_shape: tuple[int, ...], groups: ArrayLike, num_groups: int
+def _windows(
+  windows: Windows | None, logits_shape: tuple[int, ...], groups: np.ndarray, num_groups: int
 ) -> tuple[Window | None, jax.Array | None]:
-  """What is static of windows, and where they start, int32 [G, 2]; None and None for none (host).
-
-  Raises:
-    ValueError: windows of another shape, or that do not hold their groups.
-
-  Example:
-    >>> windows = Windows(lambda params, x, start: x, np.array([[0, 0], [0, 2]]), (1, 2))
-    >>> check_windows(windows, (1, 4, 3), [0, 0, 1, 1], 2)[1].tolist()
-    [[0, 0], [0, 2]]
-    >>> check_windows(windows, (1, 4, 3), [0, 1, 1, 1], 2)
-    Traceback (most recent call last):
-    ...
-    ValueError: `windows` must hold their groups, but output (0, 1) of group 1 lies outside that...
-  """
+  """What is static of windows that hold their groups, and where they start; None for none."""
   if windows is None:
     return None, None
-  groups = np.asarray(groups)
   starts = np.asarray(windows.starts)
   if len(logits_shape) != 3:
     raise ValueError(f"`windows` needs logits [H, W, K], but they have shape {logits_shape}.")

@@ -113,21 +113,9 @@ def vote_counts(
   References:
     Schuchardt et al. 2023 (arXiv 2210.16140), section 4 and appendix D.
   """
-  found = votes(
-    key,
-    apply,
-    params,
-    x,
-    noise,
-    groups,
-    num_samples,
-    num_classes=num_classes,
-    first_sample=first_sample,
-    chunk_size=chunk_size,
-    mesh=mesh,
-    windows=windows,
-    prng=prng,
-  )
+  options: dict[str, Any] = {"chunk_size": chunk_size, "mesh": mesh, "windows": windows}
+  options |= {"num_classes": num_classes, "first_sample": first_sample, "prng": prng}
+  found = votes(key, apply, params, x, noise, groups, num_samples, **options)
   if not isinstance(found.counts, jax.core.Tracer):  # inside a compiled function nobody is told
     _tell_of_lost_votes(np.asarray(found.counts).sum(axis=1), num_samples)
   return found.counts

@@ -20,7 +20,6 @@ from jax.typing import ArrayLike
 from lrs_jax.errors import (
   BatchDependenceError,
   InputScaleWarning,
-  MissingClassesError,
   NaNLogitsError,
   NotDeterministicError,
   NotLogitsError,
@@ -189,12 +188,6 @@ def _check_logits(
       f"`apply` must return logits [..., K] with K = {num_classes} classes last, but it returns an "
       f"array of shape {logits.shape} without such an axis: are these labels, after an argmax, or "
       "one logit for two classes?"
-    )
-  if logits.shape[-1] != num_classes and num_classes in logits.shape:
-    raise MissingClassesError(
-      f"`num_classes` is {num_classes}, but `apply` returns logits of shape {logits.shape}, whose "
-      f"last axis has {logits.shape[-1]}: move the axis of the classes to the end "
-      f"(`jnp.moveaxis(logits, {logits.shape.index(num_classes)}, -1)`)."
     )
   checks.check_classes(num_classes, logits.shape)
   if outputs != groups.size:

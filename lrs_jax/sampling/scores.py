@@ -96,22 +96,11 @@ def score_sums(
   References:
     Schuchardt et al. 2023 (arXiv 2210.16140), appendix F: variance-constrained certification.
   """
+  options: dict[str, Any] = {"first_sample": first_sample, "chunk_size": chunk_size, "mesh": mesh}
   request = checks.check_request(
-    key,
-    apply,
-    params,
-    x,
-    noise,
-    groups,
-    num_samples,
-    num_classes=None,
-    first_sample=first_sample,
-    chunk_size=chunk_size,
-    mesh=mesh,
-    prng=prng,
+    key, apply, params, x, noise, groups, num_samples, num_classes=None, prng=prng, **options
   )
-  logits_shape = request.logits_shape
-  labels = np.asarray(labels)
+  logits_shape, labels = request.logits_shape, np.asarray(labels)
   num_outputs, num_classes = math.prod(logits_shape[:-1]), logits_shape[-1]
   if labels.shape != (num_outputs,) or (
     labels.size and not 0 <= labels.min() <= labels.max() < num_classes
@@ -120,26 +109,20 @@ def score_sums(
       f"`labels` must have shape [N] = ({num_outputs},) and lie in [0, K) = [0, {num_classes}) for "
       f"logits of shape {logits_shape}, but its shape is {labels.shape} and its values {labels}."
     )
-  options = {"score": score, "num_bins": 256 if histograms else 0}
-  return ScoreSums(num_samples, *_sums_of(request, jnp.asarray(labels, jnp.int32), **options))
+  read = {"score": score, "num_bins": 256 if histograms else 0}
+  return ScoreSums(num_samples, *_sums_of(request, jnp.asarray(labels, jnp.int32), **read))
 
 
 @checks.asking
 def class_sums(request: Request) -> ClassSums:
   r"""Counts the votes for every class, and sums its scores and their squares.
 
-  The score of class k is its softmax probability, rounded down:
   :math:`x_{n,k,i} = \lfloor 255\, \mathrm{softmax}(f_n(z_i^{g(n)}))_k \rfloor`, summed to
-  :math:`\sum_i x_{n,k,i}` and :math:`\sum_i x_{n,k,i}^2`. These are integers, and so independent of
-  order, chunks and devices. One call with one key selects labels, another bounds them: only the
-  sums of the selected label are read from the second. Where the logits are not finite, every score
-  is 0, and nobody has the vote.
+  :math:`\sum_i x_{n,k,i}` and :math:`\sum_i x_{n,k,i}^2` as in `score_sums`. One call with one key
+  selects labels, another bounds them: only the sums of the selected label are read from the second.
 
   Arguments and errors are those of `sampling.vote_counts`, but that lost votes are no reason for
-  one: `num_samples` tells of them.
-
-  Returns:
-    `ClassSums`, int64 on the host.
+  one: `num_samples` tells of them. The sums are int64, on the host.
 
   Example:
     >>> from lrs_jax import noise

@@ -140,17 +140,10 @@ def _changes(
     yield f"the input farther than {view} pixels from {block}", distance > view
 
 
-def _bits(logits: jax.Array) -> jax.Array:
-  if not jnp.issubdtype(logits.dtype, jnp.floating):
-    return logits
-  return jax.lax.bitcast_convert_type(logits, f"uint{8 * logits.dtype.itemsize}")
-
-
 @jax.jit
-def _differ(logits: jax.Array, other: jax.Array) -> jax.Array:
-  return (_bits(logits) != _bits(other)).any(axis=2)
-
-
-def _changed(logits: jax.Array, other: jax.Array) -> np.ndarray:
+def _changed(logits: jax.Array, other: jax.Array) -> jax.Array:
   """Which outputs [H, W] differ in some bit of their logits [H, W, K]."""
-  return np.asarray(_differ(logits, other))
+  if jnp.issubdtype(logits.dtype, jnp.floating):
+    words = f"uint{8 * logits.dtype.itemsize}"
+    logits, other = (jax.lax.bitcast_convert_type(part, words) for part in (logits, other))
+  return (logits != other).any(axis=2)
