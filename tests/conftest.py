@@ -1,14 +1,18 @@
-"""Strict JAX for every test: no silent promotion, and eight simulated devices on a CPU.
+"""Strict JAX for every test: no silent promotion, and two simulated devices on a CPU.
 
-What one test compiled, others of the same run load: workers share a folder of compiled programs.
+Tests that are marked `eight_devices` run in a process that has eight, see `test_devices`. What one
+test compiled, others of the same run load: workers and the processes that tests start share a
+folder of compiled programs.
 """
 
 import os
 import tempfile
 from pathlib import Path
 
+os.environ.setdefault("LRS_JAX_TEST_DEVICES", "2")
 os.environ["XLA_FLAGS"] = (
-  os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=8"
+  os.environ.get("XLA_FLAGS", "")
+  + f" --xla_force_host_platform_device_count={os.environ['LRS_JAX_TEST_DEVICES']}"
 )
 
 import jax
@@ -18,7 +22,23 @@ jax.config.update("jax_numpy_rank_promotion", "raise")
 
 if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
   _RUN = os.environ.get("PYTEST_XDIST_TESTRUNUID", str(os.getpid()))
-  _FOLDER = Path(tempfile.gettempdir()) / f"lrs-jax-tests-{_RUN}"
-  os.environ["JAX_COMPILATION_CACHE_DIR"] = str(_FOLDER)  # for the processes that tests start
-  jax.config.update("jax_compilation_cache_dir", str(_FOLDER))
-  jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
+  for _option, _value in (
+    ("jax_compilation_cache_dir", str(Path(tempfile.gettempdir()) / f"lrs-jax-tests-{_RUN}")),
+    ("jax_persistent_cache_min_compile_time_secs", 0.1),
+  ):
+    jax.config.update(_option, _value)
+    os.environ[_option.upper()] = str(_value)  # for the processes that tests start
+
+LONG = ("images_study", "every_task", "keys", "processes", "kills", "x64", "devices", "cli",
+  "throughput_benchmark", "notebooks")  # fmt: skip
+"""Files that take long, to begin with: a worker that gets one last makes the other wait."""
+
+
+def pytest_collection_modifyitems(config, items):
+  """Long files first; and where there are few devices, not what needs many."""
+  many = [item for item in items if item.get_closest_marker("eight_devices")]
+  if many and int(os.environ["LRS_JAX_TEST_DEVICES"]) < 8:
+    config.hook.pytest_deselected(items=many)
+    items[:] = [item for item in items if item not in many]
+  order = {f"test_{name}": place for place, name in enumerate(LONG)}
+  items.sort(key=lambda item: order.get(item.path.stem, len(LONG)))

@@ -119,6 +119,7 @@ def test_distances_are_those_of_the_samples_that_votes_count():
   np.testing.assert_array_equal(distances(line, MASKS, 5), np.stack(expected, axis=1))
 
 
+@pytest.mark.eight_devices
 def test_distances_do_not_depend_on_chunks_or_devices():
   line = Line(5)
   expected = distances(line, MASKS[:3], 50, chunk_size=50)

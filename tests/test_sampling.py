@@ -54,6 +54,7 @@ def test_linear_model_has_the_closed_form_probabilities():
   assert (abs(counts[:, 1] / num_samples - expected) < 4.5 * error).all()
 
 
+@pytest.mark.eight_devices
 def test_counts_do_not_depend_on_chunks_or_devices():
   num_samples = 100
   expected = count(num_samples, chunk_size=num_samples)

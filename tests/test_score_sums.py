@@ -67,6 +67,7 @@ def test_equals_the_samples():
   np.testing.assert_array_equal(found.histogram, histogram)
 
 
+@pytest.mark.eight_devices
 @pytest.mark.parametrize(("chunk_size", "devices"), [(1, 3), (7, 8), (64, 1)])
 def test_chunks_and_devices_change_nothing(chunk_size, devices):
   mesh = jax.make_mesh((devices,), ("samples",), devices=jax.devices()[:devices])
@@ -193,6 +194,7 @@ def test_class_sums_equal_the_samples():
   assert found.num_samples == 12
 
 
+@pytest.mark.eight_devices
 @pytest.mark.parametrize(("chunk_size", "devices"), [(1, 3), (7, 8), (64, 1)])
 def test_class_sums_do_not_depend_on_chunks_and_devices(chunk_size, devices):
   mesh = jax.make_mesh((devices,), ("samples",), devices=jax.devices()[:devices])
@@ -217,6 +219,7 @@ def test_class_sums_agree_with_those_of_a_label_and_with_votes():
   np.testing.assert_array_equal(found.votes, counts)
 
 
+@pytest.mark.eight_devices
 @pytest.mark.parametrize("piece", [64, 1000])
 def test_class_sums_are_made_of_pieces_that_int32_can_hold(piece, monkeypatch):
   ranges, inner = [], scores._sums

@@ -224,6 +224,7 @@ def take_all(params, product):
   return product * 0.25
 
 
+@pytest.mark.eight_devices
 def test_sums_do_not_depend_on_chunks_pieces_or_devices(monkeypatch):
   whole, _ = linear_job(50, chunk_size=1)
   one_device = Mesh(np.array(jax.devices()[:1]), ("samples",))
