@@ -17,6 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
 
+from lrs_jax import noise
 from lrs_jax.errors import (
   BatchDependenceError,
   InputScaleWarning,
@@ -28,7 +29,7 @@ from lrs_jax.errors import (
   TrainingModeError,
   TrainingModeWarning,
 )
-from lrs_jax.noise.distributions import SmoothingDistribution, as_input, sample
+from lrs_jax.noise.distributions import SmoothingDistribution, as_input
 from lrs_jax.sampling import checks
 from lrs_jax.sampling.stitching import Apply
 
@@ -93,9 +94,7 @@ def check_model(
   checks.check_request(key, apply, params, x, noise, groups, 0, num_classes=None, prng=prng)
   _check_scale(np.asarray(x), noise)
   _check_training_mode(apply, params, x)
-  shown = np.linspace(0, noise.num_groups - 1, NUM_INPUTS).astype(int).tolist()
-  keys = [jax.random.fold_in(key, i) for i in range(NUM_INPUTS)]
-  inputs = [sample(key, noise, x, group) for key, group in zip(keys, shown, strict=True)]
+  inputs = _noisy_inputs(key, noise, x)
   model = jax.jit(lambda params, z: apply(params, z))
   logits = [model(params, z) for z in inputs]
   alone = np.stack([np.asarray(part, np.float64) for part in logits])
@@ -200,6 +199,12 @@ def _check_logits(
 
 _RANDOM = re.compile(r"dropout|`?deterministic|inference mode", re.IGNORECASE)
 """What other errors for want of random numbers say, as of Flax NNX and Equinox."""
+
+
+def _noisy_inputs(key: jax.Array, distribution: SmoothingDistribution, x: jax.Array) -> list:
+  groups = np.linspace(0, distribution.num_groups - 1, NUM_INPUTS).astype(int).tolist()
+  keys = (jax.random.fold_in(key, i) for i in range(NUM_INPUTS))
+  return [noise.sample(k, distribution, x, g) for k, g in zip(keys, groups, strict=True)]
 
 
 def _difference(logits: np.ndarray, other: ArrayLike) -> float:
