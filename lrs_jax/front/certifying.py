@@ -12,18 +12,8 @@ from lrs_jax import collective, keys, sampling
 from lrs_jax.cells import locality, partition
 from lrs_jax.confidence import certificates, corrections, planning
 from lrs_jax.errors import NotLogitsError
+from lrs_jax.front import steps
 from lrs_jax.front.certified import Certified
-from lrs_jax.front.steps import (
-  block_grid,
-  checked_radii,
-  count_in_pieces,
-  counted_of,
-  fields,
-  labels_of,
-  of_outputs,
-  seen,
-  targets_of,
-)
 from lrs_jax.noise import SmoothingDistribution, as_input, budgets_from_radii, gaussian
 from lrs_jax.sampling import Apply, Votes, Windows, checks, guards
 
@@ -128,20 +118,20 @@ def certify(
   x, groups = as_input(x), np.asarray(groups).reshape(-1)
   *shape, num_classes = guards.logits_of(apply, params, x).shape
   num_outputs = math.prod(shape)
-  counted = counted_of(targets, truth, num_outputs, num_classes)
+  counted = steps.counted_of(targets, truth, num_outputs, num_classes)
   truth = None if truth is None else np.asarray(truth, np.int64).reshape(-1)
   levels = corrections.levels(alpha, num_outputs, k_fwer)  # before sampling: alpha may be none
   if radii is not None:
-    radii = checked_radii(radii, noise)
+    radii = steps.checked_radii(radii, noise)
   selection_key, estimation_key = keys.tagged(key, "selection"), keys.tagged(key, "estimation")
   guards.check_keys(selection_key, estimation_key)
   if check:
     guards_key = keys.tagged(key, "guards")
     guards.check_model(guards_key, apply, params, x, noise, groups, num_classes=num_classes)
-  drawn, field_of_group = fields(noise)
+  drawn, field_of_group = steps.fields(noise)
   if windows is not None:  # each group has its own
     drawn, field_of_group = noise, np.arange(noise.num_groups)
-  groups = of_outputs("groups", groups, "int", num_outputs)
+  groups = steps.of_outputs("groups", groups, "int", num_outputs)
   checks.check_groups(groups, noise.num_groups, "noise")
   stride = chunk_size or sampling.default_chunk_size(x.size)
   stride *= jax.device_count() if mesh is None else mesh.size
@@ -152,7 +142,7 @@ def certify(
       options: dict[str, Any] = {"chunk_size": chunk_size, "mesh": mesh, "windows": windows}
       return sampling.votes(*asked, num_classes=num_classes, first_sample=first_sample, **options)
 
-    return count_in_pieces(votes, num_samples, stride, name)
+    return steps.count_in_pieces(votes, num_samples, stride, name)
 
   selection = count(selection_key, selection_samples, "selection")
   estimation = count(estimation_key, num_samples, "estimation")
@@ -167,13 +157,13 @@ def certify(
     base.eta,
     budgets_from_radii(radii, noise.p),
     method=method,
-    targets=targets_of(counted, truth, base),
+    targets=steps.targets_of(counted, truth, base),
     integral=noise.p == 0,
     time_limit=time_limit,
     forfeit=base.forfeit,
   )
   return Certified(
-    labels=labels_of(base),
+    labels=steps.labels_of(base),
     certified=proof.certified,
     radii=radii,
     base=base,
@@ -277,7 +267,7 @@ def certify_segmentation(
       f"have shape {logits.shape}; `lrs_jax.certify` takes outputs of any shape."
     )
   height, width = image.shape[:2]
-  grid = block_grid((height, width), grid, std_max, view)
+  grid = steps.block_grid((height, width), grid, std_max, view)
   blocks = partition.image_grid((height, width), grid)
   fraction = locality.fraction_of_grid(locality.chebyshev_distances(grid))
   scale = locality.interpolate_std(fraction, std, std if std_max is None else std_max)
@@ -285,7 +275,7 @@ def certify_segmentation(
   if view is not None and check:
     sampling.check_view(apply, params, image, view)
   noise = gaussian(scale, cells)
-  priced = seen(noise, blocks, view, (height, width))
+  priced = steps.seen(noise, blocks, view, (height, width))
   drawn = noise._replace(weights=priced.weights)  # levels as they are, prices as seen
   asked = apply, params, image, drawn, blocks, radii
   certified = certify(key, *asked, windows=windows, check=check, **options)

@@ -12,12 +12,7 @@ import numpy as np
 from jax.sharding import Mesh
 from jax.typing import ArrayLike
 
-from lrs_jax.errors import (
-  IntegerInputError,
-  MissingClassesError,
-  NonFiniteInputError,
-  NotLogitsError,
-)
+from lrs_jax import errors
 from lrs_jax.noise.distributions import SmoothingDistribution, as_input, to_device
 from lrs_jax.sampling.stitching import MAX_SAMPLES, Apply, Window, Windows
 
@@ -103,7 +98,7 @@ def check_request(
       f"`jax.random.key(seed, impl={prng!r})`, or name its implementation as `prng`."
     )
   if not jnp.issubdtype(x.dtype, jnp.floating):
-    raise IntegerInputError(
+    raise errors.IntegerInputError(
       f"`x` must be floating-point, but its type is {x.dtype}; convert it first, and 8-bit images "
       "to the scale of the noise (`x / np.float32(255)`)."
     )
@@ -111,7 +106,7 @@ def check_request(
     values = np.asarray(x, np.float32)
     wrong = ~np.isfinite(values)
     index = tuple(np.argwhere(wrong)[0].tolist())
-    raise NonFiniteInputError(
+    raise errors.NonFiniteInputError(
       f"`x` must be finite, but {int(wrong.sum())} of its {values.size} entries are not, such as "
       f"{values[index]} at index {index}: there is nothing to certify about it."
     )
@@ -201,9 +196,11 @@ def logits_of(apply: Apply, params: Any, x: jax.Array) -> jax.ShapeDtypeStruct:
       shapes = [getattr(leaf, "shape", leaf) for leaf in jax.tree.leaves(logits)]
       kind = f"a {type(logits).__name__} of arrays of shapes {', '.join(map(str, shapes))}"
       hint = "return the one that is the logits."
-    raise NotLogitsError(f"`apply` must return one array of logits, but it returns {kind}: {hint}")
+    raise errors.NotLogitsError(
+      f"`apply` must return one array of logits, but it returns {kind}: {hint}"
+    )
   if not logits.shape:
-    raise NotLogitsError(
+    raise errors.NotLogitsError(
       "`apply` must return logits [..., K] with an axis of the K classes, but it returns a scalar."
     )
   return logits
@@ -223,7 +220,7 @@ def check_classes(num_classes: int, logits_shape: tuple[int, ...]) -> None:
     if num_classes in logits_shape:
       axis = logits_shape.index(num_classes)
       hint = f": move the axis of the classes to the end (`jnp.moveaxis(logits, {axis}, -1)`)."
-    raise MissingClassesError(
+    raise errors.MissingClassesError(
       f"`num_classes` is {num_classes}, but `apply` returns logits of shape {logits_shape}, "
       f"whose last axis has {logits_shape[-1]}{hint}"
     )
@@ -256,7 +253,7 @@ def _windows(
       f"{tuple(starts[group].tolist())} on; `partition.windows` makes windows that do."
     )
   (height, width), (rows, columns, _) = windows.size, logits_shape
-  window = Window(windows.apply, (int(height), int(width)), (rows, columns))
+  window = windows.apply, (int(height), int(width)), (rows, columns)
   return window, jnp.asarray(starts, jnp.int32)
 
 

@@ -12,18 +12,9 @@ from jax.typing import ArrayLike
 
 from lrs_jax.errors import LostVotesWarning, NaNLogitsError
 from lrs_jax.noise.distributions import SmoothingDistribution
-from lrs_jax.sampling import checks
+from lrs_jax.sampling import checks, stitching
 from lrs_jax.sampling.checks import Request, Setting
-from lrs_jax.sampling.stitching import (
-  Apply,
-  Window,
-  Windows,
-  in_windows,
-  predict,
-  stitched,
-  sum_over_samples,
-  whole_frame,
-)
+from lrs_jax.sampling.stitching import Apply, Window, Windows, predict
 
 
 class Votes(NamedTuple):
@@ -175,11 +166,13 @@ def _vote_counts(
 ) -> jax.Array:
   def add(counts: jax.Array, sample_ids: jax.Array, valid: jax.Array, args: tuple) -> jax.Array:
     setting, starts = args
-    see = in_windows(*window, starts, predict) if window else whole_frame(apply, predict)
-    predictions = stitched(sample_ids, *setting, see=see)
+    see = stitching.whole_frame(apply, predict)
+    if window:
+      see = stitching.in_windows(*window, starts, predict)
+    predictions = stitching.stitched(sample_ids, *setting, see=see)
     votes = jax.nn.one_hot(predictions, num_classes, dtype=jnp.int32)
     return counts + jnp.where(valid[:, None, None], votes, 0).sum(axis=0, dtype=jnp.int32)
 
   init = jnp.zeros((setting.groups.size, num_classes), jnp.int32)
   args = setting, starts
-  return sum_over_samples(add, init, sample_range, args, chunk_size=chunk_size, mesh=mesh)
+  return stitching.sum_over_samples(add, init, sample_range, args, chunk_size=chunk_size, mesh=mesh)

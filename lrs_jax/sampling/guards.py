@@ -17,18 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
 
-from lrs_jax import noise
-from lrs_jax.errors import (
-  BatchDependenceError,
-  InputScaleWarning,
-  NaNLogitsError,
-  NotDeterministicError,
-  NotLogitsError,
-  SameKeyError,
-  TiedLogitsWarning,
-  TrainingModeError,
-  TrainingModeWarning,
-)
+from lrs_jax import errors, noise
 from lrs_jax.noise.distributions import SmoothingDistribution, as_input
 from lrs_jax.sampling import checks
 from lrs_jax.sampling.stitching import Apply
@@ -77,7 +66,7 @@ def check_model(
     TiedLogitsWarning: the two greatest logits are equal for more than 0.1 % of the outputs.
 
   Example:
-    >>> from lrs_jax import noise
+    >>> from lrs_jax import errors, noise
     >>> gaussian = noise.gaussian([[0.1]], cells=[0, 0])
     >>> x, groups = np.asarray([0.0, 1.0], np.float32), [0, 0]
     >>> apply = lambda params, x: jnp.stack([x, params - x], axis=-1)
@@ -99,14 +88,14 @@ def check_model(
   logits = [model(params, z) for z in inputs]
   alone = np.stack([np.asarray(part, np.float64) for part in logits])
   if np.isnan(alone).any():
-    raise NaNLogitsError(
+    raise errors.NaNLogitsError(
       f"`apply` returns logits that are not numbers: {np.isnan(alone).sum()} of {alone.size} are "
       "nan. A division by zero, a logarithm of noisy (negative) inputs, or broken parameters?"
     )
   again = [function(params, inputs[0]) for function in (model, jax.jit(lambda p, z: apply(p, z)))]
   difference = max(_difference(alone[0], other) for other in again)
   if difference > TOLERANCE:
-    raise NotDeterministicError(
+    raise errors.NotDeterministicError(
       "`apply` must return the same logits whenever it is given the same input, but two "
       f"evaluations differ by {difference:.2g} of the greatest logit. Dropout that is still on, or "
       "random numbers that are not made from `params`?"
@@ -114,7 +103,7 @@ def check_model(
   together = jax.jit(jax.vmap(lambda params, z: apply(params, z), in_axes=(None, 0)))
   difference = _difference(alone, together(params, jnp.stack(inputs)))
   if difference > TOLERANCE:
-    raise BatchDependenceError(
+    raise errors.BatchDependenceError(
       "`apply` must map one input to its logits, whatever else is evaluated with it, but in a "
       f"batch of {len(inputs)} they differ by {difference:.2g} of the greatest logit from those of "
       "the input alone. Batch statistics in training mode? Use the running averages."
@@ -137,18 +126,18 @@ def logits_of(apply: Apply, params: Any, x: ArrayLike) -> jax.ShapeDtypeStruct:
   x = as_input(x)
   try:
     return checks.logits_of(apply, params, x)
-  except NotLogitsError:
+  except errors.NotLogitsError:
     raise
   except Exception as error:
     import flax.errors  # heavy, and not everyone's
 
     if isinstance(error, flax.errors.ModifyScopeVariableError):
-      raise TrainingModeError(
+      raise errors.TrainingModeError(
         "`apply` updates variables, such as batch statistics: evaluate it with running averages "
         "(train=False, use_running_average=True, or `model.eval()`)."
       ) from error
     if isinstance(error, flax.errors.InvalidRngError) or _RANDOM.search(str(error)):
-      raise TrainingModeError(
+      raise errors.TrainingModeError(
         "`apply` asks for random numbers that it is not given: turn dropout off "
         "(deterministic=True, train=False, or `model.eval()`)."
       ) from error
@@ -170,7 +159,7 @@ def check_keys(selection_key: jax.Array, estimation_key: jax.Array) -> None:
   """
   one, other = jax.random.key_data(selection_key), jax.random.key_data(estimation_key)
   if np.array_equal(one, other):
-    raise SameKeyError(
+    raise errors.SameKeyError(
       "selection and estimation need two independent keys, but both are "
       f"{np.asarray(one).tolist()}: make two by `jax.random.split(key)`."
     )
@@ -183,14 +172,14 @@ def _check_logits(
   logits = logits_of(apply, params, x)
   outputs = math.prod(logits.shape[:-1])
   if logits.shape[-1] != num_classes and math.prod(logits.shape) == groups.size:
-    raise NotLogitsError(
+    raise errors.NotLogitsError(
       f"`apply` must return logits [..., K] with K = {num_classes} classes last, but it returns an "
       f"array of shape {logits.shape} without such an axis: are these labels, after an argmax, or "
       "one logit for two classes?"
     )
   checks.check_classes(num_classes, logits.shape)
   if outputs != groups.size:
-    raise NotLogitsError(
+    raise errors.NotLogitsError(
       f"`apply` returns logits of shape {logits.shape}, which are {outputs} outputs of "
       f"{num_classes} classes, but `groups` has {groups.size}: either `groups` is not for this "
       "input, or the logits are not at the resolution of its outputs."
@@ -221,7 +210,7 @@ def _check_scale(x: np.ndarray, distribution: SmoothingDistribution) -> None:
   if distribution.family.binary:
     if not np.isin(x, (0, 1)).all():
       _warn(
-        InputScaleWarning,
+        errors.InputScaleWarning,
         f"{distribution.family.name} see of an input only whether it is 0, but `x` ranges from "
         f"{x.min():g} to {x.max():g}: the model is shown 0 and 1 alone.",
       )
@@ -234,7 +223,7 @@ def _check_scale(x: np.ndarray, distribution: SmoothingDistribution) -> None:
     return
   if visible.max() < spread / 100 or visible.min() > spread * 10:
     _warn(
-      InputScaleWarning,
+      errors.InputScaleWarning,
       f"`noise` has scales from {visible.min():g} to {visible.max():g}, but `x` ranges from "
       f"{x.min():g} to {x.max():g}: both must be in the same units (8-bit images are / 255).",
     )
@@ -247,7 +236,7 @@ def _check_ties(logits: np.ndarray, dtype: Any) -> None:
   tied = float(np.mean(greatest[..., 0] == greatest[..., 1]))
   if tied > MAX_TIED:
     _warn(
-      TiedLogitsWarning,
+      errors.TiedLogitsWarning,
       f"the two greatest logits are equal for {tied:.1%} of the outputs, and the lower class wins: "
       f"{dtype} logits may have too few bits; return them as float32.",
     )
@@ -260,7 +249,7 @@ def _check_training_mode(apply: Apply, params: Any, x: jax.Array) -> None:
   drawn = sorted({name for name in _primitives(jaxpr) if random.match(name)})
   if drawn:
     _warn(
-      TrainingModeWarning,
+      errors.TrainingModeWarning,
       f"`apply` draws random numbers ({', '.join(drawn)}): if that is dropout, turn it off "
       "(deterministic=True, train=False, or `model.eval()`).",
     )
@@ -273,7 +262,7 @@ def _check_training_mode(apply: Apply, params: Any, x: jax.Array) -> None:
   ]
   if unused:
     _warn(
-      TrainingModeWarning,
+      errors.TrainingModeWarning,
       f"{len(unused)} batch statistics among `params` do not reach the logits, such as "
       f"{unused[0]}: the normalization uses those of its input; evaluate it with running averages "
       "(train=False, or `model.eval()`).",

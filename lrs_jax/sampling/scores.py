@@ -15,19 +15,10 @@ from jax.sharding import Mesh
 from jax.typing import ArrayLike
 
 from lrs_jax.noise.distributions import SmoothingDistribution
-from lrs_jax.sampling import checks
+from lrs_jax.sampling import checks, stitching
 from lrs_jax.sampling.checks import Request, Setting
 from lrs_jax.sampling.counting import ClassSums
-from lrs_jax.sampling.stitching import (
-  NOBODY,
-  Apply,
-  Window,
-  in_windows,
-  predict,
-  stitched,
-  sum_over_samples,
-  whole_frame,
-)
+from lrs_jax.sampling.stitching import NOBODY, Apply, Window, predict
 
 Score = Callable[[jax.Array], jax.Array]
 """logits [..., K] -> scores in [0, 1] that sum to at most 1 over the classes."""
@@ -199,8 +190,11 @@ def _sums(
       votes, scores = votes_and_scores(logits, labels, score)
       return scores + 256 * votes
 
-    see = in_windows(*window, starts, read) if window else whole_frame(apply, read)
-    seen = stitched(sample_ids, *setting, see=see, num_classes=num_classes if classes else None)
+    see = stitching.whole_frame(apply, read)
+    if window:
+      see = stitching.in_windows(*window, starts, read)
+    values = num_classes if classes else None
+    seen = stitching.stitched(sample_ids, *setting, see=see, num_classes=values)
     valid = valid.reshape(-1, *(1 for _ in seen.shape[1:]))
     votes, scores = jnp.where(valid, seen >> 8, 0), jnp.where(valid, seen & 255, 0)
     parts = [votes, scores, scores**2]
@@ -214,7 +208,7 @@ def _sums(
   histogram = (jnp.zeros((setting.groups.size, num_bins), jnp.int32),) if num_bins else ()
   args = setting, starts, labels
   init = zeros, zeros, zeros, *histogram
-  return sum_over_samples(add, init, sample_range, args, chunk_size=chunk_size, mesh=mesh)
+  return stitching.sum_over_samples(add, init, sample_range, args, chunk_size=chunk_size, mesh=mesh)
 
 
 def votes_and_scores(

@@ -44,12 +44,8 @@ class Windows(NamedTuple):
   size: tuple[int, int]  # (h, w); a window may leave the frame on the right and below
 
 
-class Window(NamedTuple):
-  """What a compiled loop takes of `Windows` as static: the first arguments of `in_windows`."""
-
-  apply: Callable[[Any, jax.Array, jax.Array], jax.Array]
-  size: tuple[int, int]  # (h, w)
-  shape: tuple[int, int]  # (H, W) of the whole output
+Window = tuple[Callable[..., jax.Array], tuple[int, int], tuple[int, int]]
+"""What is static of `Windows`: `apply`, (h, w), and (H, W) of the whole output."""
 
 
 def predict(logits: jax.Array) -> jax.Array:

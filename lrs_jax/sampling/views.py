@@ -14,12 +14,7 @@ import numpy as np
 from jax.typing import ArrayLike
 from scipy import ndimage
 
-from lrs_jax.errors import (
-  FartherViewError,
-  IntegerInputError,
-  NotDeterministicError,
-  NotLogitsError,
-)
+from lrs_jax import errors
 from lrs_jax.noise import as_input
 from lrs_jax.sampling.checks import logits_of
 from lrs_jax.sampling.stitching import Apply
@@ -74,10 +69,10 @@ def check_view(
   if isinstance(view, bool) or not isinstance(view, int | np.integer) or view < 0:
     raise ValueError(f"`view` must be a number of pixels, an integer >= 0, but it is {view!r}.")
   if not jnp.issubdtype(x.dtype, jnp.floating):
-    raise IntegerInputError(f"`x` must be floating-point, but its type is {x.dtype}.")
+    raise errors.IntegerInputError(f"`x` must be floating-point, but its type is {x.dtype}.")
   logits = logits_of(apply, params, x)
   if len(logits.shape) != 3 or x.ndim < 2 or logits.shape[:2] != x.shape[:2]:
-    raise NotLogitsError(
+    raise errors.NotLogitsError(
       "a `view` in pixels needs logits [H, W, K] with one output for every pixel of `x`, but they "
       f"have shape {logits.shape} and `x` has {x.shape}."
     )
@@ -88,7 +83,7 @@ def check_view(
   noisy = pixels + (spread / 2 * rng.standard_normal(x.shape)).astype(x.dtype)
   inputs = [(z, model(params, jnp.asarray(z))) for z in (pixels, noisy)]
   if _changed(inputs[0][1], model(params, x)).any():
-    raise NotDeterministicError(
+    raise errors.NotDeterministicError(
       "two evaluations of one input differ in some bits, so that nobody can tell what an output "
       "sees. Random numbers, or an unordered sum of the accelerator?"
     )
@@ -106,7 +101,7 @@ def check_view(
       farther = np.where(_changed(before, after), distance, 0)
       if farther.max() > view:
         row, column = np.unravel_index(int(farther.argmax()), farther.shape)
-        raise FartherViewError(
+        raise errors.FartherViewError(
           f"`view` is {view}, but the output at ({row}, {column}) sees {farther.max()} pixels far: "
           f"its logits changed when {name} became {values}, and nothing else. Take a larger view, "
           "or None; pooling over the whole image, and some normalizations, see all of it."
