@@ -145,6 +145,13 @@ def _asking(
   check: Callable[Asked, Request],
 ) -> Callable[[Callable[[Request], Found]], Callable[Asked, Found]]:
   def decorate(statistic: Callable[[Request], Found]) -> Callable[Asked, Found]:
+    """Makes a function of a `Request` one of the arguments of `check_request`.
+
+    Example:
+      >>> list(inspect.signature(asking(lambda request: request.stride)).parameters)[:4]
+      ['key', 'apply', 'params', 'x']
+    """
+
     @functools.wraps(statistic)
     def ask(*args: Asked.args, **options: Asked.kwargs) -> Found:
       return statistic(check(*args, **options))
@@ -158,7 +165,6 @@ def _asking(
 
 
 asking = _asking(check_request)
-"""Makes a function of a `Request` one of the arguments of `check_request`."""
 
 
 def check_groups(groups: np.ndarray, num_groups: int, of: str) -> None:
