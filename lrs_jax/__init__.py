@@ -11,16 +11,7 @@ noise, `baselines` holds what it is compared with. `tasks` are what whole jobs c
 they are run: `lrs-jax --help`. `errors` has the names of everything that would spoil a certificate.
 """
 
-from lrs_jax import (
-  baselines,
-  cells,
-  collective,
-  confidence,
-  errors,
-  evaluation,
-  noise,
-  sampling,
-)
+from lrs_jax import baselines, cells, collective, confidence, errors, evaluation, noise, sampling
 from lrs_jax.front import Certified, certify, certify_segmentation, verify
 
 __all__ = [

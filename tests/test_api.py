@@ -38,6 +38,8 @@ ARGUMENTS = {
   noise.ablation: "rho cells",
   noise.flips: "theta_plus theta_minus cells",
   sampling.vote_counts: "key apply params x noise groups num_samples",
+  sampling.votes: "key apply params x noise groups num_samples",
+  sampling.class_sums: "key apply params x noise groups num_samples",
   collective.certify: "weights groups eta budgets",
   collective.verify: "weights groups eta certificate",
 }
@@ -46,6 +48,8 @@ KEYWORDS = {
   lrs_jax.certify: {"num_samples", "selection_samples", "alpha", "method"},
   lrs_jax.certify_segmentation: {"std", "view", "radii"},
   sampling.vote_counts: {"num_classes", "chunk_size", "mesh", "windows"},
+  sampling.votes: {"num_classes", "first_sample", "chunk_size", "mesh", "windows", "prng"},
+  sampling.class_sums: {"num_classes", "first_sample", "chunk_size", "mesh", "windows", "prng"},
   collective.certify: {"method", "targets", "caps", "integral", "time_limit", "forfeit"},
   collective.verify: {"exact"},
 }

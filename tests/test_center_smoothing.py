@@ -146,7 +146,7 @@ def test_distances_keep_no_predictions():
     mesh = jax.make_mesh((1,), ("samples",), devices=jax.devices()[:1])
     request = checks.check_request(
       jax.random.key(0), apply, None, x, gaussian, np.zeros(num_outputs, int), num_samples,
-      chunk_size=8, mesh=mesh,
+      num_classes=None, chunk_size=8, mesh=mesh,
     )  # fmt: skip
     lowered = center_smoothing._hamming_distances.lower(
       request.sample_range, request.setting, centers, apply=apply, num_samples=num_samples,
@@ -162,7 +162,7 @@ def test_lowers_for_every_platform():
   mesh = jax.make_mesh((1,), ("samples",), devices=jax.devices()[:1])
   request = checks.check_request(
     jax.random.key(0), apply_line, line.params, X, GAUSSIAN, np.zeros(NUM_OUTPUTS, int), 10,
-    chunk_size=4, mesh=mesh,
+    num_classes=None, chunk_size=4, mesh=mesh,
   )  # fmt: skip
   centers = jnp.asarray(MASKS, jnp.int32)
 

@@ -42,24 +42,21 @@ def votes(key, params, x, **options):
 
 def score_sums(key, params, x):
   request = checks.check_request(
-    key, folded_unet.apply, params, x, SMOOTHING, CELLS.ravel(), 9, chunk_size=2, mesh=MESH
-  )
-  labels = jnp.zeros(CELLS.size, jnp.int32)
-  return scores._score_sums(
-    request.sample_range, request.setting, labels, apply=folded_unet.apply,
-    score=jax.nn.softmax, num_bins=256, chunk_size=2, mesh=MESH,
+    key, folded_unet.apply, params, x, SMOOTHING, CELLS.ravel(), 9, num_classes=3, chunk_size=2,
+    mesh=MESH,
   )  # fmt: skip
+  labels = jnp.zeros(CELLS.size, jnp.int32)
+  arrays = request.sample_range, request.setting, request.starts, labels
+  return scores._sums(*arrays, **request.static, num_bins=256)
 
 
 def class_sums(key, params, x, windows=None):
   request = checks.check_request(
-    key, folded_unet.apply, params, x, SMOOTHING, CELLS.ravel(), 9, chunk_size=2, mesh=MESH
-  )
-  window, starts = checks.check_windows(windows, request.logits_shape, CELLS.ravel(), 4)
-  return scores._class_sums(
-    request.sample_range, request.setting, starts, apply=folded_unet.apply, num_classes=3,
-    chunk_size=2, mesh=MESH, window=window,
+    key, folded_unet.apply, params, x, SMOOTHING, CELLS.ravel(), 9, num_classes=3, chunk_size=2,
+    mesh=MESH, windows=windows,
   )  # fmt: skip
+  arrays = request.sample_range, request.setting, request.starts, None
+  return scores._sums(*arrays, **request.static)
 
 
 def class_sums_of_flips(key, variables, arrays):

@@ -76,7 +76,7 @@ def test_chunks_and_devices_change_nothing(chunk_size, devices):
 
 def test_pieces_add_up():
   one, other = sums(100), sums(201, first_sample=100)
-  assert_equal(scores.merge(one, other), sums(301))
+  assert_equal(jax.tree.map(np.add, one, other), sums(301))
 
 
 def test_no_samples():
@@ -114,21 +114,6 @@ def test_softmax_is_the_default_score():
   assert (found.total > 0).all()
 
 
-def test_ten_million_samples_do_not_overflow():
-  chunk, rounds = 2**16, 153  # 10,027,008 samples of score 255
-  largest = jnp.full(1, chunk * 255**2, jnp.uint32)
-  assert chunk * 255**2 < 2**32
-
-  def add(_, limbs):
-    return scores._add_limbs(limbs, largest)
-
-  limbs = jax.jit(lambda: jax.lax.fori_loop(0, rounds, add, jnp.zeros((3, 1), jnp.uint32)))()
-  low, middle, high = (int(limb[0]) for limb in limbs)
-  assert max(low, middle) < 2**16
-  assert low + (middle << 16) + (high << 32) == rounds * chunk * 255**2
-  assert high << 16 < 2**32, "room for 2^16 devices to add their limbs"
-
-
 def test_overflow_end_to_end():
   certain = scores.score_sums(
     jax.random.key(0),
@@ -149,15 +134,13 @@ def test_overflow_end_to_end():
 def test_lowers_for_all_platforms():
   mesh = jax.make_mesh((1,), ("samples",), devices=jax.devices()[:1])
   request = checks.check_request(
-    jax.random.key(0), apply, jnp.float32(0), X, NOISE, GROUPS, 10, chunk_size=4, mesh=mesh
-  )
+    jax.random.key(0), apply, jnp.float32(0), X, NOISE, GROUPS, 10, num_classes=2, chunk_size=4,
+    mesh=mesh,
+  )  # fmt: skip
   assert request.logits_shape == (4, 2)
 
   def job(sample_range, setting, labels):
-    return scores._score_sums(
-      sample_range, setting, labels, apply=apply, score=jax.nn.softmax, num_bins=256,
-      chunk_size=4, mesh=mesh,
-    )  # fmt: skip
+    return scores._sums(sample_range, setting, None, labels, **request.static, num_bins=256)
 
   labels = jnp.asarray(LABELS, jnp.int32)
   specs = jax.eval_shape(lambda: (request.sample_range, request.setting, labels))
@@ -180,9 +163,9 @@ def test_refuses_labels_that_do_not_fit(labels):
     scores.score_sums(jax.random.key(0), apply, jnp.float32(0), X, NOISE, GROUPS, labels, 8)
 
 
-def test_refuses_chunks_that_could_overflow():
-  with pytest.raises(ValueError, match="65536 for exact sums"):
-    sums(chunk_size=2**16 + 1)
+def test_chunks_of_more_samples_than_fit_into_one_sum_change_nothing():
+  mesh = jax.make_mesh((1,), ("samples",), devices=jax.devices()[:1])
+  assert_equal(sums(chunk_size=2**16 + 1, mesh=mesh), sums())
 
 
 def class_sums(num_samples=301, *, apply=apply, **options):
@@ -239,14 +222,14 @@ def test_class_sums_agree_with_those_of_a_label_and_with_votes():
 @pytest.mark.eight_devices
 @pytest.mark.parametrize("piece", [64, 1000])
 def test_class_sums_are_made_of_pieces_that_int32_can_hold(piece, monkeypatch):
-  ranges, inner = [], scores._class_sums
+  ranges, inner = [], scores._sums
 
   def watched(sample_range, *args, **options):
     ranges.append(np.asarray(sample_range).tolist())
     return inner(sample_range, *args, **options)
 
   expected = class_sums()
-  monkeypatch.setattr(scores, "_class_sums", watched)
+  monkeypatch.setattr(scores, "_sums", watched)
   monkeypatch.setattr(scores, "MAX_PIECE", piece)
   mesh = jax.make_mesh((3,), ("samples",), devices=jax.devices()[:3])
   assert_equal(class_sums(mesh=mesh), expected)

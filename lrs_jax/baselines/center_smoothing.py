@@ -102,6 +102,7 @@ def hamming_distances(
     noise,
     groups,
     num_samples,
+    num_classes=None,
     first_sample=first_sample,
     chunk_size=chunk_size,
     mesh=mesh,

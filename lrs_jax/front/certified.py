@@ -48,8 +48,7 @@ class Certified(NamedTuple):
   def plot(self) -> "Figure":
     """Draws the certified share against the radius; of flips, one curve per number of deletions.
 
-    Returns:
-      A Matplotlib figure; `figure.savefig(path)` writes it.
+    `figure.savefig(path)` writes the Matplotlib figure that it returns.
     """
     from lrs_jax.evaluation import plots  # Matplotlib is heavy
 
@@ -72,27 +71,21 @@ class Certified(NamedTuple):
       whole=self.noise.p == 0,
     )
 
-  def __str__(self) -> str:
-    title, rows, notes = _table(self)
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    lines = [
-      "  ".join(
-        [row[0].ljust(widths[0]), *(x.rjust(w) for x, w in zip(row[1:], widths[1:], strict=True))]
-      )
-      for row in rows
-    ]
-    return "\n".join([title, *lines, *notes])
-
   def __repr__(self) -> str:
-    return str(self)
+    title, rows, notes = _table(self)
+    first, *widths = (max(map(len, column)) for column in zip(*rows, strict=True))
+    lines = []
+    for name, *values in rows:
+      shown = [value.rjust(width) for value, width in zip(values, widths, strict=True)]
+      lines.append("  ".join([name.ljust(first), *shown]))
+    return "\n".join([title, *lines, *notes])
 
   def _repr_html_(self) -> str:
     title, rows, notes = _table(self)
-    cells = "".join(
-      "<tr>" + "".join(f"<td>{html.escape(text)}</td>" for text in row) + "</tr>" for row in rows
-    )
+    cells = ("".join(f"<td>{html.escape(text)}</td>" for text in row) for row in rows)
+    table = "".join(f"<tr>{row}</tr>" for row in cells)
     below = "".join(f"<p>{html.escape(note)}</p>" for note in notes)
-    return f"<p><b>{html.escape(title)}</b></p><table>{cells}</table>{below}"
+    return f"<p><b>{html.escape(title)}</b></p><table>{table}</table>{below}"
 
 
 # What a certificate shows of itself. Numbers are rounded down: they promise no more than is proven.
@@ -104,11 +97,7 @@ def _table(certified: Certified) -> tuple[str, list[list[str]], list[str]]:
   title = f"{num_outputs} outputs, {int((certified.labels < 0).sum())} abstain"
   if counted < num_outputs:
     title += f", {counted} counted"
-  order = (
-    np.argsort(certified.radii, kind="stable")
-    if certified.radii.ndim == 1
-    else np.lexsort(certified.radii.T[::-1])
-  )
+  order = np.lexsort(np.atleast_2d(certified.radii.T)[::-1])  # by additions, then deletions
   shown = order[np.unique(np.linspace(0, len(order) - 1, 6).astype(int))] if len(order) else order
   rows = [
     [_unit(certified), *(_shown_radius(certified.radii[i]) for i in shown)],
@@ -118,17 +107,13 @@ def _table(certified: Certified) -> tuple[str, list[list[str]], list[str]]:
   samples = int(certified.estimation.num_samples), int(certified.selection.num_samples)
   notes = [
     f"with probability {_confidence(certified)}; {samples[0]} samples, {samples[1]} to select; "
-    f"{_family(certified.noise)} noise; {certified.proof.method}"
+    f"{certified.noise.family.name} noise; {certified.proof.method}"
   ]
   if certified.base.forfeit:
     notes.append(f"{certified.base.forfeit} base certificates may be false, and are given up")
   if certified.view is not None:
     notes.append(f"if no output sees farther than {certified.view} pixels")
   return title, rows, notes
-
-
-def _family(distribution: SmoothingDistribution) -> str:
-  return distribution.family.name
 
 
 def _unit(certified: Certified) -> str:

@@ -1,35 +1,36 @@
 """From a model and an input to a certificate in one call: guards, votes, bounds, proof."""
 
 import math
-from typing import TYPE_CHECKING, Any
+from typing import Any, TypedDict, Unpack
 
 import jax
 import numpy as np
 from jax.sharding import Mesh
 from jax.typing import ArrayLike
 
-from lrs_jax import collective, keys, noise, sampling
+from lrs_jax import collective, keys, sampling
 from lrs_jax.cells import locality, partition
-from lrs_jax.confidence import corrections, planning
+from lrs_jax.confidence import certificates, corrections, planning
 from lrs_jax.errors import NotLogitsError
-from lrs_jax.noise import SmoothingDistribution
-from lrs_jax.sampling import Apply, Votes, Windows, guards
-
-if TYPE_CHECKING:
-  pass
+from lrs_jax.front import steps
 from lrs_jax.front.certified import Certified
-from lrs_jax.front.steps import (
-  base_certificates,
-  block_grid,
-  check_groups,
-  checked_radii,
-  count_in_pieces,
-  counted_of,
-  fields,
-  labels_of,
-  seen,
-  targets_of,
-)
+from lrs_jax.noise import SmoothingDistribution, as_input, budgets_from_radii, gaussian
+from lrs_jax.sampling import Apply, Votes, Windows, checks, guards
+
+
+class Options(TypedDict, total=False):
+  """What `certify_segmentation` hands on to `certify`."""
+
+  num_samples: int
+  selection_samples: int
+  alpha: float
+  k_fwer: float
+  method: str
+  time_limit: float | None
+  targets: ArrayLike | None
+  truth: ArrayLike | None
+  chunk_size: int | None
+  mesh: Mesh | None
 
 
 def certify(
@@ -81,8 +82,8 @@ def certify(
     num_samples: S, that bound the labels' probabilities.
     selection_samples: that select the labels.
     alpha: probability with which the certificate may be wrong, in (0, 1).
-    k_fwer: part of the base certificates that may be false, in [0, 1): more of them reach farther,
-      and so many are given up (`corrections.k_fwer`).
+    k_fwer: part of the base certificates, in [0, 1), that may be false and are given up, so that
+      the others reach farther (`corrections.k_fwer`).
     method: "naive", "lp", "envelope" or "milp", see `collective.certify`.
     time_limit: seconds per radius, for the collective certificate.
     targets: bool, of N: the outputs to count, such as those that are not void; all if None.
@@ -92,9 +93,6 @@ def certify(
     chunk_size: samples per device that are evaluated at once; chosen from x's size if None.
     mesh: one-dimensional device mesh to spread the samples over; all devices if None.
     check: ask the model first, by `guards.check_model`. Leave that out for models that passed it.
-
-  Returns:
-    `Certified`.
 
   Raises:
     ValueError: what does not fit together, and what `guards.check_model` and `sampling.votes` find
@@ -117,27 +115,68 @@ def certify(
   References:
     Schuchardt et al. 2023 (arXiv 2210.16140), sections 4 and 5.
   """
-  return _certify(
-    key,
-    apply,
-    params,
-    x,
-    noise,
-    groups,
-    radii,
-    None,
-    num_samples=num_samples,
-    selection_samples=selection_samples,
+  x, groups = as_input(x), np.asarray(groups).reshape(-1)
+  *shape, num_classes = guards.logits_of(apply, params, x).shape
+  num_outputs = math.prod(shape)
+  counted = steps.counted_of(targets, truth, num_outputs, num_classes)
+  truth = None if truth is None else np.asarray(truth, np.int64).reshape(-1)
+  levels = corrections.levels(alpha, num_outputs, k_fwer)  # before sampling: alpha may be none
+  if radii is not None:
+    radii = steps.checked_radii(radii, noise)
+  selection_key, estimation_key = keys.tagged(key, "selection"), keys.tagged(key, "estimation")
+  guards.check_keys(selection_key, estimation_key)
+  if check:
+    guards_key = keys.tagged(key, "guards")
+    guards.check_model(guards_key, apply, params, x, noise, groups, num_classes=num_classes)
+  drawn, field_of_group = steps.fields(noise)
+  if windows is not None:  # each group has its own
+    drawn, field_of_group = noise, np.arange(noise.num_groups)
+  groups = steps.of_outputs("groups", groups, "int", num_outputs)
+  checks.check_groups(groups, noise.num_groups, "noise")
+  stride = chunk_size or sampling.default_chunk_size(x.size)
+  stride *= jax.device_count() if mesh is None else mesh.size
+
+  def count(key: jax.Array, num_samples: int, name: str) -> Votes:
+    def votes(first_sample: int, number: int) -> Votes:
+      asked = key, apply, params, x, drawn, field_of_group[groups], number
+      options: dict[str, Any] = {"chunk_size": chunk_size, "mesh": mesh, "windows": windows}
+      return sampling.votes(*asked, num_classes=num_classes, first_sample=first_sample, **options)
+
+    return steps.count_in_pieces(votes, num_samples, stride, name)
+
+  selection = count(selection_key, selection_samples, "selection")
+  estimation = count(estimation_key, num_samples, "estimation")
+  votes = selection.counts, estimation.counts
+  base = certificates.from_votes(noise, groups, *votes, alpha=levels, num_samples=num_samples)
+  if radii is None:
+    sharing = max(num_outputs // (levels.forfeit + 1), 1)  # as if so many shared alpha
+    radii = planning.radii([noise], num_samples, num_outputs=sharing, alpha=alpha)
+  proof = collective.certify(
+    base.weights,
+    base.groups,
+    base.eta,
+    budgets_from_radii(radii, noise.p),
+    method=method,
+    targets=steps.targets_of(counted, truth, base),
+    integral=noise.p == 0,
+    time_limit=time_limit,
+    forfeit=base.forfeit,
+  )
+  return Certified(
+    labels=steps.labels_of(base),
+    certified=proof.certified,
+    radii=radii,
+    base=base,
+    proof=proof,
+    selection=selection,
+    estimation=estimation,
+    noise=noise,
     alpha=alpha,
     k_fwer=k_fwer,
-    method=method,
-    time_limit=time_limit,
-    targets=targets,
+    shape=tuple(shape),
+    counted=counted,
     truth=truth,
-    windows=windows,
-    chunk_size=chunk_size,
-    mesh=mesh,
-    check=check,
+    view=None,
   )
 
 
@@ -152,18 +191,9 @@ def certify_segmentation(
   grid: tuple[int, int] | None = None,
   view: int | None = None,
   radii: ArrayLike | None = None,
-  num_samples: int = 1000,
-  selection_samples: int = 100,
-  alpha: float = 0.01,
-  k_fwer: float = 0.0,
-  method: str = "envelope",
-  time_limit: float | None = None,
-  targets: ArrayLike | None = None,
-  truth: ArrayLike | None = None,
   windows: Windows | None = None,
-  chunk_size: int | None = None,
-  mesh: Mesh | None = None,
   check: bool = True,
+  **options: Unpack[Options],
 ) -> Certified:
   r"""Certifies how many pixels of a segmentation one perturbation of the image leaves as they are.
 
@@ -190,34 +220,19 @@ def certify_segmentation(
     image: [H, W, channels], or [H, W], of a floating-point type.
     std: standard deviation of the noise, in the units of the image; what the model was trained on.
     std_max: that in the farthest block, for localized noise; None: isotropic.
-    grid: (R, Q), blocks in a column and in a row. If None, blocks of about 16x16 pixels where a
-      view is given (larger ones in large images: at most 24x24 blocks), and one block otherwise; to
-      be given for localized noise.
+    grid: (R, Q), blocks in a column and in a row, for localized noise. If None, one block, or with
+      a view blocks of about 16x16 pixels (larger ones in large images: at most 24x24 blocks).
     view: r, in pixels; None: the whole image.
     radii: [B], l2 norms in the units of the image; None: up to where nothing can be certified.
-    num_samples: as for `certify`, like all that follow.
-    selection_samples: that select the labels.
-    alpha: probability with which the certificate may be wrong.
-    k_fwer: part of the base certificates that may be false.
-    method: "naive", "lp", "envelope" or "milp".
-    time_limit: seconds per radius.
-    targets: bool [H, W], the outputs to count.
-    truth: int [H, W], count outputs only while they are right.
     windows: for localized noise without a view, a window for every block of the grid.
-    chunk_size: samples per device that are evaluated at once.
-    mesh: one-dimensional device mesh.
-    check: ask the model first. Leave that out for a model that passed, `sampling.check_view`
-      included.
-
-  Returns:
-    `Certified`, with `shape` (H, W).
+    check: ask the model first, also by `sampling.check_view`. Leave that out for one that passed.
+    **options: `num_samples`, `selection_samples`, `alpha`, `k_fwer`, `method`, `time_limit`,
+      `targets` and `truth` [H, W], `chunk_size` and `mesh`, as for `certify`.
 
   Raises:
     FartherViewError: some output sees farther than `view`.
-    ValueError: as for `certify`; noise, grid, view and windows that do not go together.
-
-  Warns:
-    UserWarning: as for `certify`.
+    ValueError: as for `certify`, whose warnings may follow, too; noise, grid, view and windows that
+      do not go together.
 
   Example:
     >>> apply = lambda params, image: jax.numpy.stack([image, params - image], axis=-1)
@@ -235,7 +250,7 @@ def certify_segmentation(
     Schuchardt et al. 2023 (arXiv 2210.16140), section 7; Schuchardt et al. 2021 (arXiv 2302.02829)
     for limited views.
   """
-  image = noise.as_input(image)
+  image = as_input(image)
   if image.ndim not in (2, 3):
     raise ValueError(
       f"`image` must have shape [H, W, channels] or [H, W], but its shape is {image.shape}."
@@ -252,138 +267,16 @@ def certify_segmentation(
       f"have shape {logits.shape}; `lrs_jax.certify` takes outputs of any shape."
     )
   height, width = image.shape[:2]
-  grid = block_grid((height, width), grid, std_max, view)
+  grid = steps.block_grid((height, width), grid, std_max, view)
   blocks = partition.image_grid((height, width), grid)
   fraction = locality.fraction_of_grid(locality.chebyshev_distances(grid))
   scale = locality.interpolate_std(fraction, std, std if std_max is None else std_max)
   cells = blocks.reshape(blocks.shape + (1,) * (image.ndim - 2))
   if view is not None and check:
     sampling.check_view(apply, params, image, view)
-  return _certify(
-    key,
-    apply,
-    params,
-    image,
-    noise.gaussian(scale, cells),
-    blocks,
-    radii,
-    view,
-    num_samples=num_samples,
-    selection_samples=selection_samples,
-    alpha=alpha,
-    k_fwer=k_fwer,
-    method=method,
-    time_limit=time_limit,
-    targets=targets,
-    truth=truth,
-    windows=windows,
-    chunk_size=chunk_size,
-    mesh=mesh,
-    check=check,
-  )
-
-
-def _certify(
-  key: jax.Array,
-  apply: Apply,
-  params: Any,
-  x: ArrayLike,
-  distribution: SmoothingDistribution,
-  groups: ArrayLike,
-  radii: ArrayLike | None,
-  view: int | None,
-  *,
-  num_samples: int,
-  selection_samples: int,
-  alpha: float,
-  k_fwer: float,
-  method: str,
-  time_limit: float | None,
-  targets: ArrayLike | None,
-  truth: ArrayLike | None,
-  windows: Windows | None,
-  chunk_size: int | None,
-  mesh: Mesh | None,
-  check: bool,
-) -> Certified:
-  """`certify`, for outputs that see as far as `view`."""
-  x, groups = noise.as_input(x), np.asarray(groups).reshape(-1)
-  logits = guards.logits_of(apply, params, x)
-  *shape, num_classes = logits.shape
-  num_outputs = math.prod(shape)
-  counted = counted_of(targets, truth, num_outputs, num_classes)
-  truth = None if truth is None else np.asarray(truth, np.int64).reshape(-1)
-  levels = corrections.levels(alpha, num_outputs, k_fwer)  # before sampling: alpha may be none
-  if radii is not None:
-    radii = checked_radii(radii, distribution)
-  selection_key, estimation_key = keys.tagged(key, "selection"), keys.tagged(key, "estimation")
-  guards.check_keys(selection_key, estimation_key)
-  if check:
-    guards.check_model(
-      keys.tagged(key, "guards"), apply, params, x, distribution, groups, num_classes=num_classes
-    )
-  drawn, field_of_group = (
-    fields(distribution)
-    if windows is None
-    else (distribution, np.arange(distribution.weights.shape[1]))
-  )
-  check_groups(groups, num_outputs, field_of_group.size)
-
-  def count(key: jax.Array, num_samples: int, name: str) -> Votes:
-    return count_in_pieces(
-      lambda first, number: sampling.votes(
-        key,
-        apply,
-        params,
-        x,
-        drawn,
-        field_of_group[groups],
-        number,
-        num_classes=num_classes,
-        first_sample=first,
-        windows=windows,
-        chunk_size=chunk_size,
-        mesh=mesh,
-      ),
-      num_samples,
-      (chunk_size or sampling.default_chunk_size(x.size))
-      * (jax.device_count() if mesh is None else mesh.size),
-      name,
-    )
-
-  selection = count(selection_key, selection_samples, "selection")
-  estimation = count(estimation_key, num_samples, "estimation")
-  base = base_certificates(
-    distribution, groups, view, tuple(shape), selection, estimation, alpha=alpha, k_fwer=k_fwer
-  )
-  if radii is None:
-    priced = seen(distribution, groups, view, tuple(shape))
-    sharing = max(num_outputs // (levels.forfeit + 1), 1)  # as if so many shared alpha
-    radii = planning.radii([priced], num_samples, num_outputs=sharing, alpha=alpha)
-  proof = collective.certify(
-    base.weights,
-    base.groups,
-    base.eta,
-    noise.budgets_from_radii(radii, distribution.p),
-    method=method,
-    targets=targets_of(counted, truth, base, num_classes),
-    integral=distribution.p == 0,
-    time_limit=time_limit,
-    forfeit=base.forfeit,
-  )
-  return Certified(
-    labels=labels_of(base),
-    certified=proof.certified,
-    radii=radii,
-    base=base,
-    proof=proof,
-    selection=selection,
-    estimation=estimation,
-    noise=distribution,
-    alpha=alpha,
-    k_fwer=k_fwer,
-    shape=tuple(shape),
-    counted=counted,
-    truth=truth,
-    view=view,
-  )
+  noise = gaussian(scale, cells)
+  priced = steps.seen(noise, blocks, view, (height, width))
+  drawn = noise._replace(weights=priced.weights)  # levels as they are, prices as seen
+  asked = apply, params, image, drawn, blocks, radii
+  certified = certify(key, *asked, windows=windows, check=check, **options)
+  return certified._replace(noise=noise, view=view)

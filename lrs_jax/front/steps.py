@@ -1,8 +1,6 @@
-"""Steps that certifying and going through it again have in common (host)."""
+"""Steps of certifying, some of them also of going through it again (host)."""
 
-import math
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
 
 import jax
 import numpy as np
@@ -11,13 +9,9 @@ from tqdm import tqdm
 
 from lrs_jax import noise
 from lrs_jax.cells import locality, partition
-from lrs_jax.confidence import certificates, corrections
 from lrs_jax.confidence.certificates import BaseCertificates
 from lrs_jax.noise import SmoothingDistribution
 from lrs_jax.sampling import Votes
-
-if TYPE_CHECKING:
-  pass
 
 BLOCK = 16
 """Rows and columns of pixels in a block, where a view is given and no grid."""
@@ -27,10 +21,7 @@ MAX_BLOCKS = 24
 
 
 def block_grid(
-  shape: tuple[int, int],
-  grid: tuple[int, int] | None,
-  std_max: float | None,
-  view: int | None,
+  shape: tuple[int, int], grid: tuple[int, int] | None, std_max: float | None, view: int | None
 ) -> tuple[int, int]:
   """Rows and columns of blocks: as asked for, one, or blocks of `BLOCK` pixels for a view."""
   if grid is not None:
@@ -72,55 +63,18 @@ def fields(distribution: SmoothingDistribution) -> tuple[SmoothingDistribution, 
   return fields, field_of_group.reshape(-1)
 
 
-def check_groups(groups: np.ndarray, num_outputs: int, num_groups: int) -> None:
-  """Raises a ValueError unless groups are int [N] in [0, G)."""
-  if groups.shape != (num_outputs,) or groups.dtype.kind not in "iu":
-    raise ValueError(
-      f"`groups` must be int [N] = ({num_outputs},), but is {groups.dtype} of shape {groups.shape}."
-    )
-  if groups.size and not 0 <= groups.min() <= groups.max() < num_groups:
-    raise ValueError(
-      f"`groups` must lie in [0, G) with G = {num_groups} groups in `noise`, but they range from "
-      f"{groups.min()} to {groups.max()}."
-    )
-
-
 def count_in_pieces(
   votes: Callable[[int, int], Votes], num_samples: int, stride: int, name: str
 ) -> Votes:
   """Votes of S samples, in pieces of whole chunks so that a bar can show how far it is."""
   piece = max(-(-num_samples // (20 * stride)), 1) * stride
-  total = None
+  total = np.zeros((), np.int64)
   with tqdm(total=num_samples, desc=name, leave=False, disable=None, delay=1) as bar:
     for first in range(0, max(num_samples, 1), piece):
       number = min(piece, num_samples - first)
-      found = votes(first, number)
-      counts = np.asarray(found.counts, np.int64)
-      total = counts if total is None else total + counts
+      total = total + np.asarray(votes(first, number).counts, np.int64)
       bar.update(number)
   return Votes(total, num_samples)
-
-
-def base_certificates(
-  distribution: SmoothingDistribution,
-  groups: np.ndarray,
-  view: int | None,
-  shape: Sequence[int],
-  selection: Votes,
-  estimation: Votes,
-  *,
-  alpha: float,
-  k_fwer: float,
-) -> BaseCertificates:
-  """Base certificates of votes, with what no group sees left out."""
-  return certificates.from_votes(
-    seen(distribution, groups, view, shape),
-    groups,
-    selection.counts,
-    estimation.counts,
-    alpha=corrections.levels(alpha, math.prod(shape), k_fwer),
-    num_samples=int(estimation.num_samples),
-  )
 
 
 def labels_of(base: BaseCertificates) -> np.ndarray:
@@ -128,29 +82,32 @@ def labels_of(base: BaseCertificates) -> np.ndarray:
   return np.where(base.eta > 0, base.labels, -1)
 
 
+def of_outputs(name: str, values: ArrayLike, kind: str, num_outputs: int) -> np.ndarray:
+  """One value for every output, bool or int [N], or a ValueError."""
+  values = np.asarray(values).reshape(-1)
+  kinds = {"bool": "b", "int": "iu"}[kind]
+  if values.shape != (num_outputs,) or values.dtype.kind not in kinds:
+    raise ValueError(
+      f"`{name}` must be {kind} [N] = ({num_outputs},), but is {values.dtype} of shape "
+      f"{values.shape}."
+    )
+  return values
+
+
 def counted_of(
   targets: ArrayLike | None, truth: ArrayLike | None, num_outputs: int, num_classes: int
 ) -> np.ndarray:
   """Outputs that are counted: those asked for that have a label, bool [N]."""
-  counted = np.ones(num_outputs, bool) if targets is None else np.asarray(targets).reshape(-1)
-  if counted.shape != (num_outputs,) or counted.dtype != bool:
-    raise ValueError(
-      f"`targets` must be bool [N] = ({num_outputs},), but is {counted.dtype} of shape "
-      f"{counted.shape}."
-    )
+  counted = np.ones(num_outputs, bool)
+  if targets is not None:
+    counted = of_outputs("targets", targets, "bool", num_outputs)
   if truth is None:
     return counted
-  labels = np.asarray(truth).reshape(-1)
-  if labels.shape != (num_outputs,) or labels.dtype.kind not in "iu":
-    raise ValueError(
-      f"`truth` must be int [N] = ({num_outputs},), but is {labels.dtype} of shape {labels.shape}."
-    )
+  labels = of_outputs("truth", truth, "int", num_outputs)
   return counted & (labels >= 0) & (labels < num_classes)
 
 
-def targets_of(
-  counted: np.ndarray, truth: np.ndarray | None, base: BaseCertificates, num_classes: int
-) -> np.ndarray:
+def targets_of(counted: np.ndarray, truth: np.ndarray | None, base: BaseCertificates) -> np.ndarray:
   """Counted outputs whose prediction is the label, if labels are known, bool [N]."""
   return counted if truth is None else counted & (base.labels == truth)
 

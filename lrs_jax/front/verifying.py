@@ -3,27 +3,24 @@
 import math
 import warnings
 from fractions import Fraction
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from lrs_jax import collective
-from lrs_jax.confidence import certificates
+from lrs_jax.confidence import certificates, corrections
 from lrs_jax.errors import TooFewSamplesWarning
-
-if TYPE_CHECKING:
-  pass
 from lrs_jax.front.certified import Certified
-from lrs_jax.front.steps import base_certificates, counted_of, labels_of, targets_of
+from lrs_jax.front.steps import counted_of, labels_of, seen, targets_of
 
 
 def verify(certified: Certified, *, exact: bool = False) -> None:
   """Goes through a certificate again, from the votes on, or raises.
 
   Made again are the base certificates from the votes, the noise, alpha and the view, to the last
-  bit (the same library versions must do it); labels, budgets and targets; and the proof, by
-  `collective.verify`, without a solver. Taken as stated are the votes themselves, that they are of
-  this model and input, and that no output sees farther than the view.
+  bit (by the same library versions); labels, budgets and targets; and the proof, by
+  `collective.verify`, without a solver. Taken as stated are the votes, that they are of this model
+  and input, and that no output sees farther than the view.
 
   Args:
     certified: from `certify` or `certify_segmentation`.
@@ -47,26 +44,22 @@ def verify(certified: Certified, *, exact: bool = False) -> None:
   base, proof = certified.base, certified.proof
   num_outputs = math.prod(certified.shape)
   _follows("base.groups", np.shape(base.groups), (num_outputs,), "the shape of the outputs")
-  if certificates.same_samples(certified.selection.counts, certified.estimation.counts):
+  votes = certified.selection.counts, certified.estimation.counts
+  num_samples = int(certified.estimation.num_samples)
+  if certificates.same_samples(*votes):
     raise ValueError("`selection` and `estimation` are the same votes: one key drew both.")
   with warnings.catch_warnings():
     warnings.simplefilter("ignore", TooFewSamplesWarning)  # was told when it was made
-    again = base_certificates(
-      certified.noise,
-      base.groups,
-      certified.view,
-      certified.shape,
-      certified.selection,
-      certified.estimation,
-      alpha=certified.alpha,
-      k_fwer=certified.k_fwer,
+    priced = seen(certified.noise, base.groups, certified.view, certified.shape)
+    levels = corrections.levels(certified.alpha, num_outputs, certified.k_fwer)
+    again = certificates.from_votes(
+      priced, base.groups, *votes, alpha=levels, num_samples=num_samples
     )
   for name, value in again._asdict().items():
     _follows(f"base.{name}", getattr(base, name), value, "the votes, `noise`, `alpha` and `view`")
   _follows("labels", certified.labels, labels_of(again), "`base`")
-  num_classes = certified.estimation.counts.shape[1]
-  targets = targets_of(certified.counted, certified.truth, again, num_classes)
-  counted = counted_of(certified.counted, certified.truth, num_outputs, num_classes)
+  targets = targets_of(certified.counted, certified.truth, again)
+  counted = counted_of(certified.counted, certified.truth, num_outputs, votes[1].shape[1])
   _follows("counted", certified.counted, counted, "`truth`, which says that outputs are void")
   _follows("proof.targets", proof.targets, targets, "`counted`, `truth` and `base`")
   _follows("proof.forfeit", proof.forfeit, again.forfeit, "`k_fwer`")
@@ -90,6 +83,3 @@ def verify(certified: Certified, *, exact: bool = False) -> None:
 def _follows(name: str, stored: Any, again: Any, source: str) -> None:
   if (stored is None) != (again is None) or not np.array_equal(stored, again):
     raise ValueError(f"`{name}` does not follow from {source}.")
-
-
-# What a certificate shows of itself. Numbers are rounded down: they promise no more than is proven.

@@ -1,7 +1,10 @@
 """What was asked for, checked once, and as the compiled loops take it (host)."""
 
+import functools
+import inspect
 import math
-from typing import Any, NamedTuple
+from collections.abc import Callable
+from typing import Any, NamedTuple, ParamSpec, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -9,12 +12,7 @@ import numpy as np
 from jax.sharding import Mesh
 from jax.typing import ArrayLike
 
-from lrs_jax.errors import (
-  IntegerInputError,
-  MissingClassesError,
-  NonFiniteInputError,
-  NotLogitsError,
-)
+from lrs_jax import errors
 from lrs_jax.noise.distributions import SmoothingDistribution, as_input, to_device
 from lrs_jax.sampling.stitching import MAX_SAMPLES, Apply, Window, Windows
 
@@ -35,11 +33,31 @@ class Setting(NamedTuple):
 class Request(NamedTuple):
   """What was asked for, as a compiled loop takes it."""
 
-  sample_range: jax.Array  # int32 [2], first sample and one past the last
+  first_sample: int
+  num_samples: int
   setting: Setting
+  starts: jax.Array | None  # int32 [G, 2], where the groups' windows start, if there are windows
+  apply: Apply
   logits_shape: tuple[int, ...]
   chunk_size: int
   mesh: Mesh
+  window: Window | None
+
+  @property
+  def sample_range(self) -> jax.Array:
+    """First sample and one past the last, int32 [2]."""
+    return jnp.asarray((self.first_sample, self.first_sample + self.num_samples), jnp.int32)
+
+  @property
+  def stride(self) -> int:
+    """Samples that all devices evaluate at once."""
+    return self.chunk_size * self.mesh.size
+
+  @property
+  def static(self) -> dict[str, Any]:
+    """Static arguments of a loop over samples."""
+    names = "apply", "chunk_size", "mesh", "window"
+    return {"num_classes": self.logits_shape[-1], **{name: getattr(self, name) for name in names}}
 
 
 def check_request(
@@ -51,20 +69,24 @@ def check_request(
   groups: ArrayLike,
   num_samples: int,
   *,
+  num_classes: int | None,
   first_sample: int = 0,
   chunk_size: int | None = None,
   mesh: Mesh | None = None,
+  windows: Windows | None = None,
   prng: str = PRNG,
 ) -> Request:
   """Checks what was asked for, and fills in what was not.
 
-  See `sampling.vote_counts` for arguments and errors.
+  See `sampling.vote_counts` for arguments and errors; `num_classes` is None where any number will
+  do.
 
   Example:
     >>> from lrs_jax import noise
     >>> request = check_request(
     ...   jax.random.key(0), lambda params, x: jnp.stack([x, -x], axis=-1), None,
-    ...   np.zeros(3, np.float32), noise.gaussian([[0.1]], [0, 0, 0]), [0, 0, 0], 10, first_sample=5
+    ...   np.zeros(3, np.float32), noise.gaussian([[0.1]], [0, 0, 0]), [0, 0, 0], 10,
+    ...   num_classes=2, first_sample=5,
     ... )
     >>> request.logits_shape, request.sample_range.tolist(), request.chunk_size
     ((3, 2), [5, 15], 256)
@@ -76,12 +98,18 @@ def check_request(
       f"`jax.random.key(seed, impl={prng!r})`, or name its implementation as `prng`."
     )
   if not jnp.issubdtype(x.dtype, jnp.floating):
-    raise IntegerInputError(
+    raise errors.IntegerInputError(
       f"`x` must be floating-point, but its type is {x.dtype}; convert it first, and 8-bit images "
       "to the scale of the noise (`x / np.float32(255)`)."
     )
-  if not isinstance(x, jax.core.Tracer):
-    _check_finite(x)
+  if not isinstance(x, jax.core.Tracer) and not bool(jnp.isfinite(x).all()):
+    values = np.asarray(x, np.float32)
+    wrong = ~np.isfinite(values)
+    index = tuple(np.argwhere(wrong)[0].tolist())
+    raise errors.NonFiniteInputError(
+      f"`x` must be finite, but {int(wrong.sum())} of its {values.size} entries are not, such as "
+      f"{values[index]} at index {index}: there is nothing to certify about it."
+    )
   if len(x.shape) != noise.cells.ndim or any(
     cells not in (size, 1) for cells, size in zip(noise.cells.shape, x.shape, strict=True)
   ):
@@ -89,13 +117,8 @@ def check_request(
       f"`noise.cells` must have the axes of `x`, {x.shape}, each of the same size or 1, "
       f"but its shape is {noise.cells.shape}."
     )
-  if groups.size and (groups.min() < 0 or groups.max() >= noise.num_groups):
-    raise ValueError(
-      f"`groups` must lie in [0, G) with G = {noise.num_groups} groups in `noise`, "
-      f"but they range from {groups.min()} to {groups.max()}."
-    )
-  logits = jax.eval_shape(apply, params, jax.ShapeDtypeStruct(x.shape, x.dtype))
-  check_logits(logits)
+  check_groups(groups, noise.num_groups, "noise")
+  logits = logits_of(apply, params, x)
   num_outputs = math.prod(logits.shape[:-1])
   if groups.shape != (num_outputs,):
     raise ValueError(
@@ -105,39 +128,88 @@ def check_request(
   if mesh is None:
     mesh = jax.make_mesh((jax.device_count(),), ("samples",))
   chunk_size = default_chunk_size(x.size) if chunk_size is None else chunk_size
-  sample_range = check_range(first_sample, num_samples, chunk_size * mesh.size)
+  check_range(first_sample, num_samples, chunk_size * mesh.size)
+  if num_classes is not None:
+    check_classes(num_classes, logits.shape)
+  window, starts = _windows(windows, logits.shape, groups, noise.num_groups)
   setting = Setting(key, params, x, to_device(noise), jnp.asarray(groups, jnp.int32))
-  return Request(sample_range, setting, logits.shape, chunk_size, mesh)
+  sizes = logits.shape, chunk_size, mesh
+  return Request(first_sample, num_samples, setting, starts, apply, *sizes, window)
 
 
-def check_logits(logits: Any) -> None:
-  """Raises `NotLogitsError` unless a model returns one array, with an axis for the classes (host).
+Asked = ParamSpec("Asked")
+Found = TypeVar("Found")
 
-  Args:
-    logits: what `jax.eval_shape` says of it.
+
+def _asking(
+  check: Callable[Asked, Request],
+) -> Callable[[Callable[[Request], Found]], Callable[Asked, Found]]:
+  def decorate(statistic: Callable[[Request], Found]) -> Callable[Asked, Found]:
+    """Makes a function of a `Request` one of the arguments of `check_request`.
+
+    Example:
+      >>> list(inspect.signature(asking(lambda request: request.stride)).parameters)[:4]
+      ['key', 'apply', 'params', 'x']
+    """
+
+    @functools.wraps(statistic)
+    def ask(*args: Asked.args, **options: Asked.kwargs) -> Found:
+      return statistic(check(*args, **options))
+
+    found = inspect.signature(statistic).return_annotation
+    signature = inspect.signature(check).replace(return_annotation=found)
+    ask.__signature__ = signature  # type: ignore[attr-defined]
+    return ask
+
+  return decorate
+
+
+asking = _asking(check_request)
+
+
+def check_groups(groups: np.ndarray, num_groups: int, of: str) -> None:
+  """Raises a ValueError unless all groups are among those of the noise, or of a plan (host).
 
   Example:
-    >>> check_logits(jax.eval_shape(lambda x: (x, x), 0.0))
+    >>> check_groups(np.array([0, 2]), 2, "noise")
+    Traceback (most recent call last):
+    ...
+    ValueError: `groups` must lie in [0, G) with G = 2 groups in `noise`, but they range from 0 ...
+  """
+  if groups.size and (groups.min() < 0 or groups.max() >= num_groups):
+    raise ValueError(
+      f"`groups` must lie in [0, G) with G = {num_groups} groups in `{of}`, but they range from "
+      f"{groups.min()} to {groups.max()}."
+    )
+
+
+def logits_of(apply: Apply, params: Any, x: jax.Array) -> jax.ShapeDtypeStruct:
+  """Shape [..., K] and type of a model's logits for one input, without evaluating it (host).
+
+  Raises:
+    NotLogitsError: the model returns something else than one array with an axis for the classes.
+
+  Example:
+    >>> logits_of(lambda params, x: (x, x), None, jnp.zeros(3))
     Traceback (most recent call last):
     ...
     lrs_jax.errors.NotLogitsError: `apply` must return one array of logits, but it returns a...
   """
+  logits = jax.eval_shape(apply, params, jax.ShapeDtypeStruct(x.shape, x.dtype))
   if not isinstance(logits, jax.ShapeDtypeStruct):
-    hint = "is its `return` missing?" if logits is None else "return the one that is the logits."
-    raise NotLogitsError(
-      f"`apply` must return one array of logits, but it returns {_kind(logits)}: {hint}"
+    kind, hint = "None", "is its `return` missing?"
+    if logits is not None:
+      shapes = [getattr(leaf, "shape", leaf) for leaf in jax.tree.leaves(logits)]
+      kind = f"a {type(logits).__name__} of arrays of shapes {', '.join(map(str, shapes))}"
+      hint = "return the one that is the logits."
+    raise errors.NotLogitsError(
+      f"`apply` must return one array of logits, but it returns {kind}: {hint}"
     )
   if not logits.shape:
-    raise NotLogitsError(
+    raise errors.NotLogitsError(
       "`apply` must return logits [..., K] with an axis of the K classes, but it returns a scalar."
     )
-
-
-def _kind(value: Any) -> str:
-  if value is None:
-    return "None"
-  shapes = [getattr(leaf, "shape", leaf) for leaf in jax.tree.leaves(value)]
-  return f"a {type(value).__name__} of arrays of shapes {', '.join(map(str, shapes))}"
+  return logits
 
 
 def check_classes(num_classes: int, logits_shape: tuple[int, ...]) -> None:
@@ -150,41 +222,22 @@ def check_classes(num_classes: int, logits_shape: tuple[int, ...]) -> None:
     lrs_jax.errors.MissingClassesError: `num_classes` is 3, but `apply` returns logits of shape ...
   """
   if logits_shape[-1] != num_classes:
-    raise MissingClassesError(
+    hint = " classes."
+    if num_classes in logits_shape:
+      axis = logits_shape.index(num_classes)
+      hint = f": move the axis of the classes to the end (`jnp.moveaxis(logits, {axis}, -1)`)."
+    raise errors.MissingClassesError(
       f"`num_classes` is {num_classes}, but `apply` returns logits of shape {logits_shape}, "
-      f"whose last axis has {logits_shape[-1]} classes."
+      f"whose last axis has {logits_shape[-1]}{hint}"
     )
 
 
-def check_windows(
-  windows: Windows | None, logits_shape: tuple[int, ...], groups: ArrayLike, num_groups: int
+def _windows(
+  windows: Windows | None, logits_shape: tuple[int, ...], groups: np.ndarray, num_groups: int
 ) -> tuple[Window | None, jax.Array | None]:
-  """Windows that hold their groups, as a compiled loop takes them; None for none.
-
-  Args:
-    windows: of the output.
-    logits_shape: of the whole output, (H, W, K).
-    groups: int [N].
-    num_groups: G.
-
-  Returns:
-    What is static of them, and where they start, int32 [G, 2].
-
-  Raises:
-    ValueError: windows of another shape, or that do not hold their groups.
-
-  Example:
-    >>> windows = Windows(lambda params, x, start: x, np.array([[0, 0], [0, 2]]), (1, 2))
-    >>> check_windows(windows, (1, 4, 3), [0, 0, 1, 1], 2)[1].tolist()
-    [[0, 0], [0, 2]]
-    >>> check_windows(windows, (1, 4, 3), [0, 1, 1, 1], 2)
-    Traceback (most recent call last):
-    ...
-    ValueError: `windows` must hold their groups, but output (0, 1) of group 1 lies outside that...
-  """
+  """What is static of windows that hold their groups, and where they start; None for none."""
   if windows is None:
     return None, None
-  groups = np.asarray(groups)
   starts = np.asarray(windows.starts)
   if len(logits_shape) != 3:
     raise ValueError(f"`windows` needs logits [H, W, K], but they have shape {logits_shape}.")
@@ -206,7 +259,7 @@ def check_windows(
       f"{tuple(starts[group].tolist())} on; `partition.windows` makes windows that do."
     )
   (height, width), (rows, columns, _) = windows.size, logits_shape
-  window = Window(windows.apply, (int(height), int(width)), (rows, columns))
+  window = windows.apply, (int(height), int(width)), (rows, columns)
   return window, jnp.asarray(starts, jnp.int32)
 
 
@@ -220,20 +273,17 @@ def default_chunk_size(size: int) -> int:
   return 1 << max(0, min(256, 2**18 // max(size, 1)).bit_length() - 1)
 
 
-def check_range(first_sample: int, num_samples: int, stride: int) -> jax.Array:
-  """The range of samples as the loop takes it, int32 [2], if 32 bits can number it (host).
+def check_range(first_sample: int, num_samples: int, stride: int) -> None:
+  """Raises a ValueError unless 32 bits can number all samples (host).
 
-  Args:
-    first_sample: number of the first.
-    num_samples: S.
-    stride: samples that all devices evaluate at once, of which the last ones may be beyond S.
-
-  Raises:
-    ValueError: a range that is negative, or ends within `stride` of 2^31.
+  All devices evaluate `stride` samples at once, of which the last ones may be beyond S.
 
   Example:
-    >>> check_range(5, 10, 8).tolist()
-    [5, 15]
+    >>> check_range(5, 10, 8)
+    >>> check_range(5, -1, 8)
+    Traceback (most recent call last):
+    ...
+    ValueError: `num_samples` and `first_sample` must be at least 0, but they are -1 and 5.
   """
   if num_samples < 0 or first_sample < 0:
     raise ValueError(
@@ -244,15 +294,4 @@ def check_range(first_sample: int, num_samples: int, stride: int) -> jax.Array:
     raise ValueError(
       f"`first_sample + num_samples` must be at most {MAX_SAMPLES - stride}, so that the last "
       f"chunk stays under 2^31, but it is {first_sample + num_samples}: take another key instead."
-    )
-  return jnp.asarray((first_sample, first_sample + num_samples), jnp.int32)
-
-
-def _check_finite(x: jax.Array) -> None:
-  if not bool(jnp.isfinite(x).all()):
-    values = np.asarray(x, np.float32)
-    index = tuple(np.argwhere(~np.isfinite(values))[0].tolist())
-    raise NonFiniteInputError(
-      f"`x` must be finite, but {int(np.sum(~np.isfinite(values)))} of its {values.size} entries "
-      f"are not, such as {values[index]} at index {index}: there is nothing to certify about it."
     )

@@ -12,17 +12,9 @@ from jax.typing import ArrayLike
 
 from lrs_jax.errors import LostVotesWarning, NaNLogitsError
 from lrs_jax.noise.distributions import SmoothingDistribution
-from lrs_jax.sampling import checks
-from lrs_jax.sampling.checks import Setting
-from lrs_jax.sampling.stitching import (
-  Apply,
-  Window,
-  Windows,
-  predict,
-  stitched,
-  sum_over_samples,
-  view,
-)
+from lrs_jax.sampling import checks, stitching
+from lrs_jax.sampling.checks import Request, Setting
+from lrs_jax.sampling.stitching import Apply, Window, Windows, predict
 
 
 class Votes(NamedTuple):
@@ -64,9 +56,8 @@ def vote_counts(
   Everything but `apply`, the shapes and the options is an argument of the compiled loop, so one
   compilation serves all keys, inputs, parameters, noise levels and numbers of samples of a job.
 
-  A vote needs logits that are finite: if the greatest of an output's logits is nan or infinite in a
-  sample, that vote is lost, for this output (-inf below a finite one is none of that). A lost vote
-  still is one of the S samples, and no class has it.
+  If the greatest of an output's logits is nan or infinite in a sample, that vote is lost: it still
+  is one of the S samples, and no class has it. (-inf below a finite logit loses nothing.)
 
   Args:
     key: typed key, `jax.random.key(seed)`. Selection and estimation need two independent ones.
@@ -77,16 +68,14 @@ def vote_counts(
     groups: int [N], the group of every output, in the order of the flattened logits.
     num_samples: S >= 0.
     num_classes: K.
-    first_sample: counts the S samples from this one on, so that a long job can be done in pieces
-      whose counts add up.
+    first_sample: number of the first of the S samples: counts of pieces of a job add up.
     chunk_size: samples per device that are evaluated at once; by default chosen from x's size.
     mesh: one-dimensional device mesh to spread the samples over; all devices if None.
     windows: for models that can evaluate a window of their output [H, W, K] for less than all of
       it; then `apply` only says what shape the whole has.
-    prng: the PRNG implementation that the key must have. Only the default makes sample i the same
-      under any chunk size, device count and version: "rbg" and "unsafe_rbg" draw a whole chunk
-      from its first key, so its samples depend on the chunking, and their statistical quality under
-      `fold_in` is not established. Name another one here to accept that.
+    prng: the PRNG implementation that the key must have. Naming "rbg" or "unsafe_rbg" accepts that
+      samples depend on the chunks (they draw a whole chunk from its first key), and that their
+      statistical quality under `fold_in` is not established.
 
   Returns:
     int32 [N, K], on the device; every row sums to S, less the votes that were lost.
@@ -95,10 +84,8 @@ def vote_counts(
     IntegerInputError: x has integer entries.
     NonFiniteInputError: x has entries that are nan or infinite.
     MissingClassesError: the logits' last axis is not `num_classes`.
-    NaNLogitsError: every output lost a vote, so that no row of the counts shows what S is; `votes`
-      returns S beside them.
-    ValueError: shapes, types or sizes that do not fit together, windows that do not hold their
-      groups.
+    NaNLogitsError: every output lost a vote, so that no row shows what S is; `votes` returns it.
+    ValueError: shapes, types, sizes or windows that do not fit together.
 
   Warns:
     LostVotesWarning: some outputs lost votes. Then tell `certificates.from_votes` what S is.
@@ -117,46 +104,20 @@ def vote_counts(
   References:
     Schuchardt et al. 2023 (arXiv 2210.16140), section 4 and appendix D.
   """
-  found = votes(
-    key,
-    apply,
-    params,
-    x,
-    noise,
-    groups,
-    num_samples,
-    num_classes=num_classes,
-    first_sample=first_sample,
-    chunk_size=chunk_size,
-    mesh=mesh,
-    windows=windows,
-    prng=prng,
-  )
+  options: dict[str, Any] = {"chunk_size": chunk_size, "mesh": mesh, "windows": windows}
+  options |= {"num_classes": num_classes, "first_sample": first_sample, "prng": prng}
+  found = votes(key, apply, params, x, noise, groups, num_samples, **options)
   if not isinstance(found.counts, jax.core.Tracer):  # inside a compiled function nobody is told
     _tell_of_lost_votes(np.asarray(found.counts).sum(axis=1), num_samples)
   return found.counts
 
 
-def votes(
-  key: jax.Array,
-  apply: Apply,
-  params: Any,
-  x: ArrayLike,
-  noise: SmoothingDistribution,
-  groups: ArrayLike,
-  num_samples: int,
-  *,
-  num_classes: int,
-  first_sample: int = 0,
-  chunk_size: int | None = None,
-  mesh: Mesh | None = None,
-  windows: Windows | None = None,
-  prng: str = checks.PRNG,
-) -> Votes:
+@checks.asking
+def votes(request: Request) -> Votes:
   """Counts votes as `vote_counts` does, and says how many samples there were (device).
 
-  Pieces of a job add up, S with them, and lost votes need no warning: what bounds the votes is told
-  of S. See `vote_counts` for arguments and errors; this does not wait for the device.
+  See `vote_counts` for arguments and errors; lost votes need no warning, as S is there. This does
+  not wait for the device.
 
   Example:
     >>> from lrs_jax import noise
@@ -167,32 +128,8 @@ def votes(
     ... )
     Votes(counts=Array([[0, 0]], dtype=int32), num_samples=Array(10, dtype=int32))
   """
-  request = checks.check_request(
-    key,
-    apply,
-    params,
-    x,
-    noise,
-    groups,
-    num_samples,
-    first_sample=first_sample,
-    chunk_size=chunk_size,
-    mesh=mesh,
-    prng=prng,
-  )
-  checks.check_classes(num_classes, request.logits_shape)
-  window, starts = checks.check_windows(windows, request.logits_shape, groups, noise.num_groups)
-  counts = _vote_counts(
-    request.sample_range,
-    request.setting,
-    starts,
-    apply=apply,
-    num_classes=num_classes,
-    chunk_size=request.chunk_size,
-    mesh=request.mesh,
-    window=window,
-  )
-  return Votes(counts, jnp.asarray(num_samples, jnp.int32))
+  counts = _vote_counts(request.sample_range, request.setting, request.starts, **request.static)
+  return Votes(counts, jnp.asarray(request.num_samples, jnp.int32))
 
 
 def _tell_of_lost_votes(kept: np.ndarray, num_samples: int) -> None:
@@ -227,14 +164,15 @@ def _vote_counts(
   mesh: Mesh,
   window: Window | None = None,
 ) -> jax.Array:
-  def add_votes(
-    counts: jax.Array, sample_ids: jax.Array, valid: jax.Array, args: tuple
-  ) -> jax.Array:
+  def add(counts: jax.Array, sample_ids: jax.Array, valid: jax.Array, args: tuple) -> jax.Array:
     setting, starts = args
-    predictions = stitched(sample_ids, *setting, see=view(apply, predict, window, starts))
+    see = stitching.whole_frame(apply, predict)
+    if window:
+      see = stitching.in_windows(*window, starts, predict)
+    predictions = stitching.stitched(sample_ids, *setting, see=see)
     votes = jax.nn.one_hot(predictions, num_classes, dtype=jnp.int32)
     return counts + jnp.where(valid[:, None, None], votes, 0).sum(axis=0, dtype=jnp.int32)
 
   init = jnp.zeros((setting.groups.size, num_classes), jnp.int32)
   args = setting, starts
-  return sum_over_samples(add_votes, init, sample_range, args, chunk_size=chunk_size, mesh=mesh)
+  return stitching.sum_over_samples(add, init, sample_range, args, chunk_size=chunk_size, mesh=mesh)

@@ -17,21 +17,10 @@ import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
 
-from lrs_jax import noise, sampling
-from lrs_jax.errors import (
-  BatchDependenceError,
-  InputScaleWarning,
-  MissingClassesError,
-  NaNLogitsError,
-  NotDeterministicError,
-  NotLogitsError,
-  SameKeyError,
-  TiedLogitsWarning,
-  TrainingModeError,
-  TrainingModeWarning,
-)
+from lrs_jax import errors, noise
 from lrs_jax.noise.distributions import SmoothingDistribution, as_input
 from lrs_jax.sampling import checks
+from lrs_jax.sampling.stitching import Apply
 
 NUM_INPUTS = 4
 """Noisy inputs that `check_model` looks at."""
@@ -45,7 +34,7 @@ MAX_TIED = 1e-3
 
 def check_model(
   key: jax.Array,
-  apply: sampling.Apply,
+  apply: Apply,
   params: Any,
   x: ArrayLike,
   noise: SmoothingDistribution,
@@ -60,26 +49,14 @@ def check_model(
   again, or evaluated for all :math:`z_i` at once; so many that rounding passes and dropout does
   not. A dozen evaluations in all: nothing beside a run, and no proof.
 
-  Args:
-    key: typed key; not one that samples.
-    apply: pure function (params, x) -> logits [..., K] of one input.
-    params: pytree of arrays, passed to `apply`.
-    x: one input, of a floating-point type.
-    noise: smoothing distribution, on the scale of `x`.
-    groups: int [N], the group of every output.
-    num_classes: K.
+  Arguments are those of `sampling.vote_counts`, but that the key is not one that samples.
 
   Raises:
-    IntegerInputError: x has integer entries.
-    NonFiniteInputError: x has entries that are nan or infinite.
-    TrainingModeError: the model cannot be evaluated, since dropout is on and has no random numbers,
-      or since batch statistics are updated.
-    NotLogitsError: the model returns something else than one array of logits, one row per output.
-    MissingClassesError: the logits' last axis is not `num_classes`.
+    ValueError: as `sampling.vote_counts`, for what does not fit together or is not finite.
+    TrainingModeError, NotLogitsError: as `logits_of`; or there is not one row of logits per output.
     NotDeterministicError: two evaluations of one input differ.
     BatchDependenceError: the logits of an input depend on the batch that it is evaluated in.
     NaNLogitsError: some logits are not numbers.
-    ValueError: as `sampling.vote_counts`.
 
   Warns:
     TrainingModeWarning: the model draws random numbers (dropout), or its batch statistics do not
@@ -89,7 +66,7 @@ def check_model(
     TiedLogitsWarning: the two greatest logits are equal for more than 0.1 % of the outputs.
 
   Example:
-    >>> from lrs_jax import noise
+    >>> from lrs_jax import errors, noise
     >>> gaussian = noise.gaussian([[0.1]], cells=[0, 0])
     >>> x, groups = np.asarray([0.0, 1.0], np.float32), [0, 0]
     >>> apply = lambda params, x: jnp.stack([x, params - x], axis=-1)
@@ -103,7 +80,7 @@ def check_model(
   if jnp.issubdtype(x.dtype, jnp.floating):  # else `check_request` refuses it
     _check_logits(apply, params, x, np.asarray(groups), num_classes)
   prng = str(jax.random.key_impl(key))
-  checks.check_request(key, apply, params, x, noise, groups, num_samples=0, prng=prng)
+  checks.check_request(key, apply, params, x, noise, groups, 0, num_classes=None, prng=prng)
   _check_scale(np.asarray(x), noise)
   _check_training_mode(apply, params, x)
   inputs = _noisy_inputs(key, noise, x)
@@ -111,14 +88,14 @@ def check_model(
   logits = [model(params, z) for z in inputs]
   alone = np.stack([np.asarray(part, np.float64) for part in logits])
   if np.isnan(alone).any():
-    raise NaNLogitsError(
+    raise errors.NaNLogitsError(
       f"`apply` returns logits that are not numbers: {np.isnan(alone).sum()} of {alone.size} are "
       "nan. A division by zero, a logarithm of noisy (negative) inputs, or broken parameters?"
     )
   again = [function(params, inputs[0]) for function in (model, jax.jit(lambda p, z: apply(p, z)))]
   difference = max(_difference(alone[0], other) for other in again)
   if difference > TOLERANCE:
-    raise NotDeterministicError(
+    raise errors.NotDeterministicError(
       "`apply` must return the same logits whenever it is given the same input, but two "
       f"evaluations differ by {difference:.2g} of the greatest logit. Dropout that is still on, or "
       "random numbers that are not made from `params`?"
@@ -126,7 +103,7 @@ def check_model(
   together = jax.jit(jax.vmap(lambda params, z: apply(params, z), in_axes=(None, 0)))
   difference = _difference(alone, together(params, jnp.stack(inputs)))
   if difference > TOLERANCE:
-    raise BatchDependenceError(
+    raise errors.BatchDependenceError(
       "`apply` must map one input to its logits, whatever else is evaluated with it, but in a "
       f"batch of {len(inputs)} they differ by {difference:.2g} of the greatest logit from those of "
       "the input alone. Batch statistics in training mode? Use the running averages."
@@ -134,16 +111,8 @@ def check_model(
   _check_ties(alone, logits[0].dtype)
 
 
-def logits_of(apply: sampling.Apply, params: Any, x: ArrayLike) -> jax.ShapeDtypeStruct:
-  """Shape [..., K] and type of a model's logits, without evaluating it.
-
-  Args:
-    apply: pure function (params, x) -> logits [..., K] of one input.
-    params: pytree of arrays, passed to `apply`.
-    x: one input.
-
-  Returns:
-    Shape and type.
+def logits_of(apply: Apply, params: Any, x: ArrayLike) -> jax.ShapeDtypeStruct:
+  """Shape [..., K] and type of a model's logits for one input, without evaluating it.
 
   Raises:
     TrainingModeError: the model cannot be evaluated, since dropout is on and has no random numbers,
@@ -156,37 +125,30 @@ def logits_of(apply: sampling.Apply, params: Any, x: ArrayLike) -> jax.ShapeDtyp
   """
   x = as_input(x)
   try:
-    logits = jax.eval_shape(apply, params, jax.ShapeDtypeStruct(x.shape, x.dtype))
+    return checks.logits_of(apply, params, x)
+  except errors.NotLogitsError:
+    raise
   except Exception as error:
     import flax.errors  # heavy, and not everyone's
 
     if isinstance(error, flax.errors.ModifyScopeVariableError):
-      raise TrainingModeError(
+      raise errors.TrainingModeError(
         "`apply` updates variables, such as batch statistics: evaluate it with running averages "
         "(train=False, use_running_average=True, or `model.eval()`)."
       ) from error
     if isinstance(error, flax.errors.InvalidRngError) or _RANDOM.search(str(error)):
-      raise TrainingModeError(
+      raise errors.TrainingModeError(
         "`apply` asks for random numbers that it is not given: turn dropout off "
         "(deterministic=True, train=False, or `model.eval()`)."
       ) from error
     raise
-  checks.check_logits(logits)
-  return logits
 
 
 def check_keys(selection_key: jax.Array, estimation_key: jax.Array) -> None:
-  """Makes sure that the labels and their bounds come from two keys.
+  """Raises `SameKeyError` if the labels and their bounds come from one key.
 
-  Whether two sets of counts came from one key can hardly be seen of the counts: it is the keys that
-  can be compared. Disjoint ranges of samples of one key (`first_sample`) are independent as well.
-
-  Args:
-    selection_key: typed key.
-    estimation_key: typed key.
-
-  Raises:
-    SameKeyError: they are equal.
+  The counts hardly show it. Disjoint ranges of samples of one key (`first_sample`) are independent
+  as well.
 
   Example:
     >>> check_keys(*jax.random.split(jax.random.key(0)))
@@ -197,33 +159,27 @@ def check_keys(selection_key: jax.Array, estimation_key: jax.Array) -> None:
   """
   one, other = jax.random.key_data(selection_key), jax.random.key_data(estimation_key)
   if np.array_equal(one, other):
-    raise SameKeyError(
+    raise errors.SameKeyError(
       "selection and estimation need two independent keys, but both are "
       f"{np.asarray(one).tolist()}: make two by `jax.random.split(key)`."
     )
 
 
 def _check_logits(
-  apply: sampling.Apply, params: Any, x: jax.Array, groups: np.ndarray, num_classes: int
+  apply: Apply, params: Any, x: jax.Array, groups: np.ndarray, num_classes: int
 ) -> None:
   """Whether the model returns one row of logits for every output."""
   logits = logits_of(apply, params, x)
   outputs = math.prod(logits.shape[:-1])
   if logits.shape[-1] != num_classes and math.prod(logits.shape) == groups.size:
-    raise NotLogitsError(
+    raise errors.NotLogitsError(
       f"`apply` must return logits [..., K] with K = {num_classes} classes last, but it returns an "
       f"array of shape {logits.shape} without such an axis: are these labels, after an argmax, or "
       "one logit for two classes?"
     )
-  if logits.shape[-1] != num_classes and num_classes in logits.shape:
-    raise MissingClassesError(
-      f"`num_classes` is {num_classes}, but `apply` returns logits of shape {logits.shape}, whose "
-      f"last axis has {logits.shape[-1]}: move the axis of the classes to the end "
-      f"(`jnp.moveaxis(logits, {logits.shape.index(num_classes)}, -1)`)."
-    )
   checks.check_classes(num_classes, logits.shape)
   if outputs != groups.size:
-    raise NotLogitsError(
+    raise errors.NotLogitsError(
       f"`apply` returns logits of shape {logits.shape}, which are {outputs} outputs of "
       f"{num_classes} classes, but `groups` has {groups.size}: either `groups` is not for this "
       "input, or the logits are not at the resolution of its outputs."
@@ -235,11 +191,9 @@ _RANDOM = re.compile(r"dropout|`?deterministic|inference mode", re.IGNORECASE)
 
 
 def _noisy_inputs(key: jax.Array, distribution: SmoothingDistribution, x: jax.Array) -> list:
-  groups = np.linspace(0, distribution.num_groups - 1, NUM_INPUTS).astype(int)
-  return [
-    noise.sample(jax.random.fold_in(key, i), distribution, x, int(group))
-    for i, group in enumerate(groups)
-  ]
+  groups = np.linspace(0, distribution.num_groups - 1, NUM_INPUTS).astype(int).tolist()
+  keys = (jax.random.fold_in(key, i) for i in range(NUM_INPUTS))
+  return [noise.sample(k, distribution, x, g) for k, g in zip(keys, groups, strict=True)]
 
 
 def _difference(logits: np.ndarray, other: ArrayLike) -> float:
@@ -256,7 +210,7 @@ def _check_scale(x: np.ndarray, distribution: SmoothingDistribution) -> None:
   if distribution.family.binary:
     if not np.isin(x, (0, 1)).all():
       _warn(
-        InputScaleWarning,
+        errors.InputScaleWarning,
         f"{distribution.family.name} see of an input only whether it is 0, but `x` ranges from "
         f"{x.min():g} to {x.max():g}: the model is shown 0 and 1 alone.",
       )
@@ -269,7 +223,7 @@ def _check_scale(x: np.ndarray, distribution: SmoothingDistribution) -> None:
     return
   if visible.max() < spread / 100 or visible.min() > spread * 10:
     _warn(
-      InputScaleWarning,
+      errors.InputScaleWarning,
       f"`noise` has scales from {visible.min():g} to {visible.max():g}, but `x` ranges from "
       f"{x.min():g} to {x.max():g}: both must be in the same units (8-bit images are / 255).",
     )
@@ -282,21 +236,20 @@ def _check_ties(logits: np.ndarray, dtype: Any) -> None:
   tied = float(np.mean(greatest[..., 0] == greatest[..., 1]))
   if tied > MAX_TIED:
     _warn(
-      TiedLogitsWarning,
+      errors.TiedLogitsWarning,
       f"the two greatest logits are equal for {tied:.1%} of the outputs, and the lower class wins: "
       f"{dtype} logits may have too few bits; return them as float32.",
     )
 
 
-def _check_training_mode(apply: sampling.Apply, params: Any, x: jax.Array) -> None:
+def _check_training_mode(apply: Apply, params: Any, x: jax.Array) -> None:
   """Reads the model's program: what it draws, and which of its parameters reach its logits."""
   jaxpr = jax.make_jaxpr(apply)(params, x).jaxpr
-  drawn = sorted(
-    {name for name in _primitives(jaxpr) if re.match(r"random_bits|threefry|rng_", name)}
-  )
+  random = re.compile(r"random_bits|threefry|rng_")
+  drawn = sorted({name for name in _primitives(jaxpr) if random.match(name)})
   if drawn:
     _warn(
-      TrainingModeWarning,
+      errors.TrainingModeWarning,
       f"`apply` draws random numbers ({', '.join(drawn)}): if that is dropout, turn it off "
       "(deterministic=True, train=False, or `model.eval()`).",
     )
@@ -309,7 +262,7 @@ def _check_training_mode(apply: sampling.Apply, params: Any, x: jax.Array) -> No
   ]
   if unused:
     _warn(
-      TrainingModeWarning,
+      errors.TrainingModeWarning,
       f"{len(unused)} batch statistics among `params` do not reach the logits, such as "
       f"{unused[0]}: the normalization uses those of its input; evaluate it with running averages "
       "(train=False, or `model.eval()`).",

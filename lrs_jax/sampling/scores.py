@@ -15,27 +15,20 @@ from jax.sharding import Mesh
 from jax.typing import ArrayLike
 
 from lrs_jax.noise.distributions import SmoothingDistribution
-from lrs_jax.sampling import checks
-from lrs_jax.sampling.checks import Setting
+from lrs_jax.sampling import checks, stitching
+from lrs_jax.sampling.checks import Request, Setting
 from lrs_jax.sampling.counting import ClassSums
-from lrs_jax.sampling.stitching import (
-  NOBODY,
-  Apply,
-  Window,
-  Windows,
-  predict,
-  stitched,
-  sum_over_samples,
-  view,
-  whole_frame,
-)
+from lrs_jax.sampling.stitching import NOBODY, Apply, Window, predict
+
+Score = Callable[[jax.Array], jax.Array]
+"""logits [..., K] -> scores in [0, 1] that sum to at most 1 over the classes."""
 
 MAX_PIECE = 2**15
 """Samples whose sums of squared scores, at most 255^2 each, fit into int32."""
 
 
 class ScoreSums(NamedTuple):
-  """What S samples said about one label per output, as exact integers (host).
+  """What S samples said about one label per output, as exact integers; they add up (host).
 
   A score is a multiple of 1/255 in [0, 1]; `total` and `squares` are in units of 1/255 and 1/255^2.
   """
@@ -57,7 +50,7 @@ def score_sums(
   labels: ArrayLike,
   num_samples: int,
   *,
-  score: Callable[[jax.Array], jax.Array] = jax.nn.softmax,
+  score: Score = jax.nn.softmax,
   histograms: bool = False,
   first_sample: int = 0,
   chunk_size: int | None = None,
@@ -75,14 +68,13 @@ def score_sums(
 
   - `labels`, int [N]: the label of every output, chosen from other samples;
   - `score`: logits [..., K] -> scores in [0, 1] that sum to at most 1 over the classes;
-  - `histograms`: also count the samples of each of the 256 scores, for the "dkw" bound;
-  - `chunk_size` is at most 65,536. Pieces of a job add up by `merge`.
+  - `histograms`: also count the samples of each of the 256 scores, for the "dkw" bound.
 
   Returns:
     `ScoreSums`, on the host.
 
   Raises:
-    ValueError: labels or a chunk size that do not fit.
+    ValueError: labels that do not fit.
 
   Example:
     >>> from lrs_jax import noise
@@ -95,25 +87,11 @@ def score_sums(
   References:
     Schuchardt et al. 2023 (arXiv 2210.16140), appendix F: variance-constrained certification.
   """
-  if chunk_size is not None and chunk_size > _MAX_CHUNK:
-    raise ValueError(
-      f"`chunk_size` must be at most {_MAX_CHUNK} for exact sums, but it is {chunk_size}."
-    )
+  options: dict[str, Any] = {"first_sample": first_sample, "chunk_size": chunk_size, "mesh": mesh}
   request = checks.check_request(
-    key,
-    apply,
-    params,
-    x,
-    noise,
-    groups,
-    num_samples,
-    first_sample=first_sample,
-    chunk_size=chunk_size,
-    mesh=mesh,
-    prng=prng,
+    key, apply, params, x, noise, groups, num_samples, num_classes=None, prng=prng, **options
   )
-  logits_shape = request.logits_shape
-  labels = np.asarray(labels)
+  logits_shape, labels = request.logits_shape, np.asarray(labels)
   num_outputs, num_classes = math.prod(logits_shape[:-1]), logits_shape[-1]
   if labels.shape != (num_outputs,) or (
     labels.size and not 0 <= labels.min() <= labels.max() < num_classes
@@ -122,120 +100,20 @@ def score_sums(
       f"`labels` must have shape [N] = ({num_outputs},) and lie in [0, K) = [0, {num_classes}) for "
       f"logits of shape {logits_shape}, but its shape is {labels.shape} and its values {labels}."
     )
-  votes, total, squares, histogram = _score_sums(
-    request.sample_range,
-    request.setting,
-    jnp.asarray(labels, jnp.int32),
-    apply=apply,
-    score=score,
-    num_bins=256 if histograms else 0,
-    chunk_size=request.chunk_size,
-    mesh=request.mesh,
-  )
-  total, squares = (
-    limbs[0] + (limbs[1] << 16) + (limbs[2] << 32)
-    for limbs in (np.asarray(total, np.int64), np.asarray(squares, np.int64))
-  )
-  counts = np.asarray(histogram, np.int64) if histograms else None
-  return ScoreSums(num_samples, np.asarray(votes, np.int64), total, squares, counts)
+  read = {"score": score, "num_bins": 256 if histograms else 0}
+  return ScoreSums(num_samples, *_sums_of(request, jnp.asarray(labels, jnp.int32), **read))
 
 
-def merge(one: ScoreSums, other: ScoreSums) -> ScoreSums:
-  """Adds the sums of disjoint samples of the same labels (host).
-
-  Args:
-    one: sums of some samples.
-    other: sums of other samples, from the same key.
-
-  Returns:
-    The sums of all.
-
-  Example:
-    >>> zeros = np.zeros(1, np.int64)
-    >>> merge(ScoreSums(2, zeros, zeros, zeros), ScoreSums(3, zeros, zeros, zeros)).num_samples
-    5
-  """
-  return jax.tree.map(lambda a, b: a + b, one, other)
-
-
-_MAX_CHUNK = 2**16
-"""Samples whose squares, up to 255^2 each, have a sum that fits 32 bits."""
-
-
-@partial(jax.jit, static_argnames=("apply", "score", "num_bins", "chunk_size", "mesh"))
-def _score_sums(
-  sample_range: jax.Array,
-  setting: Setting,
-  labels: jax.Array,
-  *,
-  apply: Apply,
-  score: Callable,
-  num_bins: int,
-  chunk_size: int,
-  mesh: Mesh,
-) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array]:
-  """Votes int32 [N], sums in three 16-bit limbs uint32 [3, N], histogram int32 [N, bins]."""
-
-  def add_scores(total: tuple, sample_ids: jax.Array, valid: jax.Array, args: tuple) -> tuple:
-    setting, labels = args
-
-    def read(logits: jax.Array) -> jax.Array:
-      scores = score(logits.astype(jnp.float32)).reshape(labels.size, -1)
-      predicted = predict(logits)
-      of_label = jnp.where(
-        predicted == NOBODY, 0, scores[jnp.arange(labels.size, dtype=jnp.int32), labels]
-      )
-      return to_255(of_label) + 256 * (predicted == labels).astype(jnp.int32)
-
-    seen = stitched(sample_ids, *setting, see=whole_frame(apply, read))
-    values = jnp.where(valid[:, None], seen & 255, 0).astype(jnp.uint32)
-    votes = jnp.where(valid[:, None], seen >> 8, 0)
-    bins = (seen & 255)[:, :, None] == jnp.arange(num_bins, dtype=jnp.int32)[None, None]
-    return (
-      total[0] + votes.sum(axis=0, dtype=jnp.int32),
-      _add_limbs(total[1], values.sum(axis=0, dtype=jnp.uint32)),
-      _add_limbs(total[2], (values * values).sum(axis=0, dtype=jnp.uint32)),
-      total[3] + (valid[:, None, None] & bins).sum(axis=0, dtype=jnp.int32),
-    )
-
-  limbs = jnp.zeros((3, labels.size), jnp.uint32)
-  histogram = jnp.zeros((labels.size, num_bins), jnp.int32)
-  init = jnp.zeros(labels.size, jnp.int32), limbs, limbs, histogram
-  return sum_over_samples(
-    add_scores, init, sample_range, (setting, labels), chunk_size=chunk_size, mesh=mesh
-  )
-
-
-def class_sums(
-  key: jax.Array,
-  apply: Apply,
-  params: Any,
-  x: ArrayLike,
-  noise: SmoothingDistribution,
-  groups: ArrayLike,
-  num_samples: int,
-  *,
-  num_classes: int,
-  first_sample: int = 0,
-  chunk_size: int | None = None,
-  mesh: Mesh | None = None,
-  windows: Windows | None = None,
-  prng: str = checks.PRNG,
-) -> ClassSums:
+@checks.asking
+def class_sums(request: Request) -> ClassSums:
   r"""Counts the votes for every class, and sums its scores and their squares.
 
-  The score of class k is its softmax probability, rounded down:
   :math:`x_{n,k,i} = \lfloor 255\, \mathrm{softmax}(f_n(z_i^{g(n)}))_k \rfloor`, summed to
-  :math:`\sum_i x_{n,k,i}` and :math:`\sum_i x_{n,k,i}^2`. These are integers, and so independent of
-  order, chunks and devices. One call with one key selects labels, another bounds them: only the
-  sums of the selected label are read from the second. Where the logits are not finite, every score
-  is 0, and nobody has the vote.
+  :math:`\sum_i x_{n,k,i}` and :math:`\sum_i x_{n,k,i}^2` as in `score_sums`. One call with one key
+  selects labels, another bounds them: only the sums of the selected label are read from the second.
 
   Arguments and errors are those of `sampling.vote_counts`, but that lost votes are no reason for
-  one: `num_samples` tells of them.
-
-  Returns:
-    `ClassSums`, int64 on the host.
+  one: `num_samples` tells of them. The sums are int64, on the host.
 
   Example:
     >>> from lrs_jax import noise
@@ -249,36 +127,16 @@ def class_sums(
   References:
     Schuchardt et al. 2023 (arXiv 2210.16140), appendix F: variance-constrained certification.
   """
-  request = checks.check_request(
-    key,
-    apply,
-    params,
-    x,
-    noise,
-    groups,
-    num_samples,
-    first_sample=first_sample,
-    chunk_size=chunk_size,
-    mesh=mesh,
-    prng=prng,
-  )
-  checks.check_classes(num_classes, request.logits_shape)
-  window, starts = checks.check_windows(windows, request.logits_shape, groups, noise.num_groups)
+  votes, scores, squares = _sums_of(request, None)
+  return ClassSums(votes, scores, squares, np.asarray(request.num_samples, np.int64))
 
+
+def _sums_of(request: Request, labels: jax.Array | None, **options: Any) -> tuple[np.ndarray, ...]:
   def sums(sample_range: jax.Array) -> tuple[jax.Array, ...]:
-    return _class_sums(
-      sample_range,
-      request.setting,
-      starts,
-      apply=apply,
-      num_classes=num_classes,
-      chunk_size=request.chunk_size,
-      mesh=request.mesh,
-      window=window,
-    )
+    arrays = request.setting, request.starts, labels
+    return _sums(sample_range, *arrays, **request.static, **options)
 
-  stride = request.chunk_size * request.mesh.size
-  return in_pieces(sums, first_sample, num_samples, stride)
+  return in_pieces(sums, request.first_sample, request.num_samples, request.stride)
 
 
 def in_pieces(
@@ -286,69 +144,80 @@ def in_pieces(
   first_sample: int,
   num_samples: int,
   stride: int,
-) -> ClassSums:
-  """Adds up what int32 can hold of pieces of a range, in int64 (host).
+) -> tuple[np.ndarray, ...]:
+  """Adds up sums over pieces of a range of samples, of at most `MAX_PIECE`, in int64 (host).
 
-  Args:
-    sums: sample range, int32 [2] -> votes, scores and squares of at most `MAX_PIECE` samples.
-    first_sample: number of the first sample.
-    num_samples: S.
-    stride: samples that all devices evaluate at once; pieces are multiples of it if they can be.
-
-  Returns:
-    `ClassSums` of all.
+  Pieces are multiples of the `stride` that all devices evaluate at once, if they can be.
 
   Example:
-    >>> ones = lambda sample_range: (jnp.full((1, 1), sample_range[1] - sample_range[0]),) * 3
-    >>> in_pieces(ones, 5, 10**5, 64)
-    ClassSums(votes=array([[100000]]), scores=array([[100000]]), squares=array([[100000]]), ...
+    >>> number = lambda sample_range: (sample_range[1] - sample_range[0],)
+    >>> in_pieces(number, 5, 10**5, 64)
+    (np.int64(100000),)
   """
   size = MAX_PIECE // stride * stride or MAX_PIECE
   pieces, end = [], first_sample + num_samples
   for first in range(first_sample, max(end, first_sample + 1), size):
     found = sums(jnp.asarray((first, min(first + size, end)), jnp.int32))
     pieces.append([np.asarray(part, np.int64) for part in found])
-  votes, scores, squares = (np.sum(parts, axis=0) for parts in zip(*pieces, strict=True))
-  return ClassSums(votes, scores, squares, np.asarray(num_samples, np.int64))
+  return tuple(np.sum(parts, axis=0) for parts in zip(*pieces, strict=True))
 
 
-@partial(jax.jit, static_argnames=("apply", "num_classes", "chunk_size", "mesh", "window"))
-def _class_sums(
+_STATIC = ("apply", "num_classes", "chunk_size", "mesh", "window", "score", "num_bins")
+
+
+@partial(jax.jit, static_argnames=_STATIC)
+def _sums(
   sample_range: jax.Array,
   setting: Setting,
   starts: jax.Array | None,
+  labels: jax.Array | None,
   *,
   apply: Apply,
   num_classes: int,
   chunk_size: int,
   mesh: Mesh,
   window: Window | None = None,
+  score: Score = jax.nn.softmax,
+  num_bins: int = 0,
 ) -> tuple[jax.Array, ...]:
-  """Votes, scores and their squares, int32 [N, K] each."""
-
-  def read(logits: jax.Array) -> jax.Array:
-    predicted, scores = votes_and_scores(logits)
-    return scores + 256 * predicted
+  """Votes, scores and their squares, int32 [N], or [N, K] without labels; histogram [N, bins]."""
+  classes = () if labels is not None else (num_classes,)
 
   def add(total: tuple, sample_ids: jax.Array, valid: jax.Array, args: tuple) -> tuple:
-    setting, starts = args
-    see = view(apply, read, window, starts)
-    seen = stitched(sample_ids, *setting, see=see, num_classes=num_classes)
-    seen = jnp.where(valid[:, None, None], seen, 0)
-    votes, score = seen >> 8, seen & 255
-    sums = tuple(part.sum(axis=0, dtype=jnp.int32) for part in (votes, score, score**2))
+    setting, starts, labels = args
+
+    def read(logits: jax.Array) -> jax.Array:
+      votes, scores = votes_and_scores(logits, labels, score)
+      return scores + 256 * votes
+
+    see = stitching.whole_frame(apply, read)
+    if window:
+      see = stitching.in_windows(*window, starts, read)
+    values = num_classes if classes else None
+    seen = stitching.stitched(sample_ids, *setting, see=see, num_classes=values)
+    valid = valid.reshape(-1, *(1 for _ in seen.shape[1:]))
+    votes, scores = jnp.where(valid, seen >> 8, 0), jnp.where(valid, seen & 255, 0)
+    parts = [votes, scores, scores**2]
+    if num_bins:
+      bins = (seen & 255)[:, :, None] == jnp.arange(num_bins, dtype=jnp.int32)[None, None]
+      parts.append(valid[:, :, None] & bins)
+    sums = tuple(part.sum(axis=0, dtype=jnp.int32) for part in parts)
     return jax.tree.map(jnp.add, total, sums)
 
-  zeros = jnp.zeros((setting.groups.size, num_classes), jnp.int32)
-  return sum_over_samples(
-    add, (zeros,) * 3, sample_range, (setting, starts), chunk_size=chunk_size, mesh=mesh
-  )
+  zeros = jnp.zeros((setting.groups.size, *classes), jnp.int32)
+  histogram = (jnp.zeros((setting.groups.size, num_bins), jnp.int32),) if num_bins else ()
+  args = setting, starts, labels
+  init = zeros, zeros, zeros, *histogram
+  return stitching.sum_over_samples(add, init, sample_range, args, chunk_size=chunk_size, mesh=mesh)
 
 
-def votes_and_scores(logits: jax.Array) -> tuple[jax.Array, jax.Array]:
-  """One sample's votes, 0 or 1, and softmax scores in units of 1/255, int32 [N, K] each (device).
+def votes_and_scores(
+  logits: jax.Array, labels: jax.Array | None = None, score: Score = jax.nn.softmax
+) -> tuple[jax.Array, jax.Array]:
+  """One sample's votes, 0 or 1, and scores in units of 1/255, int32 (device).
 
-  Where the logits are not finite, all are 0.
+  They are of every class, [N, K], or of one label per output, [N]. Where the logits are not finite,
+  all are 0.
 
   Example:
     >>> votes_and_scores(jnp.asarray([[0.0, 1.0], [jnp.nan, 0.0]]))
@@ -357,9 +226,13 @@ def votes_and_scores(logits: jax.Array) -> tuple[jax.Array, jax.Array]:
            [  0,   0]], dtype=int32))
   """
   predicted, num_classes = predict(logits), logits.shape[-1]
-  scores = to_255(jax.nn.softmax(logits.astype(jnp.float32))).reshape(-1, num_classes)
-  votes = jax.nn.one_hot(predicted, num_classes, dtype=jnp.int32)
-  return votes, jnp.where(predicted[:, None] == NOBODY, 0, scores)
+  scores = score(logits.astype(jnp.float32)).reshape(-1, num_classes)
+  lost = predicted == NOBODY
+  if labels is None:
+    votes = jax.nn.one_hot(predicted, num_classes, dtype=jnp.int32)
+    return votes, jnp.where(lost[:, None], 0, to_255(scores))
+  of_label = scores[jnp.arange(labels.size, dtype=jnp.int32), labels]
+  return (predicted == labels).astype(jnp.int32), jnp.where(lost, 0, to_255(of_label))
 
 
 def to_255(scores: jax.Array) -> jax.Array:
@@ -374,10 +247,3 @@ def to_255(scores: jax.Array) -> jax.Array:
   scores = jnp.where(jnp.isnan(scores), 0.0, scores).astype(jnp.float32)
   fixed = jnp.floor(jnp.clip(scores, 0.0, 1.0) * 2.0**24).astype(jnp.uint32)  # exact, but for floor
   return (fixed * 255 >> 24).astype(jnp.int32)
-
-
-def _add_limbs(limbs: jax.Array, value: jax.Array) -> jax.Array:
-  """Adds uint32 [N] to numbers [3, N] of base 2^16, with carry, for up to 2^16 devices to add."""
-  low = limbs[0] + (value & 0xFFFF)
-  middle = limbs[1] + (value >> 16) + (low >> 16)
-  return jnp.stack([low & 0xFFFF, middle & 0xFFFF, limbs[2] + (middle >> 16)])

@@ -34,8 +34,9 @@ from scipy import sparse
 from lrs_jax.noise import draws
 from lrs_jax.noise.discrete import FLIPS
 from lrs_jax.noise.distributions import SmoothingDistribution
-from lrs_jax.sampling.checks import check_range
+from lrs_jax.sampling.checks import check_groups, check_range
 from lrs_jax.sampling.counting import ClassSums
+from lrs_jax.sampling.gaps import GapScale, gap_scale, gaps
 from lrs_jax.sampling.scores import in_pieces, votes_and_scores
 from lrs_jax.sampling.stitching import sum_over_samples
 
@@ -44,24 +45,6 @@ Head = Callable[[Any, jax.Array], jax.Array]
 
 MAX_BLOCK = 2**23
 """Entries that one stream of gaps covers at most."""
-
-
-class Tail(NamedTuple):
-  """P(X >= j) of an integer X, for j = 0, 1, ..., in units of 2^-64: two words each."""
-
-  high: jax.Array  # uint32 [J]
-  low: jax.Array  # uint32 [J]
-
-
-class GapScale(NamedTuple):
-  """A geometric gap is 1 + m Q + R: Q whole strides of m entries without a flip, then R more."""
-
-  stride: jax.Array  # int32 [], m, about sqrt(1 / h) with h = -ln(1 - theta)
-  strides: jax.Array  # float32 [], 1 / (m h), to guess Q
-  entries: jax.Array  # float32 [], 1 / h, to guess R
-  within: jax.Array  # float32 [], P(flip within a stride) = 1 - (1 - theta)^m
-  tail_strides: Tail  # of Q
-  tail_entries: Tail  # of R
 
 
 class FlipArrays(NamedTuple):
@@ -108,9 +91,6 @@ def plan_flips(
     attributes: [N, D], 0 or 1.
     noise: made by `noise.flips` with cells [N, 1] (the cluster of every node).
     deviations: d.
-
-  Returns:
-    A `FlipPlan`.
 
   Raises:
     ValueError: attributes that are not binary, or another kind of noise.
@@ -183,96 +163,10 @@ def _capacity(entries: int, theta: float, deviations: float) -> int:
   return min(room, entries) if theta > 0 else 0
 
 
-def gap_scale(theta: float) -> GapScale:
-  """Constants and tables of the gaps between flips (host).
-
-  Args:
-    theta: the flip probability, a multiple of 2^-32 in (0, 1).
-
-  Example:
-    >>> scale = gap_scale(0.5)  # strides of one entry, so that a gap is 1 + Q
-    >>> [hex(word) for word in scale.tail_strides.high[:3].tolist()]  # 1, 1/2, 1/4
-    ['0xffffffff', '0x80000000', '0x40000000']
-  """
-  hazard = -np.log1p(-theta)
-  stride = max(1, round(hazard**-0.5))
-  one, survive = 1 << 128, (1 << 128) - (int(theta * 2**32) << 96)
-  entries = _powers(survive, stride + 1)
-  within = one - entries[-1]
-  strides = _powers(entries[-1], math.ceil(65 * math.log(2) / (stride * hazard)) + 2)
-  return GapScale(
-    jnp.asarray(stride, jnp.int32),
-    jnp.asarray(1 / (stride * hazard), jnp.float32),
-    jnp.asarray(1 / hazard, jnp.float32),
-    jnp.asarray(-np.expm1(-stride * hazard), jnp.float32),
-    _tail(strides),
-    _tail([((power - entries[-1]) << 128) // within for power in entries]),
-  )
-
-
-def _powers(base: int, count: int) -> list[int]:
-  """base^0, base^1, ... in units of 2^-128, each rounded down."""
-  powers = [1 << 128]
-  for _ in range(count - 1):
-    powers.append(powers[-1] * base >> 128)
-  return powers
-
-
-def _tail(probabilities: list[int]) -> Tail:
-  """Probabilities in units of 2^-128 to the nearest multiple of 2^-64; the last one must be 0."""
-  words = [min((p + (1 << 63)) >> 64, 2**64 - 1) for p in probabilities]
-  return Tail(
-    jnp.asarray(np.array([word >> 32 for word in words], np.uint32)),
-    jnp.asarray(np.array([word & 0xFFFFFFFF for word in words], np.uint32)),
-  )
-
-
-def gaps(words: jax.Array, scale: GapScale, largest: int) -> jax.Array:
-  r"""Geometric gaps, :math:`P(\mathrm{gap} = k) = \theta (1 - \theta)^{k-1}` (device).
-
-  By the lack of memory, gap - 1 = m Q + R with independent Q and R, and
-  :math:`P(Q \ge j) = (1 - \theta)^{m j}`,
-  :math:`P(R \ge r) = ((1 - \theta)^r - (1 - \theta)^m) / (1 - (1 - \theta)^m)`. A number of 64
-  random bits is below as many of these, each rounded to 2^-64, as Q and R are large: float32
-  logarithms guess how many, to within one, and two comparisons with the table tell.
-
-  Args:
-    words: uniform uint32 [4, ...].
-    scale: of the flip probability.
-    largest: a gap that leaves the block from anywhere.
-
-  Returns:
-    int32, in [1, largest].
-  """
-  high, low, high_rest, low_rest = words
-  strides = _read(scale.tail_strides, high, low, draws.minus_log(high, low) * scale.strides)
-  part = ((~high_rest).astype(jnp.float32) + 0.5) * 2.0**-32
-  rest = -jnp.log1p(-part * scale.within) * scale.entries
-  rest = _read(scale.tail_entries, high_rest, low_rest, rest)
-  strides = jnp.minimum(strides, largest // scale.stride + 1)  # enough to leave, no overflow
-  return jnp.minimum(1 + scale.stride * strides + rest, largest)
-
-
-def _read(tail: Tail, high: jax.Array, low: jax.Array, guess: jax.Array) -> jax.Array:
-  """How many of P(X >= 1), P(X >= 2), ... exceed a 64-bit number; int32, from a guess of it."""
-  guess = jnp.clip(guess, 0, tail.high.size - 2).astype(jnp.int32)
-
-  def exceeds(j: jax.Array) -> jax.Array:
-    bound = tail.high[j]
-    return ((high < bound) | ((high == bound) & (low < tail.low[j]))).astype(jnp.int32)
-
-  return jnp.maximum(guess - 1 + exceeds(guess) + exceeds(guess + 1), 0)
-
-
 def candidates(
   key: jax.Array, arrays: FlipArrays, sizes: FlipSizes
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
   """Entries that flip at the largest theta_plus, if they are zeros: one geometric stream a block.
-
-  Args:
-    key: typed key.
-    arrays: of the plan.
-    sizes: of the plan; static.
 
   Returns:
     rows and columns, int32 [blocks * capacity]; rows of candidates that are no zeros are N.
@@ -297,48 +191,35 @@ def candidates(
 def flipped_products(
   key: jax.Array, arrays: FlipArrays, sizes: FlipSizes, kernel: jax.Array
 ) -> tuple[jax.Array, jax.Array]:
-  """Noisy attributes times a kernel, as every group sees them, for one sample (device).
-
-  Args:
-    key: typed key.
-    arrays: of the plan.
-    sizes: of the plan; static.
-    kernel: float32 [D, H].
+  """Noisy attributes times a kernel [D, H], as every group sees them, for one sample (device).
 
   Returns:
     float32 [N, G, H], and whether the draw overflowed its capacity, bool [].
   """
+  nodes = jnp.arange(sizes.nodes, dtype=jnp.int32)[:, None]
+
+  def product(
+    rows: jax.Array, columns: jax.Array, passed: jax.Array, levels: int, index: jax.Array
+  ) -> jax.Array:
+    """Sums of kernel rows, [N, G, H]: an entry counts at the levels 0, ..., passed - 1."""
+    trash = sizes.nodes * levels
+    segments = jnp.where((passed > 0) & (rows < sizes.nodes), rows * levels + passed - 1, trash)
+    buckets = gather_sum(kernel, columns, segments, trash).reshape(sizes.nodes, levels, -1)
+    return jax.lax.cumsum(buckets, axis=1, reverse=True)[nodes, index.T[arrays.cells]]
+
   key_minus, key_plus, key_thinning = jax.random.split(key, 3)
   words = draws.bits(key_minus, arrays.rows.shape)[:, None]
   survived = (~draws.below(words, arrays.minus[None, :])).sum(axis=1, dtype=jnp.int32)
-  left = _by_level(kernel, arrays.rows, arrays.columns, survived, arrays.minus.size, sizes.nodes)
-  nodes = jnp.arange(sizes.nodes, dtype=jnp.int32)[:, None]
-  total = left[nodes, arrays.minus_index.T[arrays.cells]]
+  left = product(arrays.rows, arrays.columns, survived, arrays.minus.size, arrays.minus_index)
   if sizes.capacity == 0:
-    return total, jnp.zeros((), bool)
+    return left, jnp.zeros((), bool)
   rows, columns, overflow = candidates(key_plus, arrays, sizes)
   kept = jnp.ones(rows.shape, jnp.int32)
   if arrays.thinning.size:
     words = draws.bits(key_thinning, rows.shape)[:, None]
     kept += (words < arrays.thinning[None, :]).sum(axis=1, dtype=jnp.int32)
-  added = _by_level(kernel, rows, columns, kept, arrays.thinning.size + 1, sizes.nodes)
-  added = added[nodes, arrays.plus_index.T[arrays.cells]]
-  return total + added, overflow
-
-
-def _by_level(
-  kernel: jax.Array,
-  rows: jax.Array,
-  columns: jax.Array,
-  passed: jax.Array,
-  num_levels: int,
-  num_nodes: int,
-) -> jax.Array:
-  """Sums of kernel rows [N, L, H]; an entry counts at the levels 0, ..., passed - 1."""
-  trash = num_nodes * num_levels
-  segments = jnp.where((passed > 0) & (rows < num_nodes), rows * num_levels + passed - 1, trash)
-  buckets = gather_sum(kernel, columns, segments, trash).reshape(num_nodes, num_levels, -1)
-  return jax.lax.cumsum(buckets, axis=1, reverse=True)
+  added = product(rows, columns, kept, arrays.thinning.size + 1, arrays.plus_index)
+  return left + added, overflow
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(3,))
@@ -353,15 +234,11 @@ def gather_sum(
     segments: int32 [M], in [0, num_segments]; the last value discards.
     num_segments: static.
 
-  Returns:
-    float32 [num_segments, H].
-
   Example:
     >>> gather_sum(jnp.eye(3), jnp.array([2, 2, 0]), jnp.array([0, 1, 2]), 2)
     Array([[0., 0., 1.],
            [0., 0., 1.]], dtype=float32)
   """
-
   if columns.size == 0:
     return jnp.zeros((num_segments, kernel.shape[1]), kernel.dtype)
 
@@ -404,11 +281,7 @@ def stitched_logits(
   *,
   sizes: FlipSizes,
 ) -> tuple[jax.Array, jax.Array]:
-  """Logits of every output under its own group's noise, for one sample (device).
-
-  Returns:
-    float32 [N, K], and whether the draw overflowed, bool [].
-  """
+  """One sample's logits [N, K], and whether the draw overflowed (device)."""
   product, overflow = flipped_products(key, arrays, sizes, kernel)
   logits = head(params, product)
   return jnp.take_along_axis(logits, groups[:, None, None], axis=1)[:, 0], overflow
@@ -429,9 +302,8 @@ def class_sums(
 ) -> ClassSums:
   r"""Votes for and scores of every class, summed over samples of every node's own group's noise.
 
-  The score of class k is its softmax probability, rounded down to a multiple of 1/255: the sums
-  do not depend on the order of samples, on chunks or on devices. Selection and estimation are two
-  calls with two independent keys; only the sums of the selected label are read from the second.
+  They are those of `sampling.class_sums`: scores rounded down to multiples of 1/255, exact sums,
+  and two calls with two independent keys for selection and estimation.
 
   Args:
     key: typed key; sample i draws from `fold_in(key, i)`.
@@ -440,15 +312,13 @@ def class_sums(
     kernel: float32 [D, H], the first kernel.
     plan: the attributes and their flips.
     groups: int [N], the group of every node.
-    num_samples: S >= 0.
-    first_sample: number of the first of the S samples, so that a job can be done in pieces whose
-      sums add up.
+    num_samples: S >= 0, like `first_sample` and `mesh` as for `sampling.vote_counts`.
+    first_sample: number of the first of them.
     chunk_size: samples that a device evaluates at once; by default 1 on a CPU, 8 elsewhere.
-    mesh: one-dimensional device mesh to spread the samples over; all devices if None.
+    mesh: one-dimensional device mesh; all devices if None.
 
   Returns:
-    `ClassSums`, on the host; every row of `votes` sums to S, less the votes that were lost because
-    the logits were not finite.
+    `ClassSums`, on the host; rows of `votes` sum to S, less those of logits that are not finite.
 
   Raises:
     ValueError: shapes or sizes that do not fit together.
@@ -464,16 +334,11 @@ def class_sums(
            [ 0, 10]])
   """
   groups = np.asarray(groups)
-  num_groups = plan.arrays.minus_index.shape[0]
   if groups.shape != (plan.sizes.nodes,):
     raise ValueError(
       f"`groups` must have shape [N] = ({plan.sizes.nodes},), but its shape is {groups.shape}."
     )
-  if groups.min() < 0 or groups.max() >= num_groups:
-    raise ValueError(
-      f"`groups` must lie in [0, G) with G = {num_groups} groups in `plan`, "
-      f"but they range from {groups.min()} to {groups.max()}."
-    )
+  check_groups(groups, len(plan.arrays.minus_index), "plan")
   if kernel.shape[0] != plan.sizes.attributes:
     raise ValueError(
       f"`kernel` must have one row for each of the {plan.sizes.attributes} attributes, "
@@ -496,13 +361,14 @@ def class_sums(
       )
     return tuple(found)
 
-  return in_pieces(sums, first_sample, num_samples, chunk_size * mesh.size)
+  votes, scores, squares = in_pieces(sums, first_sample, num_samples, chunk_size * mesh.size)
+  return ClassSums(votes, scores, squares, np.asarray(num_samples, np.int64))
 
 
 @partial(jax.jit, static_argnames=("head", "sizes", "chunk_size", "mesh"))
 def _class_sums(
   sample_range: jax.Array,
-  args: tuple,
+  args: tuple,  # key, params, kernel, arrays, groups
   *,
   head: Head,
   sizes: FlipSizes,
@@ -510,14 +376,11 @@ def _class_sums(
   mesh: Mesh,
 ) -> tuple[jax.Array, ...]:
   def one(sample: jax.Array, valid: jax.Array, args: tuple) -> tuple[jax.Array, ...]:
-    key, params, kernel, arrays, groups = args
-    logits, overflow = stitched_logits(
-      jax.random.fold_in(key, sample), head, params, kernel, arrays, groups, sizes=sizes
-    )
+    key, *rest = args
+    logits, overflow = stitched_logits(jax.random.fold_in(key, sample), head, *rest, sizes=sizes)
     votes, score = votes_and_scores(logits)
-    return tuple(
-      jnp.where(valid, part, 0) for part in (votes, score, score**2, overflow.astype(jnp.int32))
-    )
+    parts = votes, score, score**2, overflow.astype(jnp.int32)
+    return tuple(jnp.where(valid, part, 0) for part in parts)
 
   def add(total: tuple, sample_ids: jax.Array, valid: jax.Array, args: tuple) -> tuple:
     if chunk_size == 1:  # no batch axis, which would turn the CPU's loop into a scatter

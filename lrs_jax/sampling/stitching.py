@@ -24,9 +24,7 @@ Read = Callable[[jax.Array], jax.Array]
 """logits [..., K] of one input -> int32 [N] or [N, K]: the predicted class, or scores."""
 
 See = Callable[[Any, jax.Array, jax.Array, jax.Array, jax.Array], jax.Array]
-"""(params, noisy [S, ...], group, groups [N], values [S, N] or [S, N, K]) -> values, the group's
-anew."""
-
+"""(params, noisy [S, ...], group, groups [N], values [S, N(, K)]) -> values, the group's anew."""
 
 NOBODY = -1
 """What an output votes for in a sample whose logits are not finite: no class."""
@@ -46,12 +44,8 @@ class Windows(NamedTuple):
   size: tuple[int, int]  # (h, w); a window may leave the frame on the right and below
 
 
-class Window(NamedTuple):
-  """What a compiled loop takes of `Windows` as static, beside where they start."""
-
-  apply: Callable[[Any, jax.Array, jax.Array], jax.Array]
-  size: tuple[int, int]  # (h, w)
-  shape: tuple[int, int]  # (H, W) of the whole output
+Window = tuple[Callable[..., jax.Array], tuple[int, int], tuple[int, int]]
+"""What is static of `Windows`: `apply`, (h, w), and (H, W) of the whole output."""
 
 
 def predict(logits: jax.Array) -> jax.Array:
@@ -81,15 +75,9 @@ def stitched(
 ) -> jax.Array:
   """What every output saw of its own group's noise, for a chunk of samples (device).
 
-  Args:
-    sample_ids: int32 [S]; sample i draws from `fold_in(key, i)`.
-    key: typed key.
-    params: pytree, passed to the model.
-    x: one input.
-    noise: smoothing distribution.
-    groups: int32 [N].
-    see: evaluates the model for one group: `whole_frame` or `in_windows`.
-    num_classes: K, if what is read of an output is one number for each class.
+  Sample i, of `sample_ids` [S], draws from `fold_in(key, i)`. `see` evaluates the model for one
+  group: `whole_frame` or `in_windows`. The other arguments are those of `sampling.vote_counts`;
+  `num_classes` is given if what is read of an output is one number for each class.
 
   Returns:
     int32 [S, N], or [S, N, K].
@@ -122,10 +110,6 @@ def stitched(
 def whole_frame(apply: Apply, read: Read) -> See:
   """Evaluates the model on whole inputs.
 
-  Args:
-    apply: (params, x) -> logits of one input.
-    read: logits of one input -> int32 [N] or [N, K].
-
   Example:
     >>> see = whole_frame(lambda params, x: jnp.stack([x, 1 - x], axis=-1), predict)
     >>> noisy, groups = jnp.asarray([[0.9, 0.9], [0.1, 0.1]]), jnp.asarray([0, 1])
@@ -153,7 +137,7 @@ def in_windows(
   """Evaluates the model on the window of the output that holds the group.
 
   Args:
-    apply: (params, x, start) -> logits [h, w, K].
+    apply: (params, x, start [2]) -> logits [h, w, K].
     size: (h, w).
     shape: (H, W) of the whole output.
     starts: int32 [G, 2].
@@ -196,20 +180,6 @@ def _like(mask: jax.Array, values: jax.Array) -> jax.Array:
   return mask.reshape(1, *mask.shape, *(1 for _ in range(values.ndim - mask.ndim - 1)))
 
 
-def view(apply: Apply, read: Read, window: Window | None, starts: jax.Array | None) -> See:
-  """`in_windows` if there are some, else `whole_frame`: what `checks.check_windows` returns.
-
-  Example:
-    >>> see = view(lambda params, x: jnp.stack([x, 1 - x], axis=-1), predict, None, None)
-    >>> groups = jnp.asarray([0, 1])
-    >>> see(None, jnp.asarray([[0.1, 0.1]]), jnp.asarray(1), groups, jnp.zeros((1, 2), jnp.int32))
-    Array([[0, 1]], dtype=int32)
-  """
-  if window is None or starts is None:
-    return whole_frame(apply, read)
-  return in_windows(window.apply, window.size, window.shape, starts, read)
-
-
 def sum_over_samples(
   add: Callable[[Any, jax.Array, jax.Array, Any], Any],
   init: Any,
@@ -219,7 +189,7 @@ def sum_over_samples(
   chunk_size: int,
   mesh: Mesh,
 ) -> Any:
-  """Accumulates a statistic over samples, chunk by chunk on every device: the one device mapping.
+  """The sum of the devices' totals of a statistic over samples: the one device mapping.
 
   Args:
     add: (total, sample_ids [chunk], valid [chunk], args) -> total; leaves out samples not valid.
@@ -228,9 +198,6 @@ def sum_over_samples(
     args: pytree, replicated on every device and passed to `add`.
     chunk_size: samples per call of `add`.
     mesh: one-dimensional mesh; device d takes the chunks d, d + devices, ...
-
-  Returns:
-    The sum of the devices' totals, replicated.
 
   Example:
     >>> mesh = jax.make_mesh((1,), ("samples",), devices=jax.devices()[:1])

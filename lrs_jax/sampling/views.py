@@ -14,14 +14,9 @@ import numpy as np
 from jax.typing import ArrayLike
 from scipy import ndimage
 
-from lrs_jax.errors import (
-  FartherViewError,
-  IntegerInputError,
-  NotDeterministicError,
-  NotLogitsError,
-)
+from lrs_jax import errors
 from lrs_jax.noise import as_input
-from lrs_jax.sampling.checks import check_logits
+from lrs_jax.sampling.checks import logits_of
 from lrs_jax.sampling.stitching import Apply
 
 ALIGNMENTS = 32
@@ -74,24 +69,21 @@ def check_view(
   if isinstance(view, bool) or not isinstance(view, int | np.integer) or view < 0:
     raise ValueError(f"`view` must be a number of pixels, an integer >= 0, but it is {view!r}.")
   if not jnp.issubdtype(x.dtype, jnp.floating):
-    raise IntegerInputError(f"`x` must be floating-point, but its type is {x.dtype}.")
-  logits = jax.eval_shape(apply, params, jax.ShapeDtypeStruct(x.shape, x.dtype))
-  check_logits(logits)
+    raise errors.IntegerInputError(f"`x` must be floating-point, but its type is {x.dtype}.")
+  logits = logits_of(apply, params, x)
   if len(logits.shape) != 3 or x.ndim < 2 or logits.shape[:2] != x.shape[:2]:
-    raise NotLogitsError(
+    raise errors.NotLogitsError(
       "a `view` in pixels needs logits [H, W, K] with one output for every pixel of `x`, but they "
       f"have shape {logits.shape} and `x` has {x.shape}."
     )
   model = jax.jit(lambda params, z: apply(params, z))  # one program: the same bits for one input
   height, width = logits.shape[:2]
-  pixels = np.asarray(x)
-  rng = np.random.default_rng(0)
-  spread = float(np.ptp(pixels.astype(np.float64))) if pixels.size else 0.0
-  spread = spread or 1.0
+  pixels, rng = np.asarray(x), np.random.default_rng(0)
+  spread = (float(np.ptp(pixels.astype(np.float64))) if pixels.size else 0.0) or 1.0
   noisy = pixels + (spread / 2 * rng.standard_normal(x.shape)).astype(x.dtype)
   inputs = [(z, model(params, jnp.asarray(z))) for z in (pixels, noisy)]
   if _changed(inputs[0][1], model(params, x)).any():
-    raise NotDeterministicError(
+    raise errors.NotDeterministicError(
       "two evaluations of one input differ in some bits, so that nobody can tell what an output "
       "sees. Random numbers, or an unordered sum of the accelerator?"
     )
@@ -100,29 +92,24 @@ def check_view(
     if not (distance > view).any():
       continue
     z, before = inputs[i // 2 % 2]
-    for values in ("nan", *_FINITE):
-      new = _new_values(values, z, spread, rng)
+    for values, factor in _NEW_VALUES.items():
+      draw = rng.standard_normal(z.shape) if np.isfinite(factor) else np.ones(z.shape)
+      with np.errstate(over="ignore"):  # float16 becomes infinite, which is huge as well
+        new = z + (factor * spread * draw).astype(z.dtype)
       mask = changed.reshape(changed.shape + (1,) * (z.ndim - 2))
       after = model(params, jnp.asarray(np.where(mask, new, z)))
       farther = np.where(_changed(before, after), distance, 0)
       if farther.max() > view:
         row, column = np.unravel_index(int(farther.argmax()), farther.shape)
-        raise FartherViewError(
+        raise errors.FartherViewError(
           f"`view` is {view}, but the output at ({row}, {column}) sees {farther.max()} pixels far: "
           f"its logits changed when {name} became {values}, and nothing else. Take a larger view, "
           "or None; pooling over the whole image, and some normalizations, see all of it."
         )
 
 
-_FINITE = {"huge": 1e4, "another value of its range": 1.0}
-
-
-def _new_values(kind: str, z: np.ndarray, spread: float, rng: np.random.Generator) -> np.ndarray:
-  if kind == "nan":
-    return np.full_like(z, np.nan)
-  factor = _FINITE[kind]
-  with np.errstate(over="ignore"):  # float16 becomes infinite, which is huge as well
-    return z + (factor * spread * rng.standard_normal(z.shape)).astype(z.dtype)
+_NEW_VALUES = {"nan": np.nan, "huge": 1e4, "another value of its range": 1.0}
+"""Multiples of the input's spread that are added."""
 
 
 def _changes(
@@ -140,29 +127,18 @@ def _changes(
   for k, (row, column) in enumerate(places):
     size = (1, 4, 16)[k % 3]
     top, left = max(0, min(row, height - size)), max(0, min(column, width - size))
-
-    def near(
-      distance: int, top: int = int(top), left: int = int(left), size: int = size
-    ) -> np.ndarray:
-      inside = (rows >= top - distance) & (rows < top + size + distance)
-      return inside & (columns >= left - distance) & (columns < left + size + distance)
-
+    above, beside = top - rows, left - columns
+    vertical, horizontal = (np.maximum(d, 1 - size - d) for d in (above, beside))
+    distance = np.maximum(vertical, horizontal)  # from the block; at most 0 inside
     block = f"{size}x{size} pixels from ({top}, {left}) on" if size > 1 else f"({top}, {left})"
-    yield f"the input at {block}", near(0)
-    yield f"the input farther than {view} pixels from {block}", ~near(view)
-
-
-def _bits(logits: jax.Array) -> jax.Array:
-  if not jnp.issubdtype(logits.dtype, jnp.floating):
-    return logits
-  return jax.lax.bitcast_convert_type(logits, f"uint{8 * logits.dtype.itemsize}")
+    yield f"the input at {block}", distance <= 0
+    yield f"the input farther than {view} pixels from {block}", distance > view
 
 
 @jax.jit
-def _differ(logits: jax.Array, other: jax.Array) -> jax.Array:
-  return (_bits(logits) != _bits(other)).any(axis=2)
-
-
-def _changed(logits: jax.Array, other: jax.Array) -> np.ndarray:
+def _changed(logits: jax.Array, other: jax.Array) -> jax.Array:
   """Which outputs [H, W] differ in some bit of their logits [H, W, K]."""
-  return np.asarray(_differ(logits, other))
+  if jnp.issubdtype(logits.dtype, jnp.floating):
+    words = f"uint{8 * logits.dtype.itemsize}"
+    logits, other = (jax.lax.bitcast_convert_type(part, words) for part in (logits, other))
+  return (logits != other).any(axis=2)
