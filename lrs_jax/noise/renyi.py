@@ -33,6 +33,9 @@ def flip_weights(theta_plus: ArrayLike, theta_minus: ArrayLike, order: float) ->
   Returns:
     float64 [2, G, C], additions and deletions, rounded up.
 
+  Raises:
+    ValueError: an order that is not greater than 0.
+
   Example:
     >>> flip_weights([[0.1]], [[0.1]], 2.0).round(6).ravel()  # ln(0.81 / 0.1 + 0.01 / 0.9)
     array([2.093235, 2.093235])
@@ -42,13 +45,9 @@ def flip_weights(theta_plus: ArrayLike, theta_minus: ArrayLike, order: float) ->
     (additivity).
   """
   plus, minus = np.asarray(theta_plus, np.float64), np.asarray(theta_minus, np.float64)
-  weights = np.stack(
-    [
-      _divergence(1 - minus, minus, plus, 1 - plus, order, 1),
-      _divergence(plus, 1 - plus, 1 - minus, minus, order, 1),
-    ]
-  )
-  return np.where((plus == 0) & (minus == 1), 0.0, weights)
+  additions = _divergence(1 - minus, minus, plus, 1 - plus, order, 1)
+  deletions = _divergence(plus, 1 - plus, 1 - minus, minus, order, 1)
+  return np.where((plus == 0) & (minus == 1), 0.0, np.stack([additions, deletions]))
 
 
 def eta(q_lower: ArrayLike, order: float) -> np.ndarray:
@@ -58,7 +57,7 @@ def eta(q_lower: ArrayLike, order: float) -> np.ndarray:
 
   Args:
     q_lower: [N], lower bounds on the probabilities.
-    order: alpha > 0.
+    order: see `flip_weights`.
 
   Returns:
     float64 [N], rounded down; 0 where q <= 1/2.
