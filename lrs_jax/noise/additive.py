@@ -46,14 +46,13 @@ def uniform(scale: ArrayLike, cells: ArrayLike) -> SmoothingDistribution:
 
   Args:
     scale: half-widths lambda [G, C], in the units of the input; inf hides the cell.
-    cells: see `gaussian`, also for what is refused.
+    cells: see `gaussian`, also for errors.
 
   Example:
     >>> uniform([[0.5, 2.0]], [0, 1]).eta([0.5, 0.75])
     array([0. , 0.5])
 
-  References:
-    Yang et al. 2020 (arXiv 2002.08118), section 4, the uniform distribution against l1.
+  References: Yang et al. 2020 (arXiv 2002.08118), section 4, the uniform distribution against l1.
   """
   return _location_scale(UNIFORM, scale, cells)
 
@@ -65,7 +64,7 @@ def laplace(scale: ArrayLike, cells: ArrayLike) -> SmoothingDistribution:
 
   Args:
     scale: s [G, C], in the units of the input; inf hides the cell.
-    cells: see `gaussian`, also for what is refused.
+    cells: see `gaussian`, also for errors.
 
   Example:
     >>> laplace([[0.5, 2.0]], [0, 1]).weights
@@ -99,9 +98,7 @@ def _add_scaled(x: jax.Array, standard: jax.Array, level: jax.Array) -> jax.Arra
   return jnp.where(jnp.isinf(level), jnp.zeros_like(x), noisy)
 
 
-def _draw(
-  standard: Callable[..., jax.Array], key: jax.Array, x: jax.Array, cells: jax.Array
-) -> jax.Array:
+def _draw(standard: Callable, key: jax.Array, x: jax.Array, cells: jax.Array) -> jax.Array:
   return standard(key, x.shape)
 
 

@@ -36,8 +36,7 @@ def ablation(rho: ArrayLike, cells: ArrayLike, *, fill: ArrayLike = 0.0) -> Smoo
     >>> ablation([[0.5, 1.0]], [0, 1]).weights
     array([[[0.69314718, 0.        ]]])
 
-  References:
-    Levine & Feizi 2020 (arXiv 1911.09272), theorem 1, with independent entries.
+  References: Levine & Feizi 2020 (arXiv 1911.09272), theorem 1, with independent entries.
   """
   rho, cells = check_levels("rho", rho, cells)
   fill = np.asarray(fill, np.float64)

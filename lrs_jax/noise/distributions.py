@@ -152,10 +152,7 @@ def as_input(x: ArrayLike) -> jax.Array:
 def level_at(levels: Any, cells: jax.Array, group: ArrayLike) -> Any:
   """The level of every coordinate for one group, `levels[group][cells]` (device).
 
-  Args:
-    levels: pytree of arrays [G, C].
-    cells: int32; the result is a pytree of arrays of that shape.
-    group: int, may be traced.
+  Of a pytree of arrays [G, C] it makes one of arrays shaped like `cells`; `group` may be traced.
 
   Example:
     >>> level_at(jnp.asarray([[0.1, 0.2]]), jnp.asarray([1, 0, 0]), 0)
@@ -172,10 +169,8 @@ def check_levels(name: str, level: ArrayLike, cells: ArrayLike) -> tuple[np.ndar
       [0, C).
 
   Example:
-    >>> check_levels("scale", [[1, 2]], [0, 2])
-    Traceback (most recent call last):
-    ...
-    ValueError: `cells` must lie in [0, C) with C = 2 cells in `scale`, but they range from 0 to 2.
+    >>> check_levels("scale", [[1, 2]], [0, 1])
+    (array([[1., 2.]]), array([0, 1], dtype=int32))
   """
   level, cells = np.asarray(level, np.float64), np.asarray(cells)
   if level.ndim != 2:

@@ -1,11 +1,10 @@
 r"""Standard draws whose tails are those of the stated distribution (device).
 
 A certificate holds for the distribution that was sampled, so the distance between the stated noise
-and its float32 draw is an error of the certificate. `benchmarks/draws.py` looked at all 2^23
-outcomes of `jax.random.normal`: they end at -5.420 and 5.220, and 1.2e-7 of the normal distribution
-lies beyond. That is little for one number, but an image of 180 x 240 x 3 should have such a number
-in 1.5 % of its draws. `jax.random.bernoulli` draws the multiples of 2^-23 from above: 1.19e-7 for
-1e-8.
+and its float32 draw is an error of the certificate (`benchmarks/results/draws.md`). The 2^23
+outcomes of `jax.random.normal` end at -5.420 and 5.220, which some number of a 180 x 240 x 3 image
+should exceed in 1.5 % of its draws; `jax.random.bernoulli` draws the multiples of 2^-23 from above,
+1.19e-7 for 1e-8.
 
 Everything here is made of 32-bit words from `jax.random.bits`, so that the granularity is known. A
 typed `key` and a `shape` give draws of that shape, in float32 whatever the input's type. Normal
@@ -36,8 +35,7 @@ def normal(key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
     >>> normal(jax.random.key(0), (100_000,)).std().round(1)
     Array(1., dtype=float32)
 
-  References:
-    Box & Muller 1958, Annals of Mathematical Statistics 29(2).
+  References: Box & Muller 1958, Annals of Mathematical Statistics 29(2).
   """
   size = math.prod(shape)
   high, low, turn = bits(key, (3, (size + 1) // 2))
@@ -51,15 +49,11 @@ def normal(key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
 
 
 def minus_log(high: jax.Array, low: jax.Array) -> jax.Array:
-  r"""A unit exponential, :math:`-\ln u` with :math:`u = (2^{32} h + l + 1/2) / 2^{64}`.
+  r"""A unit exponential, :math:`-\ln u` with :math:`u = (2^{32} h + l + 1/2) / 2^{64}`, float32.
 
-  To float32's relative precision everywhere: a float32 number near 1 is a multiple of 2^-24, and
-  its logarithm would be 0 for one word in 2^25; so where u > 1/2 it is 1 - u, made of the
-  complements of the words, that is rounded.
-
-  Args:
-    high: h, uniform uint32.
-    low: l, uniform uint32; the result is float32, and positive.
+  The words h and l are uniform uint32. To float32's relative precision everywhere, and positive: a
+  float32 number near 1 is a multiple of 2^-24, and its logarithm would be 0 for one word in 2^25;
+  so where u > 1/2 it is 1 - u, made of the complements of the words, that is rounded.
 
   Example:
     >>> minus_log(jnp.asarray(2**31, jnp.uint32), jnp.asarray(0, jnp.uint32))
@@ -108,9 +102,7 @@ def bits(key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
 def below(words: jax.Array, threshold: jax.Array) -> jax.Array:
   """Bernoulli draws, bool, of probability threshold / 2^32 exactly, and 1 at `ALWAYS`.
 
-  Args:
-    words: uint32, uniform.
-    threshold: uint32, broadcasts with `words`.
+  Both are uint32 and are broadcast; the words are uniform.
 
   Example:
     >>> below(jnp.asarray([0, 2**31, 2**32 - 1], jnp.uint32), jnp.asarray(2**31, jnp.uint32))
@@ -124,11 +116,10 @@ ALWAYS = 2**32 - 1
 
 
 def threshold(probability: np.ndarray, up: np.ndarray) -> np.ndarray:
-  """Thresholds for `below`, uint32: multiples of 2^-32, rounded up or down (host).
+  """Thresholds for `below`, uint32, of probabilities in [0, 1], float64 (host).
 
-  Args:
-    probability: float64, in [0, 1]. Rounded up, only 0 gives 0; only 1 gives `ALWAYS`.
-    up: bool, of the same shape: whether to round up.
+  They are multiples of 2^-32, rounded up where `up`, which has the same shape, and down elsewhere.
+  Rounded up, only 0 gives 0; only 1 gives `ALWAYS`.
 
   Example:
     >>> threshold(np.array([0.25, 1.0]), up=np.array([True, True]))

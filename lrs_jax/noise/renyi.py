@@ -53,14 +53,9 @@ def flip_weights(theta_plus: ArrayLike, theta_minus: ArrayLike, order: float) ->
 def eta(q_lower: ArrayLike, order: float) -> np.ndarray:
   r"""Divergence at which a prediction of probability q may fall, :math:`d_\alpha(1/2 \| q)`.
 
-  It holds for the mean of a score in [0, 1] as well, which is the probability of a randomized vote.
-
-  Args:
-    q_lower: [N], lower bounds on the probabilities.
-    order: see `flip_weights`.
-
-  Returns:
-    float64 [N], rounded down; 0 where q <= 1/2.
+  It is rounded down, and 0 where q <= 1/2. `q_lower` [N] are lower bounds on the probabilities, or
+  on the means of scores in [0, 1], which are the probabilities of randomized votes; the order, and
+  what is an error, are as in `flip_weights`.
 
   Example:
     >>> eta([0.4, 0.9], 2.0).round(6)  # -ln(4 q (1 - q))
