@@ -15,10 +15,7 @@ def chebyshev_distances(grid_shape: tuple[int, ...]) -> np.ndarray:
   number of dimensions.
 
   Args:
-    grid_shape: (R, Q), or (P, R, Q), ..., in cells.
-
-  Returns:
-    float64 [G, C] with G = C = R Q, the number of cells, which `partition.image_grid` numbers so.
+    grid_shape: (R, Q), or (P, R, Q), ..., in cells, numbered as by `partition.image_grid`.
 
   Example:
     >>> chebyshev_distances((1, 3))
@@ -28,8 +25,7 @@ def chebyshev_distances(grid_shape: tuple[int, ...]) -> np.ndarray:
     >>> chebyshev_distances((2, 1, 3))[0]
     array([0., 1., 2., 1., 1., 2.])
 
-  References:
-    Schuchardt et al. 2023 (arXiv 2210.16140), section 7.
+  References: Schuchardt et al. 2023 (arXiv 2210.16140), section 7.
   """
   cells = np.indices(grid_shape).reshape(len(grid_shape), -1)
   return np.abs(cells[:, :, None] - cells[:, None]).max(axis=0).astype(np.float64)
@@ -67,13 +63,7 @@ def interpolate_std(fraction: ArrayLike, low: float, high: float) -> np.ndarray:
   Args:
     fraction: [G, C], in [0, 1].
     low: scale at fraction 0, positive, in the units of the input.
-    high: scale at fraction 1, at least `low`.
-
-  Returns:
-    float64 [G, C].
-
-  Raises:
-    ValueError: unless 0 < low <= high < inf.
+    high: scale at fraction 1. Unless 0 < low <= high < inf, there is a `ValueError`.
 
   Example:
     >>> interpolate_std([[0.0, 0.5, 1.0]], 0.2, 1.0)
@@ -99,13 +89,7 @@ def interpolate_variance(fraction: ArrayLike, low: float, high: float) -> np.nda
 def hide_beyond(scale: ArrayLike, distances: ArrayLike, reach: float) -> np.ndarray:
   """Hides the cells farther than `reach` from the group, for strictly local models: scale = inf.
 
-  Args:
-    scale: [G, C].
-    distances: [G, C].
-    reach: largest distance that the group still sees, in the units of `distances`.
-
-  Returns:
-    float64 [G, C].
+  Scale and distances are [G, C]; `reach`, in units of the latter, is the farthest that is seen.
 
   Example:
     >>> hide_beyond([[0.2, 0.6, 1.0]], [[0, 1, 2]], reach=1)

@@ -4,13 +4,13 @@ Votes have Clopper & Pearson's bound. Scores, multiples of 1/255 in [0, 1], have
 their mean (from below) and their variance (from above), which hold together with probability
 :math:`1 - \alpha`: *kl*, *bernstein* and *mixed* of the sums of x and x^2, *dkw* of a histogram.
 
-Which is tighter when (`benchmarks/results/bounds.md`: nine distributions of scores, S from 100 to
-10^6, N from 1 to 10^6 at joint alpha = 0.01): of 510 settings in which scores certify anything,
-*mixed* gives the greatest eta in 366, *kl* in 138 (scores that are mostly 0 or 1, and S = 100),
-*dkw* in 6 (S = 100) and *bernstein*, always behind *mixed*, in none. Votes are better than any of
-these as long as the score stays above 1/2 and they agree; scores are worth their while where it
-does not. Hence the default of `certificates.from_scores`: votes, kl or mixed, by the selection
-samples.
+Which is tighter when (`benchmarks/results/bounds.md`: eta of flips, Gaussian and uniform noise for
+nine distributions of scores, S from 100 to 10^6, N from 1 to 10^6 at joint alpha = 0.01): of 510
+settings in which scores certify anything, *mixed* gives the greatest eta in 366, *kl* in 138
+(scores that are mostly 0 or 1, and S = 100), *dkw* in 6 (S = 100) and *bernstein*, always behind
+*mixed*, in none. Votes are better than any of these as long as the score stays above 1/2 and they
+agree; scores are worth their while where it does not. Hence the default of
+`certificates.from_scores`: votes, kl or mixed, by the selection samples.
 """
 
 from typing import NamedTuple

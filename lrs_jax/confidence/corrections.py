@@ -15,7 +15,7 @@ class Levels(NamedTuple):
   """
 
   alpha: np.ndarray  # float64 [N], the level of every bound
-  forfeit: int
+  forfeit: int  # so many of the bounds may fail
 
 
 def bonferroni(alpha: float, num_outputs: int) -> Levels:
@@ -66,7 +66,7 @@ def levels(alpha: float, num_outputs: int, fraction: float = 0.0) -> Levels:
   """`bonferroni`, or `k_fwer` if a `fraction` of the bounds, rounded down, may fail (host).
 
   Raises:
-    ValueError: a fraction outside [0, 1), and as `k_fwer`.
+    ValueError: a fraction outside [0, 1), and as `k_fwer`, which has the other arguments.
 
   Example:
     >>> levels(0.01, 4, 0.25)

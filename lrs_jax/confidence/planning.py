@@ -110,7 +110,7 @@ def radii(
   The other arguments are those of `reachable_eta`.
 
   Returns:
-    float64 [B], rising, in the units of the input (p = 0: entries); 0 alone if S certify nothing.
+    float64 [B], rising, in the units of the input (p = 0: entries); 0 alone if votes are too few.
 
   Raises:
     ValueError: several kinds of perturbation, or a group that is shown nothing, which no

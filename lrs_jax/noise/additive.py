@@ -21,8 +21,7 @@ def gaussian(scale: ArrayLike, cells: ArrayLike) -> SmoothingDistribution:
 
   Args:
     scale: standard deviations [G, C], in the units of the input; inf hides the cell.
-    cells: int, shaped like the input x: the cell of every input coordinate. Any index will do: per
-      pixel, channel or entry.
+    cells: int, shaped like the input x: the cell of every coordinate, by any partition of them.
 
   Raises:
     ValueError: a standard deviation that is not positive, or a cell index outside [0, C).

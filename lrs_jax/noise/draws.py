@@ -51,9 +51,9 @@ def normal(key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
 def minus_log(high: jax.Array, low: jax.Array) -> jax.Array:
   r"""A unit exponential, :math:`-\ln u` with :math:`u = (2^{32} h + l + 1/2) / 2^{64}`, float32.
 
-  The words h and l are uniform uint32. To float32's relative precision everywhere, and positive: a
-  float32 number near 1 is a multiple of 2^-24, and its logarithm would be 0 for one word in 2^25;
-  so where u > 1/2 it is 1 - u, made of the complements of the words, that is rounded.
+  The words h, `high`, and l, `low`, are uniform uint32. To float32's relative precision everywhere,
+  and positive: a float32 number near 1 is a multiple of 2^-24, and its logarithm would be 0 for one
+  word in 2^25; so where u > 1/2 it is 1 - u, made of the complements of the words, that is rounded.
 
   Example:
     >>> minus_log(jnp.asarray(2**31, jnp.uint32), jnp.asarray(0, jnp.uint32))

@@ -12,14 +12,9 @@ flips      :math:`-\ln(4q(1-q))`        :math:`V = \ln(1 + (\mu - 1/2)^2 / v)`
 
 Elsewhere eta is 0: the smoothed model abstains. NumPy's and SciPy's functions are good to a few
 units in the last place here, which `round_up` and `round_down` exceed.
-
-Example:
-  >>> [float(eta(0.9).round(4)) for eta in (gaussian, uniform, laplace, ablation, flips)]
-  [1.6424, 0.8, 1.6094, 0.5108, 1.0217]
 """
 
 from collections.abc import Callable
-from functools import partial
 
 import numpy as np
 from jax.typing import ArrayLike
@@ -46,34 +41,59 @@ def round_down(value: np.ndarray) -> np.ndarray:
   return value * (1 - 2.0**-48)
 
 
-def _majority(eta: Callable[[np.ndarray], np.ndarray], q_lower: ArrayLike) -> np.ndarray:
-  """Rounds eta(q) down, and abstains, eta = 0, where q <= 1/2 or is not a number."""
-  q = np.asarray(q_lower, np.float64)
-  certified = q > 0.5
-  with np.errstate(divide="ignore", over="ignore"):
-    value = eta(np.where(certified, np.minimum(q, 1.0), 1.0))
-  return np.where(certified, np.maximum(round_down(value), 0.0), 0.0)
+def gaussian(q_lower: ArrayLike) -> np.ndarray:
+  """Cohen et al. 2019 (arXiv 1902.02918), theorem 1, squared and in units of the scale.
+
+  Example:
+    >>> gaussian([0.5, 0.9]).round(4)
+    array([0.    , 1.6424])
+  """
+  return _majority(q_lower, lambda q: special.ndtri(q) ** 2)
 
 
-def _of_flips(q: np.ndarray) -> np.ndarray:
-  low, high = np.minimum(q, 0.75), np.maximum(q, 0.75)  # each formula where it does not cancel
-  return np.where(q < 0.75, -np.log1p(-((2 * low - 1) ** 2)), -np.log(4 * high * (1 - q)))
+def uniform(q_lower: ArrayLike) -> np.ndarray:
+  """Yang et al. 2020 (arXiv 2002.08118), in units of the half-width.
+
+  Example:
+    >>> uniform([0.5, 0.9]).round(4)
+    array([0. , 0.8])
+  """
+  return _majority(q_lower, lambda q: 2 * q - 1)
 
 
-gaussian = partial(_majority, lambda q: special.ndtri(q) ** 2)
-"""Cohen et al. 2019 (arXiv 1902.02918), theorem 1, squared and in units of the scale."""
+def laplace(q_lower: ArrayLike) -> np.ndarray:
+  """Teng et al. 2020, theorem 1, in units of the scale.
 
-uniform = partial(_majority, lambda q: 2 * q - 1)
-"""Yang et al. 2020 (arXiv 2002.08118), in units of the half-width."""
+  Example:
+    >>> laplace([0.5, 0.9]).round(4)
+    array([0.    , 1.6094])
+  """
+  return _majority(q_lower, lambda q: -np.log(2 * (1 - q)))
 
-laplace = partial(_majority, lambda q: -np.log(2 * (1 - q)))
-"""Teng et al. 2020, theorem 1, in units of the scale."""
 
-ablation = partial(_majority, lambda q: -np.log(1.5 - q))
-"""Levine & Feizi 2020 (arXiv 1911.09272), theorem 1, in logarithms."""
+def ablation(q_lower: ArrayLike) -> np.ndarray:
+  """Levine & Feizi 2020 (arXiv 1911.09272), theorem 1, in logarithms.
 
-flips = partial(_majority, _of_flips)
-"""`variance` of a vote, an indicator, whose variance is q (1 - q)."""
+  Example:
+    >>> ablation([0.5, 0.9]).round(4)
+    array([0.    , 0.5108])
+  """
+  return _majority(q_lower, lambda q: -np.log(1.5 - q))
+
+
+def flips(q_lower: ArrayLike) -> np.ndarray:
+  """`variance` of a vote, an indicator, whose variance is q (1 - q).
+
+  Example:
+    >>> flips([0.5, 0.9]).round(4), variance(0.9, 0.09).round(4)
+    (array([0.    , 1.0217]), np.float64(1.0217))
+  """
+
+  def eta(q: np.ndarray) -> np.ndarray:
+    low, high = np.minimum(q, 0.75), np.maximum(q, 0.75)  # each formula where it does not cancel
+    return np.where(q < 0.75, -np.log1p(-((2 * low - 1) ** 2)), -np.log(4 * high * (1 - q)))
+
+  return _majority(q_lower, eta)
 
 
 def variance(mean_lower: ArrayLike, variance_upper: ArrayLike) -> np.ndarray:
@@ -89,7 +109,7 @@ def variance(mean_lower: ArrayLike, variance_upper: ArrayLike) -> np.ndarray:
     least = np.minimum(np.asarray(variance_upper, np.float64), mean * (1 - mean))
     return np.log1p((mean - 0.5) ** 2 / np.where(np.isnan(least), np.inf, least))
 
-  return _majority(eta, mean_lower)
+  return _majority(mean_lower, eta)
 
 
 def better(of_votes: Callable, mean_lower: ArrayLike, variance_upper: ArrayLike) -> np.ndarray:
@@ -110,3 +130,12 @@ def mean_alone(of_votes: Callable, mean_lower: ArrayLike, variance_upper: ArrayL
     array([0.8])
   """
   return of_votes(mean_lower)
+
+
+def _majority(q_lower: ArrayLike, eta: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
+  """Rounds eta(q) down, and abstains, eta = 0, where q <= 1/2 or is not a number."""
+  q = np.asarray(q_lower, np.float64)
+  certified = q > 0.5
+  with np.errstate(divide="ignore", over="ignore"):
+    value = eta(np.where(certified, np.minimum(q, 1.0), 1.0))
+  return np.where(certified, np.maximum(round_down(value), 0.0), 0.0)

@@ -8,8 +8,8 @@ and :math:`(\theta_+, \theta_-) = (0, 1)` for flips.
 
 The noise and the weights come from the same arrays. What a device can represent (float32 levels,
 probabilities that are multiples of :math:`2^{-32}`) is rounded to the noisier side, so that the
-weights of the stated level hold for what is drawn. The factories state weights,
-thresholds and sources; `eta` has all thresholds in one table.
+weights of the stated level hold for what is drawn. The factories state p, weights, thresholds and
+sources; `eta` has all thresholds in one table.
 """
 
 import inspect
