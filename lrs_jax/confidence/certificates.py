@@ -98,15 +98,17 @@ def number_of_samples(counts: np.ndarray, num_samples: int | None) -> int:
     10
   """
   sums = np.asarray(counts).sum(axis=1)
-  least, most = int(sums.min(initial=num_samples or 2**62)), int(sums.max(initial=0))
-  if num_samples is None and sums.size and least != most:
-    raise ValueError(
-      "`num_samples` must say how many samples there were, since the rows of `counts` sum to "
-      f"{least} up to {most}: votes were lost."
-    )
-  if num_samples is not None and most > num_samples:
+  most = int(sums.max(initial=0))
+  if num_samples is None:
+    if (sums != most).any():
+      raise ValueError(
+        "`num_samples` must say how many samples there were, since the rows of `counts` sum to "
+        f"{int(sums.min())} up to {most}: votes were lost."
+      )
+    return most
+  if most > num_samples:
     raise ValueError(f"`num_samples` is {num_samples}, but a row of `counts` sums to {most}.")
-  return most if num_samples is None else int(num_samples)
+  return int(num_samples)
 
 
 METHODS = ("votes", "kl", "mixed")

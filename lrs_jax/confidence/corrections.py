@@ -82,7 +82,7 @@ def levels(alpha: float, num_outputs: int, fraction: float = 0.0) -> Levels:
 def holm(p_values: ArrayLike, alpha: float) -> np.ndarray:
   r"""Holm's step-down test of N *fixed* hypotheses (host).
 
-  With the p-values in increasing order, hypothesis i (from 1) is rejected if
+  With the p-values in increasing order, hypothesis i (from 1) is rejected, True in the result, if
   :math:`p_{(j)} \le \alpha / (N - j + 1)` for all :math:`j \le i`: with probability
   :math:`1 - \alpha` no true hypothesis is rejected, under any dependence.
 
@@ -93,9 +93,6 @@ def holm(p_values: ArrayLike, alpha: float) -> np.ndarray:
     p_values: [N], of hypotheses fixed before sampling, say that the label's probability is at most
       what the naive certificate needs at one budget.
     alpha: joint error probability, in (0, 1), else `ValueError`.
-
-  Returns:
-    bool [N], whether a hypothesis is rejected.
 
   Example:
     >>> holm([0.02, 0.005, 0.4], 0.05)

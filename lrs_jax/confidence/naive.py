@@ -10,17 +10,14 @@ from lrs_jax.noise import SmoothingDistribution
 
 
 def naive_price(weights: ArrayLike, budgets: ArrayLike) -> np.ndarray:
-  r"""What a group perceives at most when it is attacked alone with the whole budget (host).
+  r"""What each group perceives at most when attacked alone with the whole budget, [G] (host).
 
-  :math:`s_g = \sum_a B_a \max_c W_{a,g,c}`, with :math:`0 \cdot \infty = 0`: an output of group g
-  survives by its own certificate if :math:`s_g < \eta_n`.
+  :math:`s_g = \sum_a B_a \max_c W_{a,g,c}`, with :math:`0 \cdot \infty = 0`, rounded up: an output
+  of group g survives by its own certificate if :math:`s_g < \eta_n`.
 
   Args:
     weights: [A, G, C].
     budgets: [A], or a scalar where A = 1, in the units of b: epsilon^p, or counts.
-
-  Returns:
-    float64 [G], rounded up.
 
   Raises:
     ValueError: budgets of another shape, or below 0.

@@ -96,7 +96,7 @@ def radii(
   num_outputs: int,
   alpha: float,
 ) -> np.ndarray:
-  r"""Up to 41 radii from 0 to where nothing can be certified, whatever the votes are (host).
+  r"""Up to 41 rising radii, from 0 to where nothing can be certified whatever the votes are (host).
 
   No output's :math:`\eta` exceeds that of unanimous votes, :math:`\eta_1`. A budget spread over all
   C cells alike, or spent on one cell c, makes every group perceive at least :math:`\eta_1` once
@@ -104,13 +104,11 @@ def radii(
   .. math:: \varepsilon^p \ge \eta_1 \min( \max_g C / \textstyle\sum_c W_{g,c},\;
     \min_c \max_g 1 / W_{g,c} ) ,
 
-  where :math:`\varepsilon` is the number of entries if p = 0. The last radius is half a percent
-  beyond, of three digits; for p = 0, radii are whole numbers. Of several distributions compared at
-  the same radii, each of one kind of perturbation (A = 1), the one that reaches farthest decides.
-  The other arguments are those of `reachable_eta`.
-
-  Returns:
-    float64 [B], rising, in the units of the input (p = 0: entries); 0 alone if votes are too few.
+  where :math:`\varepsilon` is the number of entries if p = 0, else in the units of the input. The
+  last radius is half a percent beyond, of three digits; for p = 0, radii are whole numbers. If S
+  samples certify nothing, there is 0 alone. Of several distributions, each of one kind of
+  perturbation (A = 1), the one that reaches farthest decides. The other arguments are those of
+  `reachable_eta`.
 
   Raises:
     ValueError: several kinds of perturbation, or a group that is shown nothing, which no

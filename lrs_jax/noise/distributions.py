@@ -47,12 +47,9 @@ class SmoothingDistribution(NamedTuple):
 
   Example:
     >>> from lrs_jax import noise
-    >>> narrow, wide = (noise.gaussian([[std]], cells=[0, 0]) for std in (0.1, 0.2))
-    >>> compiled = jax.jit(noise.sample)
-    >>> for gaussian in narrow, wide:
-    ...   _ = compiled(jax.random.key(0), gaussian, jnp.zeros(2), 0)
-    >>> compiled._cache_size()
-    1
+    >>> near_and_far = noise.gaussian([[0.1, 0.5]], cells=[0, 1, 1])
+    >>> jax.jit(noise.sample)(jax.random.key(0), near_and_far, jnp.zeros(3), 0).shape
+    (3,)
   """
 
   family: Family

@@ -19,19 +19,16 @@ from jax.typing import ArrayLike
 
 
 def flip_weights(theta_plus: ArrayLike, theta_minus: ArrayLike, order: float) -> np.ndarray:
-  r"""Divergence that one flip causes, :math:`D_\alpha(P_{x'} \| P_x)` of a single entry.
+  r"""Divergence that one flip causes, :math:`D_\alpha(P_{x'} \| P_x)` of an entry, rounded up.
 
   With p the probability that the noise shows a 1 at x and a the same at x', it is
   :math:`\frac{1}{\alpha - 1} \ln(a^\alpha p^{1-\alpha} + (1-a)^\alpha (1-p)^{1-\alpha})`. For an
-  addition :math:`p = \theta_+, a = 1 - \theta_-`, for a deletion the other way round.
+  addition :math:`p = \theta_+, a = 1 - \theta_-`, for a deletion the other way round: [2, G, C].
 
   Args:
     theta_plus: [G, C], in [0, 1).
     theta_minus: [G, C], in [0, 1), or 1 where theta_plus is 0 (a hidden cell, of weight 0).
     order: alpha > 0; 1 is the Kullback–Leibler divergence, inf the largest log-ratio.
-
-  Returns:
-    float64 [2, G, C], additions and deletions, rounded up.
 
   Raises:
     ValueError: an order that is not greater than 0.
