@@ -73,8 +73,8 @@ def cluster_affinity(
 
   :math:`F_{g,c} = \frac{1}{|g|} \sum_{n \in g} \sum_{m \in c} \Pi_{n,m}` with
   :math:`\Pi = \beta (I - (1 - \beta) D^{-1}(A + I))^{-1}`, whose rows sum to 1: a random walk from
-  a node of cluster g stops in cluster c with probability F[g, c]. Unlike a count of edges it also
-  orders clusters that share no edge.
+  a node of cluster g stops in cluster c with probability F[g, c], float64 [C, C]. Unlike a count of
+  edges it also orders clusters that share no edge.
 
   Args:
     adjacency: [N, N], symmetric, 0 or 1.

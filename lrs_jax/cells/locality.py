@@ -9,7 +9,7 @@ from jax.typing import ArrayLike
 
 
 def chebyshev_distances(grid_shape: tuple[int, ...]) -> np.ndarray:
-  r"""Chebyshev distances between the cells of a grid, in cells.
+  r"""Chebyshev distances between the cells of a grid, float64 [G, C] with G = C, in cells.
 
   :math:`d_{g,c} = \max(|r_g - r_c|, |q_g - q_c|)` for cells in rows r and columns q, and so in any
   number of dimensions.
@@ -40,8 +40,7 @@ def fraction_of_grid(distances: ArrayLike) -> np.ndarray:
     >>> fraction_of_grid(chebyshev_distances((1, 3)))[1]
     array([0.5, 0. , 0.5])
   """
-  distances = np.asarray(distances, np.float64)
-  return _divide(distances, distances.max(initial=0.0))
+  return _fraction(distances, axis=None)
 
 
 def fraction_of_border(distances: ArrayLike) -> np.ndarray:
@@ -53,8 +52,7 @@ def fraction_of_border(distances: ArrayLike) -> np.ndarray:
     >>> fraction_of_border(chebyshev_distances((1, 3)))[1]
     array([1., 0., 1.])
   """
-  distances = np.asarray(distances, np.float64)
-  return _divide(distances, distances.max(axis=1, keepdims=True, initial=0.0))
+  return _fraction(distances, axis=1)
 
 
 def interpolate_std(fraction: ArrayLike, low: float, high: float) -> np.ndarray:
@@ -98,8 +96,10 @@ def hide_beyond(scale: ArrayLike, distances: ArrayLike, reach: float) -> np.ndar
   return np.where(np.asarray(distances) > reach, np.inf, np.asarray(scale, np.float64))
 
 
-def _divide(distances: np.ndarray, largest: np.ndarray | float) -> np.ndarray:
-  return np.divide(distances, largest, out=np.zeros_like(distances), where=np.asarray(largest) > 0)
+def _fraction(distances: ArrayLike, axis: int | None) -> np.ndarray:
+  distances = np.asarray(distances, np.float64)
+  largest = distances.max(axis=axis, keepdims=True, initial=0.0)
+  return np.divide(distances, largest, out=np.zeros_like(distances), where=largest > 0)
 
 
 def _check_range(low: float, high: float) -> None:
