@@ -196,8 +196,8 @@ def from_class_sums(
   """Base certificates of the most voted class of every output, by `from_votes` or `from_scores`.
 
   `selection`, which selects labels and statistics, and `estimation` are sums of all classes, from
-  two keys; for `methods` that are votes alone they need no scores. The other arguments, errors and
-  warnings are those of `from_scores`.
+  two keys; for `methods` that are votes alone they need no scores. The other arguments are those of
+  `from_scores`, errors and warnings those of either.
 
   Example:
     >>> from lrs_jax import noise
@@ -267,7 +267,7 @@ def votes_for_labels(
 ) -> tuple[np.ndarray, np.ndarray, int]:
   """The labels that one sample set selects, their votes in the other one, and its S (host).
 
-  Arguments, errors and warnings are those of `from_votes`.
+  Arguments and errors are those of `from_votes`, and so is the warning of the same samples.
 
   Example:
     >>> votes_for_labels([0], [[9, 1]], [[8, 2]], None)
