@@ -76,8 +76,8 @@ def naive_holm(
   sampling: the answers at several budgets, or a curve, do not hold together, and the levels serve
   no collective certificate.
 
-  `budgets` is the one budget, [A], or a scalar where A = 1. The other arguments and errors are those
-  of `from_votes`, and so is `SameSamplesWarning`. The result is bool [N], the outputs that survive.
+  `budgets` is the one budget, [A], or a scalar where A = 1. The other arguments and errors, and the
+  `SameSamplesWarning`, are those of `from_votes`. The result is bool [N]: the outputs that survive.
 
   Example:
     >>> from lrs_jax import noise
