@@ -33,8 +33,7 @@ def spectral_clusters(adjacency: sparse.csr_array, num_clusters: int, *, seed: i
     >>> np.array_equal(found == found[0], [True, True, True, False, False, False])
     True
 
-  References:
-    von Luxburg 2007 (arXiv 0711.0189); Schuchardt et al. 2023 (arXiv 2210.16140), section 7.
+  References: von Luxburg 2007 (arXiv 0711.0189); Schuchardt et al. 2023 (2210.16140), section 7.
   """
   num_nodes = adjacency.shape[0]
   _check_number(num_clusters, num_nodes)
@@ -53,19 +52,9 @@ def spectral_clusters(adjacency: sparse.csr_array, num_clusters: int, *, seed: i
 def metis_clusters(adjacency: sparse.csr_array, num_clusters: int, *, seed: int) -> np.ndarray:
   """Clusters of nearly equal size with few edges between them, by METIS.
 
-  Args:
-    adjacency: [N, N], symmetric, 0 or 1.
-    num_clusters: C, in [1, N].
-    seed: of METIS.
+  Arguments and result are those of `spectral_clusters`, and so are errors; PyMetis missing is one.
 
-  Returns:
-    int32 [N], the cluster of every node, numbered from the largest to the smallest.
-
-  Raises:
-    ValueError: more clusters than nodes, or none, or PyMetis is not installed.
-
-  References:
-    Karypis & Kumar 1998, SIAM Journal on Scientific Computing 20(1).
+  References: Karypis & Kumar 1998, SIAM Journal on Scientific Computing 20(1).
   """
   _check_number(num_clusters, adjacency.shape[0])
   try:
@@ -73,8 +62,7 @@ def metis_clusters(adjacency: sparse.csr_array, num_clusters: int, *, seed: int)
   except ImportError:
     raise ValueError("METIS needs pymetis: `pip install 'lrs_jax[graphs]'`.") from None
   graph = pymetis.CSRAdjacency(adjacency.indptr.tolist(), adjacency.indices.tolist())
-  options = pymetis.Options(seed=seed)
-  _, labels = pymetis.part_graph(num_clusters, graph, options=options)
+  _, labels = pymetis.part_graph(num_clusters, graph, options=pymetis.Options(seed=seed))
   return _by_size(np.asarray(labels), num_clusters)
 
 
@@ -85,24 +73,20 @@ def cluster_affinity(
 
   :math:`F_{g,c} = \frac{1}{|g|} \sum_{n \in g} \sum_{m \in c} \Pi_{n,m}` with
   :math:`\Pi = \beta (I - (1 - \beta) D^{-1}(A + I))^{-1}`, whose rows sum to 1: a random walk from
-  a node of cluster g stops in cluster c with probability F[g, c]. Unlike a count of edges it also
-  orders clusters that share no edge.
+  a node of cluster g stops in cluster c with probability F[g, c], float64 [C, C]. Unlike a count of
+  edges it also orders clusters that share no edge.
 
   Args:
     adjacency: [N, N], symmetric, 0 or 1.
     clusters: int [N], in [0, C); a cluster without nodes has affinity 0 with all others.
     teleport: probability of stopping, in (0, 1].
 
-  Returns:
-    float64 [C, C].
-
   Example:
     >>> path = sparse.csr_array(np.array([[0, 1, 0], [1, 0, 1], [0, 1, 0]]))
     >>> cluster_affinity(path, np.array([0, 1, 2])).argsort(axis=1)[0]
     array([2, 1, 0])
 
-  References:
-    Gasteiger et al. 2019 (arXiv 1810.05997), section 2, for the walk.
+  References: Gasteiger et al. 2019 (arXiv 1810.05997), section 2, for the walk.
   """
   num_nodes, num_clusters = clusters.size, int(clusters.max()) + 1
   looped = sparse.csr_array(adjacency + sparse.eye_array(num_nodes))
@@ -116,13 +100,9 @@ def cluster_affinity(
 def affinity_ranks(affinity: ArrayLike) -> np.ndarray:
   """Rank of every cluster in the eyes of every other: 0 for itself, then by falling affinity.
 
-  Ties are broken towards the lower index, so that each row is a permutation.
-
-  Args:
-    affinity: [C, C], the larger the closer.
-
-  Returns:
-    int [G, C], `ranks[g, c]` = number of clusters closer to g than c is.
+  Of affinities [C, C], the larger the closer, it makes int [G, C]: `ranks[g, c]` is the number of
+  clusters closer to g than c is. Ties are broken towards the lower index, so that each row is a
+  permutation.
 
   Example:
     >>> affinity_ranks([[9, 1, 3, 2], [1, 9, 2, 3], [0, 0, 0, 0], [3, 2, 1, 9]])
@@ -146,18 +126,14 @@ def levels_by_rank(ranks: ArrayLike, low: float, high: float) -> np.ndarray:
 
   Args:
     ranks: int [G, C], in [0, C).
-    low: probability at rank 0 (the group's own cluster), in [0, 1).
-    high: probability at the last rank, in [0, 1); `low` for the same everywhere.
-
-  Returns:
-    float64 [G, C].
+    low: probability at rank 0 (the group's own cluster), in [0, 1), else `ValueError`.
+    high: probability at the last rank, likewise; `low` for the same everywhere.
 
   Example:
     >>> levels_by_rank([[0, 1, 2]], 0.6, 0.9)
     array([[0.6 , 0.75, 0.9 ]])
 
-  References:
-    Schuchardt et al. 2023 (arXiv 2210.16140), section 8.3.
+  References: Schuchardt et al. 2023 (arXiv 2210.16140), section 8.3.
   """
   ranks = np.asarray(ranks)
   for name, value in (("low", low), ("high", high)):

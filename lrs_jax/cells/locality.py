@@ -9,16 +9,13 @@ from jax.typing import ArrayLike
 
 
 def chebyshev_distances(grid_shape: tuple[int, ...]) -> np.ndarray:
-  r"""Chebyshev distances between the cells of a grid, in cells.
+  r"""Chebyshev distances between the cells of a grid, float64 [G, C] with G = C, in cells.
 
   :math:`d_{g,c} = \max(|r_g - r_c|, |q_g - q_c|)` for cells in rows r and columns q, and so in any
   number of dimensions.
 
   Args:
-    grid_shape: (R, Q), or (P, R, Q), ..., in cells.
-
-  Returns:
-    float64 [G, C] with G = C = R Q, the number of cells, which `partition.image_grid` numbers so.
+    grid_shape: (R, Q), or (P, R, Q), ..., in cells, numbered as by `partition.image_grid`.
 
   Example:
     >>> chebyshev_distances((1, 3))
@@ -28,8 +25,7 @@ def chebyshev_distances(grid_shape: tuple[int, ...]) -> np.ndarray:
     >>> chebyshev_distances((2, 1, 3))[0]
     array([0., 1., 2., 1., 1., 2.])
 
-  References:
-    Schuchardt et al. 2023 (arXiv 2210.16140), section 7.
+  References: Schuchardt et al. 2023 (arXiv 2210.16140), section 7.
   """
   cells = np.indices(grid_shape).reshape(len(grid_shape), -1)
   return np.abs(cells[:, :, None] - cells[:, None]).max(axis=0).astype(np.float64)
@@ -44,8 +40,7 @@ def fraction_of_grid(distances: ArrayLike) -> np.ndarray:
     >>> fraction_of_grid(chebyshev_distances((1, 3)))[1]
     array([0.5, 0. , 0.5])
   """
-  distances = np.asarray(distances, np.float64)
-  return _divide(distances, distances.max(initial=0.0))
+  return _fraction(distances, axis=None)
 
 
 def fraction_of_border(distances: ArrayLike) -> np.ndarray:
@@ -57,8 +52,7 @@ def fraction_of_border(distances: ArrayLike) -> np.ndarray:
     >>> fraction_of_border(chebyshev_distances((1, 3)))[1]
     array([1., 0., 1.])
   """
-  distances = np.asarray(distances, np.float64)
-  return _divide(distances, distances.max(axis=1, keepdims=True, initial=0.0))
+  return _fraction(distances, axis=1)
 
 
 def interpolate_std(fraction: ArrayLike, low: float, high: float) -> np.ndarray:
@@ -67,13 +61,7 @@ def interpolate_std(fraction: ArrayLike, low: float, high: float) -> np.ndarray:
   Args:
     fraction: [G, C], in [0, 1].
     low: scale at fraction 0, positive, in the units of the input.
-    high: scale at fraction 1, at least `low`.
-
-  Returns:
-    float64 [G, C].
-
-  Raises:
-    ValueError: unless 0 < low <= high < inf.
+    high: scale at fraction 1. Unless 0 < low <= high < inf, there is a `ValueError`.
 
   Example:
     >>> interpolate_std([[0.0, 0.5, 1.0]], 0.2, 1.0)
@@ -99,13 +87,7 @@ def interpolate_variance(fraction: ArrayLike, low: float, high: float) -> np.nda
 def hide_beyond(scale: ArrayLike, distances: ArrayLike, reach: float) -> np.ndarray:
   """Hides the cells farther than `reach` from the group, for strictly local models: scale = inf.
 
-  Args:
-    scale: [G, C].
-    distances: [G, C].
-    reach: largest distance that the group still sees, in the units of `distances`.
-
-  Returns:
-    float64 [G, C].
+  Scale and distances are [G, C]; `reach`, in units of the latter, is the farthest that is seen.
 
   Example:
     >>> hide_beyond([[0.2, 0.6, 1.0]], [[0, 1, 2]], reach=1)
@@ -114,8 +96,10 @@ def hide_beyond(scale: ArrayLike, distances: ArrayLike, reach: float) -> np.ndar
   return np.where(np.asarray(distances) > reach, np.inf, np.asarray(scale, np.float64))
 
 
-def _divide(distances: np.ndarray, largest: np.ndarray | float) -> np.ndarray:
-  return np.divide(distances, largest, out=np.zeros_like(distances), where=np.asarray(largest) > 0)
+def _fraction(distances: ArrayLike, axis: int | None) -> np.ndarray:
+  distances = np.asarray(distances, np.float64)
+  largest = distances.max(axis=axis, keepdims=True, initial=0.0)
+  return np.divide(distances, largest, out=np.zeros_like(distances), where=largest > 0)
 
 
 def _check_range(low: float, high: float) -> None:

@@ -33,8 +33,7 @@ def image_grid(image_shape: tuple[int, ...], grid_shape: tuple[int, ...]) -> np.
            [[3, 4, 5],
             [3, 4, 5]]], dtype=int32)
 
-  References:
-    Schuchardt et al. 2023 (arXiv 2210.16140), section 7.
+  References: Schuchardt et al. 2023 (arXiv 2210.16140), section 7.
   """
   image_shape, grid_shape = tuple(image_shape), tuple(grid_shape)
   if len(image_shape) != len(grid_shape) or not all(
@@ -84,14 +83,12 @@ def pixel_distances(groups: np.ndarray, cells: np.ndarray) -> np.ndarray:
   """Chebyshev distances between the nearest pixels of every group and every cell, in pixels.
 
   A network that sees no farther than a number of pixels loses nothing if cells at a greater
-  distance are hidden from the group: `locality.hide_beyond` with these distances.
+  distance are hidden from the group: `locality.hide_beyond` with these distances, float64 [G, C],
+  which are 0 where the two overlap and inf where one is empty.
 
   Args:
     groups: int [H, W], or of any number of dimensions, the group of every pixel, in [0, G).
     cells: int, shaped like `groups`, the cell of every pixel, in [0, C).
-
-  Returns:
-    float64 [G, C]; 0 where they overlap, inf where one is empty.
 
   Example:
     >>> grid = image_grid((2, 6), (1, 3))

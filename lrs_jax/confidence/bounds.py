@@ -2,24 +2,15 @@ r"""Confidence bounds on what was sampled, in float64 on the host, rounded towar
 
 Votes have Clopper & Pearson's bound. Scores, multiples of 1/255 in [0, 1], have four bounds on
 their mean (from below) and their variance (from above), which hold together with probability
-:math:`1 - \alpha`:
+:math:`1 - \alpha`: *kl*, *bernstein* and *mixed* of the sums of x and x^2, *dkw* of a histogram.
 
-- *kl* (Hoeffding 1963, theorem 1, in its Chernoff form): the sums of x and x^2 suffice, and
-  :math:`\alpha` is split between the mean and the variance;
-- *bernstein* (Maurer & Pontil 2009): the same sums; one bound on the standard deviation serves
-  both, and :math:`\alpha` is split between it and Bernstein's inequality for the mean;
-- *mixed*: the variance of the first, and Bernstein's inequality with it for the mean;
-- *dkw* (Massart 1990): needs a histogram; one two-sided band serves both.
-
-Which is tighter when (`benchmarks/bounds.py`: nine distributions of scores, S from 100 to 10^6, N
-from 1 to 10^6 at joint alpha = 0.01; eta of flips, Gaussian and uniform noise): of 510 settings in
-which scores certify anything, *mixed* gives the greatest eta in 366, *kl* in 138 (scores that are
-mostly 0 or 1, and S = 100), *dkw* in 6 (S = 100) and *bernstein*, always behind *mixed*, in none.
-At S = N = 10^4, scores of 0.80 ± 0.05 have 2.86 (mixed), 2.75 (kl), 2.20 (bernstein) and 1.55 (dkw)
-for flips, scores of 0.55 ± 0.01 have 1.42, 0.54, 0.42 and 0.08. Votes are better than any of these,
-5.20, as long as the score stays above 1/2 and they agree. Scores are worth their while where it
-does not, for 0.70 ± 0.20: 0.53 against 0.49 from votes, and 0.66 against 0.57 at S = 10^6. Hence
-the default of `certificates.from_scores`: votes, kl or mixed, by the selection samples.
+Which is tighter when (`benchmarks/results/bounds.md`: eta of flips, Gaussian and uniform noise for
+nine distributions of scores, S from 100 to 10^6, N from 1 to 10^6 at joint alpha = 0.01): of 510
+settings in which scores certify anything, *mixed* gives the greatest eta in 366, *kl* in 138
+(scores that are mostly 0 or 1, and S = 100), *dkw* in 6 (S = 100) and *bernstein*, always behind
+*mixed*, in none. Votes are better than any of these as long as the score stays above 1/2 and they
+agree; scores are worth their while where it does not. Hence the default of
+`certificates.from_scores`: votes, kl or mixed, by the selection samples.
 """
 
 from typing import NamedTuple
@@ -33,7 +24,7 @@ LEVELS = 255
 
 
 def clopper_pearson_lower(successes: ArrayLike, trials: ArrayLike, alpha: ArrayLike) -> np.ndarray:
-  r"""One-sided lower confidence bound on a binomial probability (host).
+  r"""One-sided lower confidence bound on a binomial probability, rounded down (host).
 
   :math:`\underline{p} = \mathrm{BetaInv}(\alpha;\, k,\, S - k + 1)`, and 0 for k = 0: the smallest
   p for which :math:`P[\mathrm{Bin}(S, p) \ge k] \ge \alpha`.
@@ -42,9 +33,7 @@ def clopper_pearson_lower(successes: ArrayLike, trials: ArrayLike, alpha: ArrayL
     successes: k, integers in [0, S].
     trials: S.
     alpha: one-sided probability that the bound exceeds the truth, in [0, 1); at 0 the bound is 0.
-
-  Returns:
-    float64, broadcast over the arguments, rounded down.
+      The arguments are broadcast; the bound is float64.
 
   Raises:
     ValueError: successes that are not integers in [0, S], or alpha outside [0, 1).
@@ -53,8 +42,7 @@ def clopper_pearson_lower(successes: ArrayLike, trials: ArrayLike, alpha: ArrayL
     >>> clopper_pearson_lower([0, 100], 100, alpha=0.05)
     array([0.        , 0.97048695])
 
-  References:
-    Clopper & Pearson 1934, Biometrika 26(4).
+  References: Clopper & Pearson 1934, Biometrika 26(4).
   """
   k, trials, alpha = np.broadcast_arrays(successes, trials, _checked(alpha))
   _check_counts("successes", k, trials)
@@ -67,18 +55,12 @@ def clopper_pearson_lower(successes: ArrayLike, trials: ArrayLike, alpha: ArrayL
 def binomial_p_value(successes: ArrayLike, trials: ArrayLike, threshold: ArrayLike) -> np.ndarray:
   r"""P-value of the hypothesis that a binomial probability is at most a fixed threshold (host).
 
-  :math:`P[\mathrm{Bin}(S, t) \ge k] = I_t(k, S - k + 1)`.
+  :math:`P[\mathrm{Bin}(S, t) \ge k] = I_t(k, S - k + 1)`, rounded up.
 
   Args:
-    successes: k, integers in [0, S].
+    successes: k, integers in [0, S], else `ValueError`.
     trials: S.
     threshold: t in [0, 1], fixed before sampling.
-
-  Returns:
-    float64, broadcast over the arguments, rounded up.
-
-  Raises:
-    ValueError: successes that are not integers in [0, S].
 
   Example:
     >>> f"{binomial_p_value(8, 10, 0.5):.4f}"
@@ -123,9 +105,6 @@ def score_bounds_kl(
     center: c [N], integers in [0, 255], fixed before these samples: from the selection samples.
     mean_share: the part of alpha that the mean gets; at 1 the variance is left at 1/4.
 
-  Returns:
-    `ScoreBounds`.
-
   Raises:
     ValueError: sums that are no sums of S scores, or alpha outside [0, 1).
 
@@ -133,8 +112,7 @@ def score_bounds_kl(
     >>> score_bounds_kl([230 * 100], [230**2 * 100], 100, 1e-3, center=[230])
     ScoreBounds(mean=array([0.74831138]), variance=array([0.05954425]))
 
-  References:
-    Hoeffding 1963, JASA 58(301), theorem 1, equation 2.1.
+  References: Hoeffding 1963, JASA 58(301), theorem 1, equation 2.1.
   """
   total, squares, trials, alpha = _checked_sums(total, squares, trials, alpha)
   center = np.broadcast_to(np.asarray(center, np.int64), total.shape)
@@ -158,17 +136,7 @@ def score_bounds_bernstein(
   L/(3S)` fail with probability :math:`\alpha/2`, so that :math:`\bar\sigma^2` bounds the variance
   and :math:`\hat m - \bar\sigma\sqrt{2L/S} - L/(3S)` the mean.
 
-  Args:
-    total: sum of x [N], in units of 1/255.
-    squares: sum of x^2 [N], in units of 1/255^2.
-    trials: S.
-    alpha: probability that a bound fails, scalar or [N], in [0, 1).
-
-  Returns:
-    `ScoreBounds`.
-
-  Raises:
-    ValueError: sums that are no sums of S scores, or alpha outside [0, 1).
+  Arguments and errors are those of `score_bounds_kl`.
 
   Example:
     >>> score_bounds_bernstein([230 * 100], [230**2 * 100], 100, 1e-3)
@@ -180,8 +148,8 @@ def score_bounds_bernstein(
   """
   total, squares, trials, alpha = _checked_sums(total, squares, trials, alpha)
   # In Python's integers: S squares - total^2 needs more than 64 bits from about S = 1e7.
-  products = trials.astype(object) * squares.astype(object), total.astype(object) ** 2
-  scatter = np.asarray(products[0] - products[1], np.float64)
+  exact = trials.astype(object) * squares.astype(object) - total.astype(object) ** 2
+  scatter = np.asarray(exact, np.float64)
   with np.errstate(divide="ignore", invalid="ignore"):
     sample_std = np.sqrt(scatter / (trials * (trials - 1.0))) / LEVELS
     std = (sample_std + np.sqrt(-2 * np.log(alpha / 2) / (trials - 1.0))) * (1 + 1e-14)
@@ -191,42 +159,24 @@ def score_bounds_bernstein(
 
 
 def score_bounds_mixed(
-  total: ArrayLike,
-  squares: ArrayLike,
-  trials: ArrayLike,
-  alpha: ArrayLike,
-  *,
-  center: ArrayLike,
+  total: ArrayLike, squares: ArrayLike, trials: ArrayLike, alpha: ArrayLike, *, center: ArrayLike
 ) -> ScoreBounds:
   r"""The variance as in `score_bounds_kl`, and with it Bernstein's inequality for the mean (host).
 
   :math:`m \ge \hat m - \sqrt{2 \bar v L / S} - L / (3S)` with :math:`L = \ln(2/\alpha)`, where
   :math:`\bar v` bounds the variance; each of the two fails with probability :math:`\alpha/2`.
 
-  Args:
-    total: sum of x [N], in units of 1/255.
-    squares: sum of x^2 [N], in units of 1/255^2.
-    trials: S.
-    alpha: probability that a bound fails, scalar or [N], in [0, 1).
-    center: c [N], as in `score_bounds_kl`.
-
-  Returns:
-    `ScoreBounds`.
-
-  Raises:
-    ValueError: sums that are no sums of S scores, or alpha outside [0, 1).
+  Arguments and errors are those of `score_bounds_kl`.
 
   Example:
     >>> score_bounds_mixed([230 * 100], [230**2 * 100], 100, 1e-3, center=[230])
     ScoreBounds(mean=array([0.78148349]), variance=array([0.05954425]))
 
-  References:
-    Maurer & Pontil 2009 (arXiv 0907.3740), theorem 3; Hoeffding 1963, theorem 1.
+  References: Maurer & Pontil 2009 (arXiv 0907.3740), theorem 3; Hoeffding 1963, theorem 1.
   """
   variance = score_bounds_kl(total, squares, trials, alpha, center=center).variance
-  total, squares, trials, alpha = _checked_sums(total, squares, trials, alpha)
-  mean = _bernstein_lower(total, trials, alpha, np.sqrt(variance))
-  return ScoreBounds(mean, variance)
+  total, _, trials, alpha = _checked_sums(total, squares, trials, alpha)
+  return ScoreBounds(_bernstein_lower(total, trials, alpha, np.sqrt(variance)), variance)
 
 
 def score_bounds_dkw(histogram: ArrayLike, alpha: ArrayLike) -> ScoreBounds:
@@ -245,9 +195,6 @@ def score_bounds_dkw(histogram: ArrayLike, alpha: ArrayLike) -> ScoreBounds:
   Args:
     histogram: samples of each score [N, 256].
     alpha: probability that the band is left, scalar or [N], in [0, 1).
-
-  Returns:
-    `ScoreBounds`.
 
   Raises:
     ValueError: a shape without 256 bins, or alpha outside [0, 1).
@@ -330,12 +277,8 @@ def _check_counts(name: str, count: np.ndarray, trials: np.ndarray) -> None:
 def _checked_sums(
   total: ArrayLike, squares: ArrayLike, trials: ArrayLike, alpha: ArrayLike
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-  total, squares, trials, alpha = np.broadcast_arrays(
-    np.asarray(total, np.int64),
-    np.asarray(squares, np.int64),
-    np.asarray(trials, np.int64),
-    _checked(alpha),
-  )
+  sums = (np.asarray(part, np.int64) for part in (total, squares, trials))
+  total, squares, trials, alpha = np.broadcast_arrays(*sums, _checked(alpha))
   _check_counts("total", total, trials * LEVELS)
   _check_counts("squares", squares, np.minimum(trials * LEVELS**2, total * LEVELS))
   return total, squares, trials, alpha

@@ -10,15 +10,8 @@ from typing import NamedTuple
 import numpy as np
 from jax.typing import ArrayLike
 
-from lrs_jax.confidence.bounds import (
-  LEVELS,
-  ScoreBounds,
-  clopper_pearson_lower,
-  score_bounds_bernstein,
-  score_bounds_dkw,
-  score_bounds_kl,
-  score_bounds_mixed,
-)
+from lrs_jax.confidence import bounds
+from lrs_jax.confidence.bounds import LEVELS, clopper_pearson_lower
 from lrs_jax.confidence.corrections import Levels, bonferroni
 from lrs_jax.errors import SameSamplesWarning, TooFewSamplesWarning
 from lrs_jax.noise.distributions import SmoothingDistribution
@@ -68,12 +61,9 @@ def from_votes(
     num_samples: S, how many samples `counts` holds; the sum of its rows if None. To be given if
       votes were lost (`errors.LostVotesWarning`): a lost vote is a sample, too.
 
-  Returns:
-    `BaseCertificates`.
-
   Raises:
-    ValueError: shapes that do not fit together, or rows of `counts` that differ in their sum, or
-      have more than `num_samples`.
+    ValueError: shapes that do not fit together, or rows of `counts` whose sums differ, or exceed
+      `num_samples`.
 
   Warns:
     TooFewSamplesWarning: not even unanimous votes could certify anything.
@@ -86,18 +76,9 @@ def from_votes(
     >>> from_votes(gaussian, [0, 0, 0], votes, votes, alpha=0.01).eta  # two keys in earnest
     array([2.54158655, 1.73298707, 0.        ])
   """
-  groups, selection_counts, counts = map(np.asarray, (groups, selection_counts, counts))
-  if selection_counts.shape != counts.shape or groups.shape != counts.shape[:1]:
-    raise ValueError(
-      "`selection_counts` and `counts` must have one shape [N, K] and `groups` [N], but theirs are "
-      f"{selection_counts.shape}, {counts.shape} and {groups.shape}."
-    )
-  warn_of_same_samples(selection_counts, counts)
-  labels = selection_counts.argmax(axis=1)
-  levels = _levels(alpha, labels.size)
-  trials = number_of_samples(counts, num_samples)
-  _warn_of_too_few_samples(trials, levels)
-  successes = np.take_along_axis(counts, labels[:, None], axis=1)[:, 0]
+  groups = np.asarray(groups)
+  labels, successes, trials = votes_for_labels(groups, selection_counts, counts, num_samples)
+  levels = _levels(alpha, labels.size, trials)
   q_lower = clopper_pearson_lower(successes, trials, levels.alpha)
   return BaseCertificates(
     noise.weights, groups, noise.eta(q_lower), labels, q_lower, levels.forfeit
@@ -105,17 +86,10 @@ def from_votes(
 
 
 def number_of_samples(counts: np.ndarray, num_samples: int | None) -> int:
-  """S of some counts, which is the sum of every row if no vote was lost (host).
-
-  Args:
-    counts: int [N, K].
-    num_samples: S, or None to read it off the rows.
-
-  Returns:
-    S; 0 if there are no outputs to read it off.
+  """S of counts [N, K]: the sum of every row if no vote was lost, 0 without outputs (host).
 
   Raises:
-    ValueError: rows that differ in their sum, or have more than `num_samples`.
+    ValueError: rows that have more than `num_samples`, or, if it is None, differ in their sum.
 
   Example:
     >>> number_of_samples(np.array([[9, 1], [10, 0]]), None)
@@ -124,19 +98,22 @@ def number_of_samples(counts: np.ndarray, num_samples: int | None) -> int:
     10
   """
   sums = np.asarray(counts).sum(axis=1)
-  least, most = int(sums.min(initial=num_samples or 2**62)), int(sums.max(initial=0))
-  if num_samples is None and sums.size and least != most:
-    raise ValueError(
-      "`num_samples` must say how many samples there were, since the rows of `counts` sum to "
-      f"{least} up to {most}: votes were lost."
-    )
-  if num_samples is not None and most > num_samples:
+  most = int(sums.max(initial=0))
+  if num_samples is None:
+    if (sums != most).any():
+      raise ValueError(
+        "`num_samples` must say how many samples there were, since the rows of `counts` sum to "
+        f"{int(sums.min())} up to {most}: votes were lost."
+      )
+    return most
+  if most > num_samples:
     raise ValueError(f"`num_samples` is {num_samples}, but a row of `counts` sums to {most}.")
-  return most if num_samples is None else int(num_samples)
+  return int(num_samples)
 
 
 METHODS = ("votes", "kl", "mixed")
-"""The default statistics to choose from; see `confidence` for the figures behind the default."""
+"""The default statistics to choose from; `confidence.bounds` has the figures behind the default."""
+_ALL_METHODS = ("votes", "kl", "bernstein", "mixed", "dkw")
 
 
 def from_scores(
@@ -167,9 +144,6 @@ def from_scores(
     methods: among "votes", "kl", "mixed", "bernstein" and "dkw" (which needs histograms); one name
       to have no choice.
 
-  Returns:
-    `BaseCertificates`.
-
   Raises:
     ValueError: shapes that do not fit together, an unknown method, or histograms that are missing.
 
@@ -191,20 +165,18 @@ def from_scores(
       "`groups`, `labels`, `selection` and `estimate` must have one shape [N], "
       f"but theirs are {shapes}."
     )
-  if not methods or not set(methods) <= set(_BOUNDS):
-    raise ValueError(f"`methods` must be among {tuple(_BOUNDS)}, but they are {methods}.")
+  if not methods or not set(methods) <= set(_ALL_METHODS):
+    raise ValueError(f"`methods` must be among {_ALL_METHODS}, but they are {methods}.")
   if "dkw" in methods and (selection.histogram is None or estimate.histogram is None):
     raise ValueError('Method "dkw" needs `score_sums(..., histograms=True)` in both sample sets.')
-  levels = _levels(alpha, labels.size)
-  _warn_of_too_few_samples(estimate.num_samples, levels)
+  levels = _levels(alpha, labels.size, estimate.num_samples)
   center = np.rint(selection.total / max(selection.num_samples, 1)).astype(np.int64)
   expected = _as_expected(selection, estimate.num_samples)
   promised = [_eta(noise, method, expected, levels.alpha, center)[0] for method in methods]
   choice = np.argmax(promised, axis=0)
   found = [_eta(noise, method, estimate, levels.alpha, center) for method in methods]
   eta, mean, variance = (
-    np.choose(choice, [bound[i] for bound in found]) if labels.size else np.zeros(0)
-    for i in range(3)
+    np.choose(choice, parts) if labels.size else np.zeros(0) for parts in zip(*found, strict=True)
   )
   method = np.asarray(methods)[choice]
   return BaseCertificates(
@@ -223,35 +195,20 @@ def from_class_sums(
 ) -> BaseCertificates:
   """Base certificates of the most voted class of every output, by `from_votes` or `from_scores`.
 
-  Args:
-    noise: the smoothing distribution both sums were drawn from.
-    groups: int [N].
-    selection: sums of all classes, from one key; they select labels and statistics.
-    estimation: from another key.
-    alpha: joint error probability over all N outputs, in (0, 1), or `Levels`.
-    methods: statistics to choose from, see `from_scores`; votes alone need no scores.
-
-  Returns:
-    `BaseCertificates`.
+  `selection`, which selects labels and statistics, and `estimation` are sums of all classes, from
+  two keys; for `methods` that are votes alone they need no scores. The other arguments are those of
+  `from_scores`, errors and warnings those of either.
 
   Example:
     >>> from lrs_jax import noise
     >>> sums = ClassSums(np.array([[98, 2]]), None, None, 100)
-    >>> gaussian = noise.gaussian([[0.5]], cells=[0])
-    >>> from_class_sums(  # two keys in earnest
-    ...   gaussian, [0], sums, sums, alpha=0.01, methods=("votes",)
-    ... ).labels
-    array([0])
+    >>> gaussian, votes = noise.gaussian([[0.5]], cells=[0]), ["votes"]
+    >>> from_class_sums(gaussian, [0], sums, sums, alpha=0.01, methods=votes).eta  # of two keys
+    array([1.9478021])
   """
   if tuple(methods) == ("votes",):
-    return from_votes(
-      noise,
-      groups,
-      selection.votes,
-      estimation.votes,
-      alpha=alpha,
-      num_samples=int(estimation.num_samples),
-    )
+    counts, num_samples = (selection.votes, estimation.votes), int(estimation.num_samples)
+    return from_votes(noise, groups, *counts, alpha=alpha, num_samples=num_samples)
   labels = np.asarray(selection.votes).argmax(axis=1)
 
   def of_label(sums: ClassSums) -> ScoreSums:
@@ -264,28 +221,26 @@ def from_class_sums(
   )
 
 
-def _levels(alpha: float | Levels, num_outputs: int) -> Levels:
+def _levels(alpha: float | Levels, num_outputs: int, num_samples: int) -> Levels:
+  """The level of every bound, and a warning if S samples that all agree certify nothing at it."""
   if not isinstance(alpha, Levels):
-    return bonferroni(alpha, num_outputs)
-  if alpha.alpha.shape != (num_outputs,):
+    alpha = bonferroni(alpha, num_outputs)
+  elif alpha.alpha.shape != (num_outputs,):
     raise ValueError(
       f"`alpha.alpha` must have shape [N] = ({num_outputs},), but it has {alpha.alpha.shape}."
     )
-  return alpha
-
-
-def _warn_of_too_few_samples(num_samples: int, levels: Levels) -> None:
-  """No valid lower bound at level alpha exceeds alpha^(1/S) when all of S samples agree."""
-  if not levels.alpha.size:
-    return
-  level = float(levels.alpha.max())
+  if not num_outputs:
+    return alpha
+  level = float(alpha.alpha.max())
+  # No valid lower bound at a level exceeds level^(1/S).
   if clopper_pearson_lower(num_samples, num_samples, level) <= 0.5:
     warnings.warn(
-      f"{num_samples} samples at level {level:.3g} for each of {levels.alpha.size} outputs certify "
+      f"{num_samples} samples at level {level:.3g} for each of {num_outputs} outputs certify "
       f"nothing, even if all agree: at least {int(np.log2(1 / level)) + 1} are needed.",
       TooFewSamplesWarning,
       stacklevel=3,
     )
+  return alpha
 
 
 _TELLING = 5
@@ -307,12 +262,23 @@ def same_samples(selection_counts: np.ndarray, counts: np.ndarray) -> bool:
   return len(np.unique(divided, axis=0)) >= _TELLING
 
 
-def warn_of_same_samples(selection_counts: np.ndarray, counts: np.ndarray) -> None:
-  """Warns if two sets of votes [N, K] are the very same, see `same_samples`.
+def votes_for_labels(
+  groups: ArrayLike, selection_counts: ArrayLike, counts: ArrayLike, num_samples: int | None
+) -> tuple[np.ndarray, np.ndarray, int]:
+  """The labels that one sample set selects, their votes in the other one, and its S (host).
+
+  Arguments and errors are those of `from_votes`, and so is the warning of the same samples.
 
   Example:
-    >>> warn_of_same_samples(np.array([[9, 1]]), np.array([[8, 2]]))
+    >>> votes_for_labels([0], [[9, 1]], [[8, 2]], None)
+    (array([0]), array([8]), 10)
   """
+  groups, selection_counts, counts = map(np.asarray, (groups, selection_counts, counts))
+  if selection_counts.shape != counts.shape or groups.shape != counts.shape[:1]:
+    raise ValueError(
+      "`selection_counts` and `counts` must have one shape [N, K] and `groups` [N], but theirs are "
+      f"{selection_counts.shape}, {counts.shape} and {groups.shape}."
+    )
   if same_samples(selection_counts, counts):
     warnings.warn(
       "`selection_counts` and `counts` are the same: draw them from two independent keys "
@@ -320,55 +286,31 @@ def warn_of_same_samples(selection_counts: np.ndarray, counts: np.ndarray) -> No
       SameSamplesWarning,
       stacklevel=3,
     )
+  labels = selection_counts.argmax(axis=1)
+  successes = np.take_along_axis(counts, labels[:, None], axis=1)[:, 0]
+  return labels, successes, number_of_samples(counts, num_samples)
 
 
 def _eta(
   noise: SmoothingDistribution, method: str, sums: ScoreSums, alpha: np.ndarray, center: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-  """Eta, and the bounds on mean and variance that it comes from."""
-  # A family whose soft eta is that of the mean alone has all of alpha for the mean.
-  has_use_for_variance = noise.eta_soft(0.75, 0.0) > noise.eta_soft(0.75, 0.25)
-  bounds = _BOUNDS[method](sums, alpha, center, 0.5 if has_use_for_variance else 1.0)
-  eta = noise.eta(bounds.mean) if method == "votes" else noise.eta_soft(*bounds)
-  return eta, bounds.mean, bounds.variance
-
-
-def _bound_votes(
-  sums: ScoreSums, alpha: np.ndarray, center: np.ndarray, share: float
-) -> ScoreBounds:
-  q_lower = clopper_pearson_lower(sums.votes, sums.num_samples, alpha)
-  return ScoreBounds(q_lower, np.where(q_lower > 0.5, q_lower * (1 - q_lower), 0.25))
-
-
-def _bound_kl(sums: ScoreSums, alpha: np.ndarray, center: np.ndarray, share: float) -> ScoreBounds:
-  return score_bounds_kl(
-    sums.total, sums.squares, sums.num_samples, alpha, center=center, mean_share=share
-  )
-
-
-def _bound_bernstein(
-  sums: ScoreSums, alpha: np.ndarray, center: np.ndarray, share: float
-) -> ScoreBounds:
-  return score_bounds_bernstein(sums.total, sums.squares, sums.num_samples, alpha)
-
-
-def _bound_mixed(
-  sums: ScoreSums, alpha: np.ndarray, center: np.ndarray, share: float
-) -> ScoreBounds:
-  return score_bounds_mixed(sums.total, sums.squares, sums.num_samples, alpha, center=center)
-
-
-def _bound_dkw(sums: ScoreSums, alpha: np.ndarray, center: np.ndarray, share: float) -> ScoreBounds:
-  return score_bounds_dkw(np.asarray(sums.histogram), alpha)
-
-
-_BOUNDS = {
-  "votes": _bound_votes,
-  "kl": _bound_kl,
-  "bernstein": _bound_bernstein,
-  "mixed": _bound_mixed,
-  "dkw": _bound_dkw,
-}
+  """Eta by one method, and the bounds on mean and variance that it comes from."""
+  if method == "votes":
+    q_lower = clopper_pearson_lower(sums.votes, sums.num_samples, alpha)
+    return noise.eta(q_lower), q_lower, np.where(q_lower > 0.5, q_lower * (1 - q_lower), 0.25)
+  moments = sums.total, sums.squares, sums.num_samples, alpha
+  if method == "kl":
+    # A family whose soft eta is that of the mean alone has all of alpha for the mean.
+    has_use_for_variance = noise.eta_soft(0.75, 0.0) > noise.eta_soft(0.75, 0.25)
+    mean_share = 0.5 if has_use_for_variance else 1.0
+    found = bounds.score_bounds_kl(*moments, center=center, mean_share=mean_share)
+  elif method == "mixed":
+    found = bounds.score_bounds_mixed(*moments, center=center)
+  elif method == "bernstein":
+    found = bounds.score_bounds_bernstein(*moments)
+  else:
+    found = bounds.score_bounds_dkw(np.asarray(sums.histogram), alpha)
+  return noise.eta_soft(*found), *found
 
 
 def _as_expected(selection: ScoreSums, num_samples: int) -> ScoreSums:
@@ -376,13 +318,9 @@ def _as_expected(selection: ScoreSums, num_samples: int) -> ScoreSums:
   scale = num_samples / max(selection.num_samples, 1)
   # Unanimity in a small selection is no certainty: Jeffreys' estimate of a vote's probability.
   votes = np.rint((selection.votes + 0.5) / (selection.num_samples + 1) * num_samples)
+  votes = np.minimum(votes, num_samples).astype(np.int64)
   total = np.rint(selection.total * scale).astype(np.int64)
-  squares = np.rint(selection.squares * scale).astype(np.int64)
   least = -(-(total**2) // max(num_samples, 1))
-  return ScoreSums(
-    num_samples,
-    np.minimum(votes, num_samples).astype(np.int64),
-    total,
-    np.clip(squares, least, total * LEVELS),
-    None if selection.histogram is None else selection.histogram * scale,
-  )
+  squares = np.clip(np.rint(selection.squares * scale).astype(np.int64), least, total * LEVELS)
+  histogram = None if selection.histogram is None else selection.histogram * scale
+  return ScoreSums(num_samples, votes, total, squares, histogram)

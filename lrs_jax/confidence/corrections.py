@@ -15,23 +15,17 @@ class Levels(NamedTuple):
   """
 
   alpha: np.ndarray  # float64 [N], the level of every bound
-  forfeit: int  # so many bounds may fail; what each is worth is subtracted from what is certified
+  forfeit: int  # so many of the bounds may fail
 
 
 def bonferroni(alpha: float, num_outputs: int) -> Levels:
-  r"""Every bound holds with probability :math:`1 - \alpha`, under any dependence (host).
+  r"""All bounds hold with probability :math:`1 - \alpha`, under any dependence (host).
 
-  :math:`\alpha_n = \alpha / N`.
+  :math:`\alpha_n = \alpha / N`, and nothing is forfeited.
 
   Args:
-    alpha: joint error probability, in (0, 1).
+    alpha: joint error probability, in (0, 1), else `ValueError`.
     num_outputs: N.
-
-  Returns:
-    `Levels` with nothing forfeited.
-
-  Raises:
-    ValueError: alpha outside (0, 1).
 
   Example:
     >>> bonferroni(0.01, 2)
@@ -46,15 +40,12 @@ def k_fwer(alpha: float, num_outputs: int, m: int) -> Levels:
   :math:`\alpha_n = \alpha m / N`: the expected number of failures is at most :math:`\alpha m`, so m
   or more have probability at most :math:`\alpha` by Markov's inequality. Any m - 1 outputs may be
   among the failures, so m - 1 must be subtracted from a certified count, as `collective.certify`
-  does if it is given `forfeit`. Without that, the count claims too much.
+  does if it is given the `forfeit` that base certificates keep. Without that, it claims too much.
 
   Args:
     alpha: joint error probability, in (0, 1).
     num_outputs: N.
     m: in [1, N], fixed before the samples that are bounded; 1 is Bonferroni.
-
-  Returns:
-    `Levels` with m - 1 forfeited.
 
   Raises:
     ValueError: alpha outside (0, 1), or m no integer in [1, N].
@@ -63,22 +54,7 @@ def k_fwer(alpha: float, num_outputs: int, m: int) -> Levels:
     >>> k_fwer(0.01, 4, 2)
     Levels(alpha=array([0.005, 0.005, 0.005, 0.005]), forfeit=1)
 
-    Base certificates keep the number, and pass it on to the collective one:
-
-    >>> from lrs_jax import collective, noise
-
-    >>> from lrs_jax.confidence import certificates
-    >>> selection, votes = [[990, 10]] * 4, [[980, 20]] * 4  # of two keys
-    >>> base = certificates.from_votes(
-    ...   noise.gaussian([[0.5]], cells=[0]), [0] * 4, selection, votes, alpha=k_fwer(0.01, 4, 2)
-    ... )
-    >>> collective.certify(
-    ...   base.weights, base.groups, base.eta, [0.1], forfeit=base.forfeit
-    ... ).certified
-    array([3])
-
-  References:
-    Lehmann & Romano 2005 (arXiv math/0507420), theorem 2.1.
+  References: Lehmann & Romano 2005 (arXiv math/0507420), theorem 2.1.
   """
   if not isinstance(m, int | np.integer) or not 1 <= m <= max(num_outputs, 1):
     raise ValueError(f"`m` must be an integer in [1, N] = [1, {num_outputs}], but it is {m!r}.")
@@ -87,12 +63,10 @@ def k_fwer(alpha: float, num_outputs: int, m: int) -> Levels:
 
 
 def levels(alpha: float, num_outputs: int, fraction: float = 0.0) -> Levels:
-  r"""The level of every bound: `bonferroni`, or `k_fwer` if a fraction of the bounds may fail.
+  """`bonferroni`, or `k_fwer` if a `fraction` of the bounds, rounded down, may fail (host).
 
-  Args:
-    alpha: joint error probability, in (0, 1).
-    num_outputs: N.
-    fraction: in [0, 1): so many of the N bounds, rounded down, may fail and are given up.
+  Raises:
+    ValueError: a fraction outside [0, 1), and as `k_fwer`, which has the other arguments.
 
   Example:
     >>> levels(0.01, 4, 0.25)
@@ -102,15 +76,13 @@ def levels(alpha: float, num_outputs: int, fraction: float = 0.0) -> Levels:
     raise ValueError(f"`k_fwer` must be a part of the outputs, in [0, 1), but it is {fraction}.")
   if not fraction or not num_outputs:
     return bonferroni(alpha, num_outputs)
-  return k_fwer(
-    alpha, num_outputs, min(1 + math.floor(fraction * num_outputs), max(num_outputs, 1))
-  )
+  return k_fwer(alpha, num_outputs, min(1 + math.floor(fraction * num_outputs), num_outputs))
 
 
 def holm(p_values: ArrayLike, alpha: float) -> np.ndarray:
   r"""Holm's step-down test of N *fixed* hypotheses (host).
 
-  With the p-values in increasing order, hypothesis i (from 1) is rejected if
+  With the p-values in increasing order, hypothesis i (from 1) is rejected, True in the result, if
   :math:`p_{(j)} \le \alpha / (N - j + 1)` for all :math:`j \le i`: with probability
   :math:`1 - \alpha` no true hypothesis is rejected, under any dependence.
 
@@ -120,21 +92,14 @@ def holm(p_values: ArrayLike, alpha: float) -> np.ndarray:
   Args:
     p_values: [N], of hypotheses fixed before sampling, say that the label's probability is at most
       what the naive certificate needs at one budget.
-    alpha: joint error probability, in (0, 1).
-
-  Returns:
-    bool [N], whether a hypothesis is rejected.
-
-  Raises:
-    ValueError: alpha outside (0, 1).
+    alpha: joint error probability, in (0, 1), else `ValueError`.
 
   Example:
     >>> holm([0.02, 0.005, 0.4], 0.05)
     array([ True,  True, False])
 
-  References:
-    Holm 1979, Scandinavian Journal of Statistics 6(2); Fischer et al. 2021 (arXiv 2107.00228) for
-    segmentation.
+  References: Holm 1979, Scandinavian Journal of Statistics 6(2); Fischer et al. 2021 (arXiv
+    2107.00228) for segmentation.
   """
   p_values = np.asarray(p_values, np.float64)
   order = np.argsort(p_values, kind="stable")

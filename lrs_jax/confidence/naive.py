@@ -4,23 +4,23 @@ import numpy as np
 from jax.typing import ArrayLike
 
 from lrs_jax.confidence.bounds import binomial_p_value
-from lrs_jax.confidence.certificates import number_of_samples, warn_of_same_samples
+from lrs_jax.confidence.certificates import votes_for_labels
 from lrs_jax.confidence.corrections import holm
 from lrs_jax.noise import SmoothingDistribution
 
 
 def naive_price(weights: ArrayLike, budgets: ArrayLike) -> np.ndarray:
-  r"""What a group perceives at most when it is attacked alone with the whole budget (host).
+  r"""What each group perceives at most when attacked alone with the whole budget, [G] (host).
 
-  :math:`s_g = \sum_a B_a \max_c W_{a,g,c}`, with :math:`0 \cdot \infty = 0`: an output of group g
-  survives by its own certificate if :math:`s_g < \eta_n`.
+  :math:`s_g = \sum_a B_a \max_c W_{a,g,c}`, with :math:`0 \cdot \infty = 0`, rounded up: an output
+  of group g survives by its own certificate if :math:`s_g < \eta_n`.
 
   Args:
     weights: [A, G, C].
     budgets: [A], or a scalar where A = 1, in the units of b: epsilon^p, or counts.
 
-  Returns:
-    float64 [G], rounded up.
+  Raises:
+    ValueError: budgets of another shape, or below 0.
 
   Example:
     >>> naive_price([[[4.0, 0.25], [1.0, 2.0]]], 0.5)
@@ -42,10 +42,7 @@ def probability_needed(noise: SmoothingDistribution, price: ArrayLike) -> np.nda
 
   Args:
     noise: smoothing distribution.
-    price: s >= 0, of any shape.
-
-  Returns:
-    float64, rounded up; inf where no probability is enough.
+    price: s >= 0, of any shape; the result is rounded up, and inf where no probability is enough.
 
   Example:
     >>> from lrs_jax import noise
@@ -79,20 +76,8 @@ def naive_holm(
   sampling: the answers at several budgets, or a curve, do not hold together, and the levels serve
   no collective certificate.
 
-  Args:
-    noise: the smoothing distribution both sets were drawn from.
-    groups: int [N].
-    selection_counts: int [N, K], from one key.
-    counts: int [N, K], from another key.
-    budgets: [A], or a scalar where A = 1: the one budget.
-    alpha: joint error probability over all N outputs, in (0, 1).
-    num_samples: S of `counts`, see `from_votes`.
-
-  Returns:
-    bool [N], the outputs that survive.
-
-  Warns:
-    SameSamplesWarning: both sets hold the very same votes, so that one key must have drawn them.
+  `budgets` is the one budget, [A], or a scalar where A = 1. The other arguments and errors, and the
+  `SameSamplesWarning`, are those of `from_votes`. The result is bool [N]: the outputs that survive.
 
   Example:
     >>> from lrs_jax import noise
@@ -101,14 +86,10 @@ def naive_holm(
     >>> naive_holm(uniform, [0, 0, 0], votes, votes, 0.7, alpha=0.01)  # two keys in earnest
     array([ True,  True, False])
 
-  References:
-    Fischer et al. 2021 (arXiv 2107.00228), section 4.2.
+  References: Fischer et al. 2021 (arXiv 2107.00228), section 4.2.
   """
-  groups, selection_counts, counts = map(np.asarray, (groups, selection_counts, counts))
-  warn_of_same_samples(selection_counts, counts)
-  labels = selection_counts.argmax(axis=1)
-  successes = np.take_along_axis(counts, labels[:, None], axis=1)[:, 0]
-  threshold = probability_needed(noise, naive_price(noise.weights, budgets))[groups]
-  trials = number_of_samples(counts, num_samples)
+  _, successes, trials = votes_for_labels(groups, selection_counts, counts, num_samples)
+  price = naive_price(noise.weights, budgets)
+  threshold = probability_needed(noise, price)[np.asarray(groups)]
   p_value = binomial_p_value(successes, trials, np.minimum(threshold, 1.0))
   return holm(p_value, alpha) & (threshold < 1)

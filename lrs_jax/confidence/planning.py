@@ -1,6 +1,7 @@
 """Before any sampling: what a number of samples can certify, and how many a budget needs (host)."""
 
 from collections.abc import Sequence
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
@@ -10,6 +11,7 @@ from lrs_jax.confidence.bounds import clopper_pearson_lower
 from lrs_jax.confidence.corrections import bonferroni
 from lrs_jax.confidence.naive import naive_price, probability_needed
 from lrs_jax.noise.distributions import SmoothingDistribution
+from lrs_jax.sampling import MAX_SAMPLES
 
 
 class Plan(NamedTuple):
@@ -35,13 +37,10 @@ def reachable_eta(
 
   Args:
     noise: smoothing distribution.
-    num_samples: S, of any shape.
+    num_samples: S, of any shape, which the result has as well.
     num_outputs: N, which share alpha (Bonferroni).
     alpha: joint error probability, in (0, 1).
     agreement: share of the votes, in [0, 1].
-
-  Returns:
-    float64, shaped like `num_samples`.
 
   Example:
     >>> from lrs_jax import noise
@@ -66,18 +65,10 @@ def samples_needed(
   r"""How many samples it takes to certify a budget, for the outputs of each group (host).
 
   By the naive certificate, which attacks a group alone with the whole budget: the collective one
-  spreads the budget over groups and needs fewer for some of them, never more.
-
-  Args:
-    noise: smoothing distribution.
-    budgets: [A], or a scalar where A = 1, in the units of b: epsilon^p, or counts.
-    num_outputs: N, which share alpha (Bonferroni).
-    alpha: joint error probability, in (0, 1).
-    agreement: share of the votes that the label is expected to get, in [0, 1].
-
-  Returns:
-    `Plan`. `num_samples` is the fewest for agreement 1; below, where votes are rounded to
-    integers, it is enough but may not be the very fewest.
+  spreads the budget over groups and needs fewer for some of them, never more. `num_samples` is the
+  fewest for agreement 1; below, where votes are rounded to integers, it is enough but may not be
+  the very fewest. `budgets` is [A], or a scalar where A = 1, in the units of b: epsilon^p, or
+  counts. The other arguments are those of `reachable_eta`.
 
   Example:
     >>> from lrs_jax import noise
@@ -87,19 +78,15 @@ def samples_needed(
   """
   price = naive_price(noise.weights, budgets)
   probability = probability_needed(noise, price)
-  few, many = np.zeros(price.shape, np.int64), np.full(price.shape, MOST, np.int64)
-
-  def enough(num_samples: np.ndarray) -> np.ndarray:
-    eta = reachable_eta(
-      noise, num_samples, num_outputs=num_outputs, alpha=alpha, agreement=agreement
-    )
-    return eta > price
-
+  few, many = np.zeros(price.shape, np.int64), np.full(price.shape, MAX_SAMPLES, np.int64)
+  reachable = partial(
+    reachable_eta, noise, num_outputs=num_outputs, alpha=alpha, agreement=agreement
+  )
   while (many - few > 1).any():
     middle = (few + many) // 2
-    reached = enough(middle)
+    reached = reachable(middle) > price
     few, many = np.where(reached, few, middle), np.where(reached, middle, many)
-  return Plan(price, probability, np.where(enough(many), many, np.inf))
+  return Plan(price, probability, np.where(reachable(many) > price, many, np.inf))
 
 
 def radii(
@@ -109,7 +96,7 @@ def radii(
   num_outputs: int,
   alpha: float,
 ) -> np.ndarray:
-  r"""Up to 41 radii from 0 to where nothing can be certified, whatever the votes are (host).
+  r"""Up to 41 rising radii, from 0 to where nothing can be certified whatever the votes are (host).
 
   No output's :math:`\eta` exceeds that of unanimous votes, :math:`\eta_1`. A budget spread over all
   C cells alike, or spent on one cell c, makes every group perceive at least :math:`\eta_1` once
@@ -117,19 +104,11 @@ def radii(
   .. math:: \varepsilon^p \ge \eta_1 \min( \max_g C / \textstyle\sum_c W_{g,c},\;
     \min_c \max_g 1 / W_{g,c} ) ,
 
-  where :math:`\varepsilon` is the number of entries if p = 0. The last radius is half a percent
-  beyond, of three digits; for p = 0, radii are whole numbers.
-
-  Args:
-    distributions: smoothing distributions that are compared at the same radii, of one kind of
-      perturbation (A = 1); the one that reaches farthest decides.
-    num_samples: S.
-    num_outputs: N, which share alpha (Bonferroni).
-    alpha: joint error probability, in (0, 1).
-
-  Returns:
-    float64 [B], rising, in the units of the input (p = 0: entries); 0 alone if S samples certify
-    nothing.
+  where :math:`\varepsilon` is the number of entries if p = 0, else in the units of the input. The
+  last radius is half a percent beyond, of three digits; for p = 0, radii are whole numbers. If S
+  samples certify nothing, there is 0 alone. Of several distributions, each of one kind of
+  perturbation (A = 1), the one that reaches farthest decides. The other arguments are those of
+  `reachable_eta`.
 
   Raises:
     ValueError: several kinds of perturbation, or a group that is shown nothing, which no
@@ -143,27 +122,22 @@ def radii(
     >>> radii([ablation], 1000, num_outputs=100, alpha=0.01)
     array([0., 1., 2., 3., 4., 5., 6., 7.])
   """
-  farthest = max(
-    _reach(distribution, num_samples, num_outputs=num_outputs, alpha=alpha)
-    for distribution in distributions
-  )
+  reachable = partial(reachable_eta, num_samples=num_samples, num_outputs=num_outputs, alpha=alpha)
+  farthest = max(_reach(noise, float(reachable(noise))) for noise in distributions)
   last = float(f"{farthest * 1.005:.3g}")
-  if all(distribution.p == 0 for distribution in distributions):
+  if all(noise.p == 0 for noise in distributions):
     return np.unique(np.rint(np.linspace(0, np.ceil(last), 41)))
   return np.unique(np.linspace(0, last, 41))
 
 
-def _reach(
-  distribution: SmoothingDistribution, num_samples: int, *, num_outputs: int, alpha: float
-) -> float:
-  """A radius at which every output falls even if all votes agree."""
-  if len(distribution.weights) != 1:
+def _reach(noise: SmoothingDistribution, eta: float) -> float:
+  """A radius at which every output of at most this eta falls."""
+  if len(noise.weights) != 1:
     raise ValueError(
-      f"{len(distribution.weights)} kinds of perturbation have budgets of their own, not a radius: "
+      f"{len(noise.weights)} kinds of perturbation have budgets of their own, not a radius: "
       "say at which budgets [B, A] to certify."
     )
-  eta = reachable_eta(distribution, num_samples, num_outputs=num_outputs, alpha=alpha)
-  weights = distribution.weights[0]
+  weights = noise.weights[0]
   with np.errstate(divide="ignore"):
     spread, spent = 1 / weights.mean(axis=1).min(), 1 / weights.min(axis=0).max()
   if np.isinf(min(spread, spent)):
@@ -171,8 +145,4 @@ def _reach(
       "some group is shown nothing of the input, so that no perturbation reaches its outputs: say "
       "at which radii to certify."
     )
-  return (float(eta) * min(spread, spent)) ** (1 / max(distribution.p, 1))
-
-
-MOST = 2**31 - 1
-"""Sample ids are 32-bit integers."""
+  return (eta * min(spread, spent)) ** (1 / max(noise.p, 1))

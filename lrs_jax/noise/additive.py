@@ -1,5 +1,6 @@
 r"""Noise that is added to the input: Gaussian, uniform, Laplace."""
 
+from collections.abc import Callable
 from functools import partial
 
 import jax
@@ -12,19 +13,15 @@ from lrs_jax.noise.distributions import Family, SmoothingDistribution, check_lev
 
 
 def gaussian(scale: ArrayLike, cells: ArrayLike) -> SmoothingDistribution:
-  r"""Anisotropic Gaussian noise, :math:`z_d \sim \mathcal{N}(x_d, \sigma_{g,c(d)}^2)` for group g.
+  r"""Anisotropic Gaussian noise, :math:`z_d \sim \mathcal{N}(x_d, \sigma_{g,c(d)}^2)`; p = 2.
 
-  If output :math:`n` predicts its class with probability at least :math:`q_n > 1/2`, it survives
+  An output of group g that predicts its class with probability at least :math:`q_n > 1/2` survives
   every :math:`\delta` with :math:`\sum_c w_{g,c} \sum_{d \in c} \delta_d^2 < \eta_n`, where
   :math:`w_{g,c} = \sigma_{g,c}^{-2}` and :math:`\eta_n = \Phi^{-1}(q_n)^2`.
 
   Args:
     scale: standard deviations [G, C], in the units of the input; inf hides the cell.
-    cells: int, shaped like the input x: the cell of every input coordinate. Any index will do: per
-      pixel, channel or entry.
-
-  Returns:
-    A `SmoothingDistribution` with p = 2.
+    cells: int, shaped like the input x: the cell of every coordinate, by any partition of them.
 
   Raises:
     ValueError: a standard deviation that is not positive, or a cell index outside [0, C).
@@ -41,45 +38,32 @@ def gaussian(scale: ArrayLike, cells: ArrayLike) -> SmoothingDistribution:
 
 
 def uniform(scale: ArrayLike, cells: ArrayLike) -> SmoothingDistribution:
-  r"""Anisotropic uniform noise, :math:`z_d \sim \mathcal{U}(x_d - \lambda, x_d + \lambda)`.
+  r"""Anisotropic uniform noise, :math:`z_d \sim \mathcal{U}(x_d - \lambda, x_d + \lambda)`; p = 1.
 
   :math:`w_{g,c} = 1/\lambda_{g,c}` and :math:`\eta_n = 2 q_n - 1`: the total variation distance
   between the noise at x and at :math:`x + \delta` is at most :math:`\sum_d |\delta_d| / 2\lambda`.
 
   Args:
     scale: half-widths lambda [G, C], in the units of the input; inf hides the cell.
-    cells: int, shaped like the input x.
-
-  Returns:
-    A `SmoothingDistribution` with p = 1.
-
-  Raises:
-    ValueError: a half-width that is not positive, or a cell index outside [0, C).
+    cells: see `gaussian`, also for errors.
 
   Example:
     >>> uniform([[0.5, 2.0]], [0, 1]).eta([0.5, 0.75])
     array([0. , 0.5])
 
-  References:
-    Yang et al. 2020 (arXiv 2002.08118), section 4, the uniform distribution against l1.
+  References: Yang et al. 2020 (arXiv 2002.08118), section 4, the uniform distribution against l1.
   """
   return _location_scale(UNIFORM, scale, cells)
 
 
 def laplace(scale: ArrayLike, cells: ArrayLike) -> SmoothingDistribution:
-  r"""Anisotropic Laplace noise, of density proportional to :math:`e^{-|z_d - x_d| / s_{g,c(d)}}`.
+  r"""Anisotropic Laplace noise, of a density :math:`\propto e^{-|z_d - x_d| / s_{g,c(d)}}`; p = 1.
 
   :math:`w_{g,c} = 1/s_{g,c}` and :math:`\eta_n = -\ln(2(1 - q_n))`.
 
   Args:
     scale: s [G, C], in the units of the input; inf hides the cell.
-    cells: int, shaped like the input x.
-
-  Returns:
-    A `SmoothingDistribution` with p = 1.
-
-  Raises:
-    ValueError: a scale that is not positive, or a cell index outside [0, C).
+    cells: see `gaussian`, also for errors.
 
   Example:
     >>> laplace([[0.5, 2.0]], [0, 1]).weights
@@ -107,59 +91,39 @@ def _location_scale(family: Family, scale: ArrayLike, cells: ArrayLike) -> Smoot
   return SmoothingDistribution(family, (scale,), level, cells, weights)
 
 
-def _draw_normal(key: jax.Array, x: jax.Array, cells: jax.Array) -> jax.Array:
-  return draws.normal(key, x.shape)
-
-
-def _draw_uniform(key: jax.Array, x: jax.Array, cells: jax.Array) -> jax.Array:
-  return draws.uniform(key, x.shape)
-
-
-def _draw_laplace(key: jax.Array, x: jax.Array, cells: jax.Array) -> jax.Array:
-  return draws.laplace(key, x.shape)
-
-
 def _add_scaled(x: jax.Array, standard: jax.Array, level: jax.Array) -> jax.Array:
   # The sum is formed in float32: with narrower inputs it is rounded once, to their type.
   noisy = (x.astype(jnp.float32) + level * standard).astype(x.dtype)
   return jnp.where(jnp.isinf(level), jnp.zeros_like(x), noisy)
 
 
-GAUSSIAN = Family(
-  name="gaussian",
-  parameters=("scale",),
-  titles=("standard deviation",),
-  p=2,
-  kinds=("epsilon",),
-  perturbations="Every delta added to the input with ||delta||_2 <= epsilon, over all cells "
-  "together.",
-  draw=_draw_normal,
-  perturb=_add_scaled,
-  eta=eta.gaussian,
-  eta_soft=partial(eta.better, eta.gaussian),
-)
-UNIFORM = Family(
-  name="uniform",
-  parameters=("scale",),
-  titles=("half-width",),
-  p=1,
-  kinds=("epsilon",),
-  perturbations="Every delta added to the input with ||delta||_1 <= epsilon, over all cells "
-  "together.",
-  draw=_draw_uniform,
-  perturb=_add_scaled,
-  eta=eta.uniform,
-  eta_soft=partial(eta.mean_alone, eta.uniform),
-)
-LAPLACE = Family(
-  name="laplace",
-  parameters=("scale",),
-  titles=("scale",),
-  p=1,
-  kinds=("epsilon",),
-  perturbations=UNIFORM.perturbations,
-  draw=_draw_laplace,
-  perturb=_add_scaled,
-  eta=eta.laplace,
-  eta_soft=partial(eta.better, eta.laplace),
-)
+def _draw(standard: Callable, key: jax.Array, x: jax.Array, cells: jax.Array) -> jax.Array:
+  return standard(key, x.shape)
+
+
+def _family(
+  name: str,
+  title: str,
+  p: int,
+  standard: Callable[..., jax.Array],
+  of_votes: Callable[..., np.ndarray],
+  of_scores: Callable[..., np.ndarray],
+) -> Family:
+  return Family(
+    name=name,
+    parameters=("scale",),
+    titles=(title,),
+    p=p,
+    kinds=("epsilon",),
+    perturbations=f"Every delta added to the input with ||delta||_{p} <= epsilon, over all cells "
+    "together.",
+    draw=partial(_draw, standard),
+    perturb=_add_scaled,
+    eta=of_votes,
+    eta_soft=partial(of_scores, of_votes),
+  )
+
+
+GAUSSIAN = _family("gaussian", "standard deviation", 2, draws.normal, eta.gaussian, eta.better)
+UNIFORM = _family("uniform", "half-width", 1, draws.uniform, eta.uniform, eta.mean_alone)
+LAPLACE = _family("laplace", "scale", 1, draws.laplace, eta.laplace, eta.better)

@@ -9,10 +9,7 @@ def budgets_from_radii(radii: ArrayLike, p: int) -> np.ndarray:
 
   Args:
     radii: epsilon >= 0, in the units of the input; for p = 0 the numbers of entries.
-    p: of the smoothing distribution.
-
-  Returns:
-    float64, shaped like `radii`; for p = 0 and 1 the radii themselves.
+    p: of the smoothing distribution; for p = 0 and 1 the budgets are the radii themselves, float64.
 
   Example:
     >>> bool(budgets_from_radii([0.1], 2)[0] >= 0.1**2)

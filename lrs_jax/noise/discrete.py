@@ -12,7 +12,7 @@ from lrs_jax.noise.distributions import Family, SmoothingDistribution, check_lev
 
 
 def ablation(rho: ArrayLike, cells: ArrayLike, *, fill: ArrayLike = 0.0) -> SmoothingDistribution:
-  r"""Each entry of cell c is hidden from group g with probability :math:`\rho_{g,c}`.
+  r"""Each entry of cell c is hidden from group g with probability :math:`\rho_{g,c}`; p = 0.
 
   :math:`w_{g,c} = -\ln \rho_{g,c}` and :math:`\eta_n = -\ln(3/2 - q_n)`: the output can only change
   while a perturbed entry is visible, which has probability :math:`1 - \prod_d \rho_d`. Budgets
@@ -29,19 +29,14 @@ def ablation(rho: ArrayLike, cells: ArrayLike, *, fill: ArrayLike = 0.0) -> Smoo
     cells: int, with as many axes as the input x, each of x's size or 1.
     fill: what the model sees of a hidden entry; one number, or [G, C].
 
-  Returns:
-    A `SmoothingDistribution` with p = 0.
-
   Raises:
-    ValueError: a probability outside (0, 1], a cell index outside [0, C), or a fill of another
-      shape.
+    ValueError: a probability outside (0, 1], a cell index outside [0, C), another shape of `fill`.
 
   Example:
     >>> ablation([[0.5, 1.0]], [0, 1]).weights
     array([[[0.69314718, 0.        ]]])
 
-  References:
-    Levine & Feizi 2020 (arXiv 1911.09272), theorem 1, with independent entries.
+  References: Levine & Feizi 2020 (arXiv 1911.09272), theorem 1, with independent entries.
   """
   rho, cells = check_levels("rho", rho, cells)
   fill = np.asarray(fill, np.float64)
@@ -49,8 +44,8 @@ def ablation(rho: ArrayLike, cells: ArrayLike, *, fill: ArrayLike = 0.0) -> Smoo
     raise ValueError(f"`rho` must lie in (0, 1], but it ranges from {rho.min()} to {rho.max()}.")
   if fill.shape not in ((), rho.shape):
     raise ValueError(
-      f"`fill` must be one number, or have the shape of `rho`, {rho.shape}, but its shape is "
-      f"{fill.shape}."
+      f"`fill` must be one number, or have the shape of `rho`, {rho.shape}, "
+      f"but its shape is {fill.shape}."
     )
   fill = np.broadcast_to(fill, rho.shape).copy()
   threshold = draws.threshold(rho, up=np.full(rho.shape, True))
@@ -62,9 +57,9 @@ def ablation(rho: ArrayLike, cells: ArrayLike, *, fill: ArrayLike = 0.0) -> Smoo
 def flips(theta_plus: ArrayLike, theta_minus: ArrayLike, cells: ArrayLike) -> SmoothingDistribution:
   r"""Binary entries flip: 0 to 1 with probability theta_plus, 1 to 0 with probability theta_minus.
 
-  An addition (0 to 1) in the attack costs :math:`w^0_{g,c} = \ln(1 + t^2 / (\theta_+(1-\theta_+)))`
-  and a deletion :math:`w^1_{g,c} = \ln(1 + t^2 / (\theta_-(1-\theta_-)))`, with
-  :math:`t = 1 - \theta_+ - \theta_-`, which is
+  There are A = 2 kinds of perturbation, counted apart (p = 0). An addition (0 to 1) in the attack
+  costs :math:`w^0_{g,c} = \ln(1 + t^2 / (\theta_+(1-\theta_+)))` and a deletion :math:`w^1_{g,c} =
+  \ln(1 + t^2 / (\theta_-(1-\theta_-)))`, with :math:`t = 1 - \theta_+ - \theta_-`, which is
   :math:`\ln((1-\theta_-)^2/\theta_+ + \theta_-^2/(1-\theta_+))` and its mirror image. A vote is an
   indicator, of variance q(1 - q): :math:`\eta_n = -\ln(4 q_n (1 - q_n))`.
 
@@ -76,9 +71,6 @@ def flips(theta_plus: ArrayLike, theta_minus: ArrayLike, cells: ArrayLike) -> Sm
     theta_minus: [G, C], in [0, 1); with theta_plus = 0, theta_minus = 1 hides the cell, which then
       shows 0.
     cells: int, shaped like the input x.
-
-  Returns:
-    A `SmoothingDistribution` with p = 0 and A = 2 kinds: additions, then deletions.
 
   Raises:
     ValueError: a probability outside [0, 1), or a cell index outside [0, C).
@@ -111,8 +103,7 @@ def flips(theta_plus: ArrayLike, theta_minus: ArrayLike, cells: ArrayLike) -> Sm
   up = plus + minus < 1  # towards theta_plus + theta_minus = 1, where nothing is left of the input
   levels = draws.threshold(plus, up), draws.threshold(minus, up)
   drawn = _flip_weights(*(draws.probability(threshold) for threshold in levels))
-  weights = np.maximum(_flip_weights(plus, minus), drawn)
-  weights = np.where(hidden, 0.0, weights)
+  weights = np.where(hidden, 0.0, np.maximum(_flip_weights(plus, minus), drawn))
   return SmoothingDistribution(FLIPS, (plus, minus), levels, cells, weights)
 
 

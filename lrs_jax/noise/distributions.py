@@ -47,12 +47,9 @@ class SmoothingDistribution(NamedTuple):
 
   Example:
     >>> from lrs_jax import noise
-    >>> narrow, wide = (noise.gaussian([[std]], cells=[0, 0]) for std in (0.1, 0.2))
-    >>> compiled = jax.jit(noise.sample)
-    >>> for gaussian in narrow, wide:
-    ...   _ = compiled(jax.random.key(0), gaussian, jnp.zeros(2), 0)
-    >>> compiled._cache_size()
-    1
+    >>> near_and_far = noise.gaussian([[0.1, 0.5]], cells=[0, 1, 1])
+    >>> jax.jit(noise.sample)(jax.random.key(0), near_and_far, jnp.zeros(3), 0).shape
+    (3,)
   """
 
   family: Family
@@ -98,43 +95,31 @@ class SmoothingDistribution(NamedTuple):
 
 
 def to_device(noise: SmoothingDistribution) -> SmoothingDistribution:
-  """What a device needs of a distribution: its levels and cells, without parameters and weights.
+  """What a device needs of a distribution: levels and cells to draw from, and nothing else.
 
-  The float64 arrays are the host's. Under `JAX_ENABLE_X64` compiled code would take them as such.
-
-  Args:
-    noise: smoothing distribution.
-
-  Returns:
-    One to draw from, and for nothing else.
+  Parameters and weights are float64, and under `JAX_ENABLE_X64` compiled code would take them as
+  such.
 
   Example:
     >>> from lrs_jax import noise
     >>> to_device(noise.gaussian([[0.5]], cells=[0])).levels
     Array([[0.5]], dtype=float32)
   """
-  levels = jax.tree.map(jnp.asarray, noise.levels)
-  return noise._replace(
-    parameters=(),
-    levels=levels,
-    cells=jnp.asarray(noise.cells),
-    weights=np.zeros((0, 0, 0), np.float32),
-  )
+  levels, cells = jax.tree.map(jnp.asarray, (noise.levels, noise.cells))
+  nothing = np.zeros((0, 0, 0), np.float32)
+  return noise._replace(parameters=(), levels=levels, cells=cells, weights=nothing)
 
 
 def sample(
   key: jax.Array, noise: SmoothingDistribution, x: jax.Array, group: ArrayLike
 ) -> jax.Array:
-  """One noisy copy of x, as the outputs of a group see it (device).
+  """One noisy copy of x, of x's shape and type, as the outputs of a group see it (device).
 
   Args:
     key: typed key. Groups that are given the same key share their standard draw.
     noise: smoothing distribution.
     x: one input, of a floating-point type; float64 is rounded to float32 (`as_input`).
     group: int, may be traced.
-
-  Returns:
-    Like x.
 
   Example:
     >>> from lrs_jax.noise import gaussian
@@ -153,12 +138,6 @@ def as_input(x: ArrayLike) -> jax.Array:
   noise untouched, for a model to read; no certificate allows for that. What is certified is the
   rounded input, whatever the flag says.
 
-  Args:
-    x: one input.
-
-  Returns:
-    x, or x in float32.
-
   Example:
     >>> as_input(np.ones(1, np.float64)).dtype, as_input(jnp.ones(1, jnp.bfloat16)).dtype
     (dtype('float32'), dtype(bfloat16))
@@ -170,13 +149,7 @@ def as_input(x: ArrayLike) -> jax.Array:
 def level_at(levels: Any, cells: jax.Array, group: ArrayLike) -> Any:
   """The level of every coordinate for one group, `levels[group][cells]` (device).
 
-  Args:
-    levels: pytree of arrays [G, C].
-    cells: int32.
-    group: int, may be traced.
-
-  Returns:
-    Pytree of arrays shaped like `cells`.
+  Of a pytree of arrays [G, C] it makes one of arrays shaped like `cells`; `group` may be traced.
 
   Example:
     >>> level_at(jnp.asarray([[0.1, 0.2]]), jnp.asarray([1, 0, 0]), 0)
@@ -188,19 +161,13 @@ def level_at(levels: Any, cells: jax.Array, group: ArrayLike) -> Any:
 def check_levels(name: str, level: ArrayLike, cells: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
   """Levels as float64 [G, C] and cells as int32, if they fit together (host).
 
-  Args:
-    name: of the levels, for errors.
-    level: [G, C].
-    cells: int.
-
   Raises:
-    ValueError: levels of another shape, or a cell index that is no integer in [0, C).
+    ValueError: levels (of that `name`) of another shape, or a cell index that is no integer in
+      [0, C).
 
   Example:
-    >>> check_levels("scale", [[1, 2]], [0, 2])
-    Traceback (most recent call last):
-    ...
-    ValueError: `cells` must lie in [0, C) with C = 2 cells in `scale`, but they range from 0 to 2.
+    >>> check_levels("scale", [[1, 2]], [0, 1])
+    (array([[1., 2.]]), array([0, 1], dtype=int32))
   """
   level, cells = np.asarray(level, np.float64), np.asarray(cells)
   if level.ndim != 2:

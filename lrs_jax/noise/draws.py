@@ -1,16 +1,16 @@
 r"""Standard draws whose tails are those of the stated distribution (device).
 
 A certificate holds for the distribution that was sampled, so the distance between the stated noise
-and its float32 draw is an error of the certificate. `benchmarks/draws.py` looked at all 2^23
-outcomes of `jax.random.normal`: they end at -5.420 and 5.220, and 1.2e-7 of the normal distribution
-lies beyond. That is little for one number, but an image of 180 x 240 x 3 should have such a number
-in 1.5 % of its draws. `jax.random.bernoulli` draws the multiples of 2^-23 from above: 1.19e-7 for
-1e-8.
+and its float32 draw is an error of the certificate (`benchmarks/results/draws.md`). The 2^23
+outcomes of `jax.random.normal` end at -5.420 and 5.220, which some number of a 180 x 240 x 3 image
+should exceed in 1.5 % of its draws; `jax.random.bernoulli` draws the multiples of 2^-23 from above,
+1.19e-7 for 1e-8.
 
-Everything here is made of 32-bit words from `jax.random.bits`, so that the granularity is known,
-and is float32 whatever the input's type. Normal draws reach 9.49 standard deviations (2e-21 lies
-beyond) and cost no more than those of `jax.random.normal` on a CPU (2.1 ms against 4.4 ms for such
-an image), Laplace draws reach 45 scales, and probabilities are exact multiples of 2^-32.
+Everything here is made of 32-bit words from `jax.random.bits`, so that the granularity is known. A
+typed `key` and a `shape` give draws of that shape, in float32 whatever the input's type. Normal
+draws reach 9.49 standard deviations (2e-21 lies beyond) and cost no more than those of
+`jax.random.normal` on a CPU (2.1 ms against 4.4 ms for such an image), Laplace draws reach 45
+scales, and probabilities are exact multiples of 2^-32.
 
 What is left is the granularity of float32 itself: x plus noise is a float32 number, and a float32
 number says a little more about x than a real one. No certificate of this kind accounts for that
@@ -31,22 +31,14 @@ def normal(key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
   (see `minus_log`) and the angle folded into an octant: three bits choose signs and order, 29 the
   angle inside.
 
-  Args:
-    key: typed key.
-    shape: of the draws.
-
-  Returns:
-    float32.
-
   Example:
     >>> normal(jax.random.key(0), (100_000,)).std().round(1)
     Array(1., dtype=float32)
 
-  References:
-    Box & Muller 1958, Annals of Mathematical Statistics 29(2).
+  References: Box & Muller 1958, Annals of Mathematical Statistics 29(2).
   """
   size = math.prod(shape)
-  high, low, turn = jax.random.bits(key, (3, (size + 1) // 2), jnp.uint32)
+  high, low, turn = bits(key, (3, (size + 1) // 2))
   radius = jnp.sqrt(2 * minus_log(high, low))
   angle = ((turn >> 3).astype(jnp.float32) + 0.5) * (math.pi / 4 * 2.0**-29)
   first, second = radius * jnp.cos(angle), radius * jnp.sin(angle)
@@ -57,18 +49,11 @@ def normal(key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
 
 
 def minus_log(high: jax.Array, low: jax.Array) -> jax.Array:
-  r"""A unit exponential, :math:`-\ln u` with :math:`u = (2^{32} h + l + 1/2) / 2^{64}`.
+  r"""A unit exponential, :math:`-\ln u` with :math:`u = (2^{32} h + l + 1/2) / 2^{64}`, float32.
 
-  To float32's relative precision everywhere: a float32 number near 1 is a multiple of 2^-24, and
-  its logarithm would be 0 for one word in 2^25; so where u > 1/2 it is 1 - u, made of the
-  complements of the words, that is rounded.
-
-  Args:
-    high: h, uniform uint32.
-    low: l, uniform uint32.
-
-  Returns:
-    float32, positive.
+  The words h, `high`, and l, `low`, are uniform uint32. To float32's relative precision everywhere,
+  and positive: a float32 number near 1 is a multiple of 2^-24, and its logarithm would be 0 for one
+  word in 2^25; so where u > 1/2 it is 1 - u, made of the complements of the words, that is rounded.
 
   Example:
     >>> minus_log(jnp.asarray(2**31, jnp.uint32), jnp.asarray(0, jnp.uint32))
@@ -83,18 +68,11 @@ def minus_log(high: jax.Array, low: jax.Array) -> jax.Array:
 def laplace(key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
   r"""Standard Laplace draws, :math:`\pm(-\ln u)`, from two 32-bit words each.
 
-  Args:
-    key: typed key.
-    shape: of the draws.
-
-  Returns:
-    float32.
-
   Example:
     >>> abs(laplace(jax.random.key(0), (100_000,))).mean().round(1)
     Array(1., dtype=float32)
   """
-  high, low = jax.random.bits(key, (2, *shape), jnp.uint32)
+  high, low = bits(key, (2, *shape))
   return _signed(minus_log(high, low >> 1 << 1), low & 1)
 
 
@@ -103,30 +81,16 @@ def uniform(key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
 
   Symmetric about 0, and each value is the middle of the interval of length 2^-23 it stands for.
 
-  Args:
-    key: typed key.
-    shape: of the draws.
-
-  Returns:
-    float32.
-
   Example:
     >>> abs(uniform(jax.random.key(0), (100_000,))).max() < 1
     Array(True, dtype=bool)
   """
-  words = jax.random.bits(key, shape, jnp.uint32) >> 8
+  words = bits(key, shape) >> 8
   return ((words << 1).astype(jnp.int32) - (2**24 - 1)).astype(jnp.float32) * 2.0**-24
 
 
 def bits(key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
-  """Uniform 32-bit words, to be compared with a threshold: see `below`.
-
-  Args:
-    key: typed key.
-    shape: of the draws.
-
-  Returns:
-    uint32.
+  """Uniform 32-bit words, uint32, to be compared with a threshold: see `below`.
 
   Example:
     >>> bits(jax.random.key(0), (2, 3)).dtype
@@ -136,14 +100,9 @@ def bits(key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
 
 
 def below(words: jax.Array, threshold: jax.Array) -> jax.Array:
-  """Bernoulli draws of probability threshold / 2^32 exactly; the largest threshold means always.
+  """Bernoulli draws, bool, of probability threshold / 2^32 exactly, and 1 at `ALWAYS`.
 
-  Args:
-    words: uint32, uniform.
-    threshold: uint32, broadcasts with `words`.
-
-  Returns:
-    bool.
+  Both are uint32 and are broadcast; the words are uniform.
 
   Example:
     >>> below(jnp.asarray([0, 2**31, 2**32 - 1], jnp.uint32), jnp.asarray(2**31, jnp.uint32))
@@ -157,14 +116,10 @@ ALWAYS = 2**32 - 1
 
 
 def threshold(probability: np.ndarray, up: np.ndarray) -> np.ndarray:
-  """Thresholds for `below`: multiples of 2^-32, rounded up or down (host).
+  """Thresholds for `below`, uint32, of probabilities in [0, 1], float64 (host).
 
-  Args:
-    probability: float64, in [0, 1].
-    up: bool, of the same shape: whether to round up.
-
-  Returns:
-    uint32. Only 0 gives 0, if rounded up, and only 1 gives `ALWAYS`.
+  They are multiples of 2^-32, rounded up where `up`, which has the same shape, and down elsewhere.
+  Rounded up, only 0 gives 0; only 1 gives `ALWAYS`.
 
   Example:
     >>> threshold(np.array([0.25, 1.0]), up=np.array([True, True]))
@@ -175,13 +130,7 @@ def threshold(probability: np.ndarray, up: np.ndarray) -> np.ndarray:
 
 
 def probability(threshold: np.ndarray) -> np.ndarray:
-  """The probability that `below` has at a threshold, exactly (host).
-
-  Args:
-    threshold: uint32.
-
-  Returns:
-    float64.
+  """The probability, float64, that `below` has at a threshold (uint32), exactly (host).
 
   Example:
     >>> probability(np.array([2**30, 2**32 - 1], np.uint32))

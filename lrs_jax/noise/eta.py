@@ -112,9 +112,7 @@ def variance(mean_lower: ArrayLike, variance_upper: ArrayLike) -> np.ndarray:
   return _majority(mean_lower, eta)
 
 
-def better(
-  of_votes: Callable[[ArrayLike], np.ndarray], mean_lower: ArrayLike, variance_upper: ArrayLike
-) -> np.ndarray:
+def better(of_votes: Callable, mean_lower: ArrayLike, variance_upper: ArrayLike) -> np.ndarray:
   """The greater of a formula for votes, with the mean in the place of q, and `variance`.
 
   Example:
@@ -124,9 +122,7 @@ def better(
   return np.maximum(of_votes(mean_lower), variance(mean_lower, variance_upper))
 
 
-def mean_alone(
-  of_votes: Callable[[ArrayLike], np.ndarray], mean_lower: ArrayLike, variance_upper: ArrayLike
-) -> np.ndarray:
+def mean_alone(of_votes: Callable, mean_lower: ArrayLike, variance_upper: ArrayLike) -> np.ndarray:
   """A formula for votes with the mean in the place of q; the variance is of no use.
 
   Example:

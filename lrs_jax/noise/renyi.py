@@ -19,19 +19,19 @@ from jax.typing import ArrayLike
 
 
 def flip_weights(theta_plus: ArrayLike, theta_minus: ArrayLike, order: float) -> np.ndarray:
-  r"""Divergence that one flip causes, :math:`D_\alpha(P_{x'} \| P_x)` of a single entry.
+  r"""Divergence that one flip causes, :math:`D_\alpha(P_{x'} \| P_x)` of an entry, rounded up.
 
   With p the probability that the noise shows a 1 at x and a the same at x', it is
   :math:`\frac{1}{\alpha - 1} \ln(a^\alpha p^{1-\alpha} + (1-a)^\alpha (1-p)^{1-\alpha})`. For an
-  addition :math:`p = \theta_+, a = 1 - \theta_-`, for a deletion the other way round.
+  addition :math:`p = \theta_+, a = 1 - \theta_-`, for a deletion the other way round: [2, G, C].
 
   Args:
     theta_plus: [G, C], in [0, 1).
     theta_minus: [G, C], in [0, 1), or 1 where theta_plus is 0 (a hidden cell, of weight 0).
     order: alpha > 0; 1 is the Kullback–Leibler divergence, inf the largest log-ratio.
 
-  Returns:
-    float64 [2, G, C], additions and deletions, rounded up.
+  Raises:
+    ValueError: an order that is not greater than 0.
 
   Example:
     >>> flip_weights([[0.1]], [[0.1]], 2.0).round(6).ravel()  # ln(0.81 / 0.1 + 0.01 / 0.9)
@@ -42,26 +42,17 @@ def flip_weights(theta_plus: ArrayLike, theta_minus: ArrayLike, order: float) ->
     (additivity).
   """
   plus, minus = np.asarray(theta_plus, np.float64), np.asarray(theta_minus, np.float64)
-  weights = np.stack(
-    [
-      _divergence(1 - minus, minus, plus, 1 - plus, order, 1),
-      _divergence(plus, 1 - plus, 1 - minus, minus, order, 1),
-    ]
-  )
-  return np.where((plus == 0) & (minus == 1), 0.0, weights)
+  additions = _divergence(1 - minus, minus, plus, 1 - plus, order, 1)
+  deletions = _divergence(plus, 1 - plus, 1 - minus, minus, order, 1)
+  return np.where((plus == 0) & (minus == 1), 0.0, np.stack([additions, deletions]))
 
 
 def eta(q_lower: ArrayLike, order: float) -> np.ndarray:
   r"""Divergence at which a prediction of probability q may fall, :math:`d_\alpha(1/2 \| q)`.
 
-  It holds for the mean of a score in [0, 1] as well, which is the probability of a randomized vote.
-
-  Args:
-    q_lower: [N], lower bounds on the probabilities.
-    order: alpha > 0.
-
-  Returns:
-    float64 [N], rounded down; 0 where q <= 1/2.
+  It is rounded down, and 0 where q <= 1/2. `q_lower` [N] are lower bounds on the probabilities, or
+  on the means of scores in [0, 1], which are the probabilities of randomized votes; the order, and
+  what is an error, are as in `flip_weights`.
 
   Example:
     >>> eta([0.4, 0.9], 2.0).round(6)  # -ln(4 q (1 - q))
