@@ -56,11 +56,7 @@ def hamming_distances(
   noise: SmoothingDistribution,
   centers: ArrayLike,
   num_samples: int,
-  *,
-  first_sample: int = 0,
-  chunk_size: int | None = None,
-  mesh: Mesh | None = None,
-  prng: str = checks.PRNG,
+  **options: Any,
 ) -> jax.Array:
   r"""Counts in how many outputs the prediction of every sample differs from each center.
 
@@ -68,8 +64,9 @@ def hamming_distances(
   `fold_in(key, i)`, as in `sampling.vote_counts`. Predictions are not kept: memory grows with S,
   not with S N. One compilation serves all inputs, centers and noise levels for one S.
 
-  Arguments and errors are those of `sampling.vote_counts`, but that `noise` has one group, and
-  `centers` are masks, int [M, N], in the order of the flattened logits.
+  Arguments and errors are those of `sampling.vote_counts`, its `first_sample`, `chunk_size`, `mesh`
+  and `prng` among them, but that `noise` has one group, and `centers` are masks, int [M, N], in the
+  order of the flattened logits.
 
   Returns:
     int32 [M, S], on the device.
@@ -94,19 +91,7 @@ def hamming_distances(
       f"`centers` must be int [M, N], but it is {centers.dtype} of shape {centers.shape}."
     )
   groups = np.zeros(centers.shape[1], np.int32)
-  request = checks.check_request(
-    key,
-    apply,
-    params,
-    x,
-    noise,
-    groups,
-    num_samples,
-    first_sample=first_sample,
-    chunk_size=chunk_size,
-    mesh=mesh,
-    prng=prng,
-  )
+  request = checks.check_request(key, apply, params, x, noise, groups, num_samples, **options)
   return _hamming_distances(
     request.sample_range,
     request.setting,
@@ -176,9 +161,6 @@ def select_center(
     alpha: probability that the answer is accepted and no center, in (0, 1).
     delta: in (0, 1/2), fixed before sampling.
 
-  Returns:
-    A `Center`.
-
   Raises:
     ValueError: too few samples or candidates for this alpha and delta, or delta outside (0, 1/2).
 
@@ -188,9 +170,8 @@ def select_center(
     Center(candidate=1, radius=1, accepted=True)
 
   References:
-    Kumar & Goldstein 2021 (arXiv 2102.09701), algorithms 1 and 2, with Hoeffding's inequality there
-    in the place of exact binomial tails here, and the candidates of their variant for
-    high-dimensional outputs.
+    Kumar & Goldstein 2021 (arXiv 2102.09701), algorithms 1 and 2, with exact binomial tails in the
+    place of Hoeffding's inequality, and the candidates of their variant for high dimensions.
   """
   selection_distances, test_distances = np.asarray(selection_distances), np.asarray(test_distances)
   _check_delta(delta)
@@ -219,13 +200,10 @@ def ranks_by_dkw(probability: np.ndarray, num_samples: int, alpha: float) -> np.
   Args:
     probability: p [B].
     num_samples: S.
-    alpha: joint error probability, in (0, 1/2].
+    alpha: joint error probability, in (0, 1/2]; a `ValueError` otherwise.
 
   Returns:
     int64 [B], in 1, ..., S; S + 1 where no sample suffices.
-
-  Raises:
-    ValueError: alpha outside (0, 1/2].
 
   Example:
     >>> ranks_by_dkw(np.array([0.5, 0.9, 0.99]), 1000, 0.01)
@@ -247,13 +225,7 @@ def ranks_by_binomial(probability: np.ndarray, num_samples: int, alpha: float) -
   The least k with :math:`P[\mathrm{Bin}(S, p) \ge k] \le \alpha / B`: were the k-th of S distances
   below the quantile, k of them would lie where there is a probability of less than p.
 
-  Args:
-    probability: p [B].
-    num_samples: S.
-    alpha: joint error probability, in (0, 1).
-
-  Returns:
-    int64 [B], in 1, ..., S; S + 1 where no sample suffices.
+  Arguments and result are those of `ranks_by_dkw`, but that alpha may be any in (0, 1).
 
   Example:
     >>> ranks_by_binomial(np.array([0.5, 0.9, 0.99]), 1000, 0.01)
@@ -319,7 +291,7 @@ def certify(
 
 
 def certified_outputs(distance: ArrayLike, num_targets: int) -> np.ndarray:
-  """How many of a set of outputs keep what the center says, at least (host).
+  """How many of a set of outputs keep what the center says, at least, int64 [B] (host).
 
   All outputs that change may be among the set: of the correct ones, too, as many can be lost as of
   all. If the smoothed model abstains (`Center.accepted`), nothing is certified.
@@ -327,9 +299,6 @@ def certified_outputs(distance: ArrayLike, num_targets: int) -> np.ndarray:
   Args:
     distance: [B], from `certify`.
     num_targets: all outputs, or those in which the center agrees with the truth.
-
-  Returns:
-    int64 [B].
 
   Example:
     >>> certified_outputs([18.0, 36.0, np.inf], 30)

@@ -90,15 +90,8 @@ def certified_grid(
 ) -> np.ndarray:
   """How many outputs survive every attack of a additions and d deletions, each on its own.
 
-  Args:
-    q_lower: [N], lower bounds on the predictions' probabilities.
-    theta_plus: as in `required_probability`.
-    theta_minus: as in `required_probability`.
-    max_additions: A.
-    max_deletions: D.
-
-  Returns:
-    int64 [A + 1, D + 1].
+  Returns int64 [A + 1, D + 1] for `q_lower` [N], lower bounds on the predictions' probabilities.
+  The other arguments are those of `required_probability`.
 
   Example:
     >>> certified_grid([0.4, 0.7, 0.99], 0.25, 0.25, 1, 0)
