@@ -18,10 +18,7 @@ def confusion_matrix(labels: ArrayLike, predictions: ArrayLike, num_classes: int
   Args:
     labels: int, any shape; outside [0, K) is void.
     predictions: int, shaped like `labels`; in [0, K), or `ABSTAIN`.
-    num_classes: K.
-
-  Returns:
-    int64 [K, K + 1].
+    num_classes: K; the counts are int64 [K, K + 1].
 
   Example:
     >>> confusion_matrix([0, 1, 1, 2], [0, 1, ABSTAIN, 0], num_classes=2)

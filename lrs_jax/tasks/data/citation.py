@@ -65,11 +65,11 @@ def load_graph(path: str | Path, *, binarize: bool = False) -> CitationGraph:
   Raises:
     ValueError: an array is missing, pickled, or not what the layout says.
   """
-  names = "adj_matrix", "attr_matrix"
-  wanted = [f"{name}.{part}" for name in names for part in ("data", "indices", "indptr", "shape")]
+  names, parts = ("adj_matrix", "attr_matrix"), ("data", "indices", "indptr", "shape")
+  wanted = [*(f"{name}.{part}" for name in names for part in parts), "labels"]
   path = Path(path)
-  arrays = storage.load_arrays(path, [*wanted, "labels"])
-  for name in [*wanted, "labels"]:
+  arrays = storage.load_arrays(path, wanted)
+  for name in wanted:
     if name not in arrays:
       raise ValueError(
         f"{path} has no array `{name}`; it holds {', '.join(storage.array_names(path))}. "
@@ -205,5 +205,5 @@ def split_nodes(labels: np.ndarray, seed: int, *, per_class: int = 20) -> Split:
   for k in range(counts.size):
     mine = order[labels[order] == k]
     rank[mine] = np.arange(mine.size)
-  train, validation = rank < per_class, (rank >= per_class) & (rank < 2 * per_class)
-  return Split(*(np.flatnonzero(part) for part in (train, validation, ~(train | validation))))
+  turn = np.minimum(rank // per_class, 2)
+  return Split(*(np.flatnonzero(turn == part) for part in range(3)))
