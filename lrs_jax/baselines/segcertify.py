@@ -94,7 +94,8 @@ def at_radius(
   radii, a curve of them or the best of them do not hold together. `naive.naive_holm` is the
   same for other noise.
 
-  Arguments are those of `fixed_threshold`, but for the radius, epsilon >= 0, fixed before sampling.
+  Arguments are those of `fixed_threshold`, with a radius, epsilon >= 0, fixed before sampling, in
+  the place of tau.
 
   Raises:
     ValueError: a negative radius, a std that is not positive, or counts of two shapes.

@@ -18,7 +18,7 @@ def load(
   Args:
     data_dir: folder that holds `camvid/train`, `camvid/trainannot` and so on, or `train` itself.
     split: "train", "val" or "test".
-    size: (H, W) to resize to, see `images.read_split`.
+    size: (H, W) to resize to, see `images.Size`.
     count: number of images, spread evenly over the split in the order of their names; all if None.
 
   Raises:

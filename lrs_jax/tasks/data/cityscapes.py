@@ -29,7 +29,7 @@ def load(
   Args:
     data_dir: folder that holds `cityscapes/leftImg8bit` and `cityscapes/gtFine`, or these two.
     split: "train", "val" or "test", whose published label maps are all void.
-    size: (H, W) to resize to, see `images.read_split`; the files' own is 1024 x 2048.
+    size: (H, W) to resize to, see `images.Size`; the files' own is 1024 x 2048.
     count: number of images, spread evenly over the split in the order of cities and names; all if
       None.
 

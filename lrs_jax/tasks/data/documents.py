@@ -80,7 +80,7 @@ def load(split: str, count: int, seed: int = 0, *, length: int | None = None) ->
   return Documents(
     tuple(f"document-{i:03d}" for i in range(count)),
     words,
-    tuple(np.array(numbers, np.int32) for numbers in tokens),
+    tuple(np.array(of_text, np.int32) for of_text in tokens),
     tuple(labels for _, labels in composed),
   )
 

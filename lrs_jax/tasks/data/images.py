@@ -56,7 +56,7 @@ def read_split(
     files: name -> paths of the image and of its label map, at least one.
     classes: K.
     void: the label that does not count.
-    size: see `Size`, and `read_pair`.
+    size: how, see `read_pair`.
     count: number of images, spread evenly over `files`; all if None.
     relabel: int [256], the label that each value of a label map stands for; itself if None.
 

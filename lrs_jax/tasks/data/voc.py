@@ -27,7 +27,7 @@ def load(
   Args:
     data_dir: folder that holds `VOCdevkit/VOC2012`, or `VOC2012`, or `JPEGImages` itself.
     split: "train", "val", "trainval" or "trainaug".
-    size: (H, W) to resize to, see `images.read_split`; the images' own sizes differ.
+    size: (H, W) to resize to, see `images.Size`; the images' own sizes differ.
     count: number of images, spread evenly over the split in the order of its list; all if None.
 
   Raises:

@@ -45,7 +45,7 @@ class DeepLab(nn.Module):
     *batch, height, width, _ = x.shape
     layer = folding.trained(self.width, train)
     x = encode(layer, x, self.depth)
-    units = STAGES[-1][0]
+    units = x.shape[-1] // self.width
     seen = [layer(x, units, "point_conv_0", size=1)]
     seen += [layer(x, units, f"atrous_{rate}_conv_0", rate=rate) for rate in sorted(self.rates)]
     mean = layer(x.mean(axis=(-3, -2), keepdims=True), units, "mean_conv_0", size=1)

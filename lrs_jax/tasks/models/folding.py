@@ -18,8 +18,8 @@ Folded = Mapping[str, tuple[jax.Array, jax.Array]]
 """Kernel [h, w, in, out] and bias [out] of every convolution, by its name in the network."""
 
 Layer = Callable[..., jax.Array]
-"""A convolution of images: `units` times the network's width are its channels, `size` x `size`
-pixels its kernel, spread by `rate`."""
+"""A convolution of images: it makes `units` times the network's width of channels, by a kernel of
+`size` x `size` pixels spread by `rate`."""
 
 _EPSILON = 1e-5  # Flax's BatchNorm
 
