@@ -19,10 +19,10 @@ The theorem holds for *any* y, so the best one at hand may be taken: a sample, o
 every pixel. It speaks of *all* centers at x', so what has to be paid for is what is guaranteed of
 the answer there. With :math:`\Delta = 0` and :math:`\beta = 1`, the answer is the center of the
 smallest ball that holds half of the masks, which nobody can compute, and the factor is 2. The
-published algorithm (`select_center`) chooses among samples, for which :math:`\beta = 2`: if a ball
-holds half of the samples and one of the candidates, then the ball of twice its radius about that
-candidate holds them, too. The factor is 3. What is guaranteed of the algorithm's answer holds with
-its own error probability, and an attack may make it abstain: neither is part of the certificate.
+published algorithm (`select_center`) chooses among samples, for which :math:`\beta = 2`: where a
+ball holds half of the samples and a candidate, one of twice its radius about that candidate holds
+them, too. The factor is 3. The algorithm's answer has an error probability of its own, and an
+attack may make it abstain: neither is part of the certificate.
 """
 
 import math
@@ -249,9 +249,9 @@ def certify(
   r"""Bounds how far any center within reach of the adversary is from a given one (host).
 
   :math:`\lfloor (1 + \beta) R_\varepsilon \rfloor`, where :math:`R_\varepsilon` is the order
-  statistic of the distances that is, with probability :math:`1 - \alpha` for all radii together, at
-  least the quantile :math:`p_\varepsilon = \Phi(\Phi^{-1}(1/2 + \Delta) + \varepsilon/\sigma)`. An
-  order statistic, where the published code interpolates between two of them.
+  statistic of the distances (the published code interpolates between two) that is, with probability
+  :math:`1 - \alpha` for all radii together, at least the quantile
+  :math:`p_\varepsilon = \Phi(\Phi^{-1}(1/2 + \Delta) + \varepsilon/\sigma)`.
 
   Args:
     distances: int [S], of fresh samples to the center: their key chose neither it nor another.

@@ -145,7 +145,7 @@ def choose(
     key: typed key, not one of those that certify.
     candidates: the first is the reference, such as the paper's hand-made grid.
     apply: pure function (params, x) -> logits [..., K] of one input.
-    params: pytree of arrays, passed to `apply`.
+    params: pytree of arrays.
     images: [M, ...], training images: never one that will be certified. Images that the network
       was not fitted to (a validation split) promise less too much.
     labels: int [M, ...]; outside [0, K) is void. All void: any accuracy will do.

@@ -56,11 +56,7 @@ def find_graph(name: str, data_dir: str | Path | None = None) -> Path:
 
 
 def load_graph(path: str | Path, *, binarize: bool = False) -> CitationGraph:
-  """Loads a graph file and standardizes it (see `standardize`).
-
-  Args:
-    path: an ``.npz`` file of the layout above.
-    binarize: turn attributes that are not 0 or 1 into "is not zero"; an error otherwise.
+  """Loads a graph file, an ``.npz`` of the layout above, for `standardize`, and `binarize` there.
 
   Raises:
     ValueError: an array is missing, pickled, or not what the layout says.

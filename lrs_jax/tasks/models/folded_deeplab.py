@@ -1,4 +1,4 @@
-r"""The DeepLab as it is certified: BatchNorm folded in, whole or window by window.
+"""The DeepLab as it is certified: BatchNorm folded in, whole or window by window.
 
 Every function here is one of plain arrays, for one image. The mean over the image needs the
 features of all of it; a window of the logits needs the head only there and in its receptive field.

@@ -1,8 +1,7 @@
-r"""The U-Net as it is certified: BatchNorm folded into the convolutions, whole or window by window.
+"""The U-Net as it is certified: BatchNorm folded into the convolutions, whole or window by window.
 
-Every function here is one of plain arrays, for one image. A window of the logits needs the decoder
-on the window alone, and the encoder on its receptive field, which makes most of the work
-unnecessary.
+Every function is one of plain arrays, for one image. A window of the logits needs the decoder on
+the window alone, and the encoder on its receptive field: most of the work is unnecessary.
 """
 
 from collections.abc import Callable
