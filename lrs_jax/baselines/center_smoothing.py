@@ -19,10 +19,10 @@ The theorem holds for *any* y, so the best one at hand may be taken: a sample, o
 every pixel. It speaks of *all* centers at x', so what has to be paid for is what is guaranteed of
 the answer there. With :math:`\Delta = 0` and :math:`\beta = 1`, the answer is the center of the
 smallest ball that holds half of the masks, which nobody can compute, and the factor is 2. The
-published algorithm (`select_center`) chooses among samples, for which :math:`\beta = 2`: if a ball
-holds half of the samples and one of the candidates, then the ball of twice its radius about that
-candidate holds them, too. The factor is 3. What is guaranteed of the algorithm's answer holds with
-its own error probability, and an attack may make it abstain: neither is part of the certificate.
+published algorithm (`select_center`) chooses among samples, for which :math:`\beta = 2`: where a
+ball holds half of the samples and a candidate, one of twice its radius about that candidate holds
+them, too. The factor is 3. The algorithm's answer has an error probability of its own, and an
+attack may make it abstain: neither is part of the certificate.
 """
 
 import math
@@ -56,11 +56,7 @@ def hamming_distances(
   noise: SmoothingDistribution,
   centers: ArrayLike,
   num_samples: int,
-  *,
-  first_sample: int = 0,
-  chunk_size: int | None = None,
-  mesh: Mesh | None = None,
-  prng: str = checks.PRNG,
+  **options: Any,
 ) -> jax.Array:
   r"""Counts in how many outputs the prediction of every sample differs from each center.
 
@@ -68,8 +64,9 @@ def hamming_distances(
   `fold_in(key, i)`, as in `sampling.vote_counts`. Predictions are not kept: memory grows with S,
   not with S N. One compilation serves all inputs, centers and noise levels for one S.
 
-  Arguments and errors are those of `sampling.vote_counts`, but that `noise` has one group, and
-  `centers` are masks, int [M, N], in the order of the flattened logits.
+  Arguments and errors are those of `sampling.vote_counts`, its `first_sample`, `chunk_size`, `mesh`
+  and `prng` among them, but that `noise` has one group, and `centers` are masks, int [M, N], in the
+  order of the flattened logits.
 
   Returns:
     int32 [M, S], on the device.
@@ -95,18 +92,7 @@ def hamming_distances(
     )
   groups = np.zeros(centers.shape[1], np.int32)
   request = checks.check_request(
-    key,
-    apply,
-    params,
-    x,
-    noise,
-    groups,
-    num_samples,
-    num_classes=None,
-    first_sample=first_sample,
-    chunk_size=chunk_size,
-    mesh=mesh,
-    prng=prng,
+    key, apply, params, x, noise, groups, num_samples, num_classes=None, **options
   )
   return _hamming_distances(
     request.sample_range,
@@ -177,9 +163,6 @@ def select_center(
     alpha: probability that the answer is accepted and no center, in (0, 1).
     delta: in (0, 1/2), fixed before sampling.
 
-  Returns:
-    A `Center`.
-
   Raises:
     ValueError: too few samples or candidates for this alpha and delta, or delta outside (0, 1/2).
 
@@ -189,9 +172,8 @@ def select_center(
     Center(candidate=1, radius=1, accepted=True)
 
   References:
-    Kumar & Goldstein 2021 (arXiv 2102.09701), algorithms 1 and 2, with Hoeffding's inequality there
-    in the place of exact binomial tails here, and the candidates of their variant for
-    high-dimensional outputs.
+    Kumar & Goldstein 2021 (arXiv 2102.09701), algorithms 1 and 2, with exact binomial tails in the
+    place of Hoeffding's inequality, and the candidates of their variant for high dimensions.
   """
   selection_distances, test_distances = np.asarray(selection_distances), np.asarray(test_distances)
   _check_delta(delta)
@@ -220,13 +202,10 @@ def ranks_by_dkw(probability: np.ndarray, num_samples: int, alpha: float) -> np.
   Args:
     probability: p [B].
     num_samples: S.
-    alpha: joint error probability, in (0, 1/2].
+    alpha: joint error probability, in (0, 1/2]; a `ValueError` otherwise.
 
   Returns:
     int64 [B], in 1, ..., S; S + 1 where no sample suffices.
-
-  Raises:
-    ValueError: alpha outside (0, 1/2].
 
   Example:
     >>> ranks_by_dkw(np.array([0.5, 0.9, 0.99]), 1000, 0.01)
@@ -248,13 +227,7 @@ def ranks_by_binomial(probability: np.ndarray, num_samples: int, alpha: float) -
   The least k with :math:`P[\mathrm{Bin}(S, p) \ge k] \le \alpha / B`: were the k-th of S distances
   below the quantile, k of them would lie where there is a probability of less than p.
 
-  Args:
-    probability: p [B].
-    num_samples: S.
-    alpha: joint error probability, in (0, 1).
-
-  Returns:
-    int64 [B], in 1, ..., S; S + 1 where no sample suffices.
+  Arguments and result are those of `ranks_by_dkw`, but that alpha may be any in (0, 1).
 
   Example:
     >>> ranks_by_binomial(np.array([0.5, 0.9, 0.99]), 1000, 0.01)
@@ -278,9 +251,9 @@ def certify(
   r"""Bounds how far any center within reach of the adversary is from a given one (host).
 
   :math:`\lfloor (1 + \beta) R_\varepsilon \rfloor`, where :math:`R_\varepsilon` is the order
-  statistic of the distances that is, with probability :math:`1 - \alpha` for all radii together, at
-  least the quantile :math:`p_\varepsilon = \Phi(\Phi^{-1}(1/2 + \Delta) + \varepsilon/\sigma)`. An
-  order statistic, where the published code interpolates between two of them.
+  statistic of the distances (the published code interpolates between two) that is, with probability
+  :math:`1 - \alpha` for all radii together, at least the quantile
+  :math:`p_\varepsilon = \Phi(\Phi^{-1}(1/2 + \Delta) + \varepsilon/\sigma)`.
 
   Args:
     distances: int [S], of fresh samples to the center: their key chose neither it nor another.
@@ -320,7 +293,7 @@ def certify(
 
 
 def certified_outputs(distance: ArrayLike, num_targets: int) -> np.ndarray:
-  """How many of a set of outputs keep what the center says, at least (host).
+  """How many of a set of outputs keep what the center says, at least, int64 [B] (host).
 
   All outputs that change may be among the set: of the correct ones, too, as many can be lost as of
   all. If the smoothed model abstains (`Center.accepted`), nothing is certified.
@@ -328,9 +301,6 @@ def certified_outputs(distance: ArrayLike, num_targets: int) -> np.ndarray:
   Args:
     distance: [B], from `certify`.
     num_targets: all outputs, or those in which the center agrees with the truth.
-
-  Returns:
-    int64 [B].
 
   Example:
     >>> certified_outputs([18.0, 36.0, np.inf], 30)

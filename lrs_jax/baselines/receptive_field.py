@@ -23,15 +23,6 @@ class ReceptiveFieldBound(NamedTuple):
   status: np.ndarray  # str [B]
 
 
-class _Program(NamedTuple):
-  """Maximize the sum of the first `num_choices` variables, A x <= upper, 0 <= x <= x_upper."""
-
-  matrix: sparse.csc_array
-  upper: np.ndarray
-  x_upper: np.ndarray
-  num_choices: int
-
-
 def certify(
   survived: ArrayLike,
   fields: Sequence[sparse.csr_array],
@@ -66,9 +57,6 @@ def certify(
     relaxed: the LP rather than the MILP.
     time_limit: seconds per budget.
 
-  Returns:
-    A `ReceptiveFieldBound`.
-
   Raises:
     ValueError: shapes that do not fit, or a grid that is not monotone.
 
@@ -101,16 +89,14 @@ def certify(
   solver = highs.new_solver()
   certified, status = [], []
   for budget in budgets:
-    reach = np.stack(
-      [
-        np.minimum(field.astype(bool) @ np.minimum(limit, total), total)
-        for field, limit, total in zip(fields, limits, budget, strict=True)
-      ],
-      axis=1,
-    )  # [N, A], the most that each output can perceive
+    most = [
+      np.minimum(field.astype(bool) @ np.minimum(limit, total), total)
+      for field, limit, total in zip(fields, limits, budget, strict=True)
+    ]
+    reach = np.stack(most, axis=1)  # [N, A], the most that each output can perceive
     possible = [v[(v <= reach[n]).all(axis=1)] for n, v in enumerate(points)]
-    program = _program(possible, fields, limits, budget)
-    attackable, how = _bound(solver, program, relaxed, time_limit)
+    model = _program(possible, fields, limits, budget)
+    attackable, how = _bound(solver, model, relaxed, time_limit)
     alone = sum(len(v) > 0 for v in possible)
     certified.append(num_outputs - min(int(np.floor(attackable)), alone))
     status.append(how)
@@ -153,60 +139,50 @@ def _program(
   fields: list[sparse.csr_array],
   limits: list[np.ndarray],
   budget: np.ndarray,
-) -> _Program:
+) -> highs.Model:
   """Columns: choices (n, k), then b per kind. Rows: one choice, perceived per kind, budgets."""
   num_outputs = len(points)
-  counts = np.array([len(v) for v in points], np.int64)
   stacked = np.concatenate([np.zeros((0, len(fields))), *points])
-  owner = np.repeat(np.arange(num_outputs), counts)
+  owner = np.repeat(np.arange(num_outputs), np.array([len(v) for v in points], np.int64))
   member = sparse.csr_array(
     (np.ones(owner.size), (owner, np.arange(owner.size))), shape=(num_outputs, owner.size)
   )
-  sizes = [field.shape[1] for field in fields]
-  blocks: list[list[sparse.csr_array]] = [
-    [member, *(sparse.csr_array((num_outputs, size)) for size in sizes)]
-  ]
-  for a, field in enumerate(fields):
-    perceived = [sparse.csr_array((num_outputs, size)) for size in sizes]
-    perceived[a] = -field.astype(bool).astype(np.float64)
-    blocks.append([member @ sparse.diags_array(stacked[:, a]), *perceived])
-  for a in range(len(fields)):
-    spent = [sparse.csr_array((1, size)) for size in sizes]
-    spent[a] = sparse.csr_array(np.ones((1, sizes[a])))
-    blocks.append([sparse.csr_array((1, owner.size)), *spent])
-  upper = np.concatenate([np.ones(num_outputs), np.zeros(num_outputs * len(fields)), budget])
-  x_upper = np.concatenate(
-    [np.ones(owner.size), *(np.minimum(lim, b) for lim, b in zip(limits, budget, strict=True))]
-  )
-  return _Program(sparse.csc_array(sparse.block_array(blocks)), upper, x_upper, owner.size)
-
-
-def _bound(
-  solver: object, program: _Program, relaxed: bool, time_limit: float | None
-) -> tuple[float, str]:
-  """An upper bound on the program's optimum, and how it was reached."""
-  matrix, size = program.matrix, program.x_upper.size
-  gain = (np.arange(size) < program.num_choices).astype(np.float64)
-  model = highs.Model(
+  needed = sparse.vstack([member @ sparse.diags_array(amounts) for amounts in stacked.T])
+  perceived = sparse.block_diag([field.astype(bool).astype(np.float64) for field in fields])
+  spent = sparse.block_diag([sparse.csr_array(np.ones((1, field.shape[1]))) for field in fields])
+  blocks = [[member, None], [needed, -perceived], [None, spent]]
+  matrix = sparse.csc_array(sparse.block_array(blocks))
+  gain = np.repeat([1.0, 0.0], [owner.size, spent.shape[1]])
+  most = [np.minimum(limit, total) for limit, total in zip(limits, budget, strict=True)]
+  return highs.Model(
     cost=-gain,
-    lower=np.zeros(size),
-    upper=program.x_upper,
-    row_lower=np.full(program.upper.size, -np.inf),
-    row_upper=program.upper,
+    lower=np.zeros(gain.size),
+    upper=np.concatenate([np.ones(owner.size), *most]),
+    row_lower=np.full(matrix.shape[0], -np.inf),
+    row_upper=np.concatenate([np.ones(num_outputs), np.zeros(num_outputs * len(fields)), budget]),
     starts=matrix.indptr.astype(np.int32),
     rows=matrix.indices.astype(np.int32),
     values=matrix.data,
   )
+
+
+def _bound(
+  solver: object, model: highs.Model, relaxed: bool, time_limit: float | None
+) -> tuple[float, str]:
+  """An upper bound on the number of choices, and how it was reached."""
+  gain = -model.cost
   solution = highs.solve(solver, model, time_limit=time_limit)
-  bound, status = float(program.num_choices), solution.status
+  bound, status = float(gain.sum()), solution.status
   if solution.dual is not None and np.isfinite(solution.dual).all():
     y = np.maximum(-solution.dual, 0)
+    shape = (y.size, gain.size)
+    matrix = sparse.csc_array((model.values, model.rows, model.starts), shape=shape)
     reduced = np.maximum(gain - matrix.T @ y, 0)
-    value = y @ program.upper + reduced @ program.x_upper
-    bound = min(bound, value + 1e-9 * (1 + y @ np.abs(program.upper) + reduced.sum()))
+    value = y @ model.row_upper + reduced @ model.upper
+    bound = min(bound, value + 1e-9 * (1 + y @ np.abs(model.row_upper) + reduced.sum()))
   if relaxed:
     return bound, status
-  integral = model._replace(integer=np.ones(size, bool))
+  integral = model._replace(integer=np.ones(gain.size, bool))
   solution = highs.solve(solver, integral, time_limit=time_limit)
   if solution.status != "optimal" or solution.primal is None:
     return bound, f"relaxed ({solution.status})"

@@ -59,9 +59,6 @@ def fixed_threshold(
     reject: the correction for N tests.
     num_samples: S of `counts`, see `certificates.from_votes`.
 
-  Returns:
-    A `Segmentation`.
-
   Raises:
     ValueError: tau outside [1/2, 1), a std that is not positive, or counts of two shapes.
 
@@ -97,17 +94,8 @@ def at_radius(
   radii, a curve of them or the best of them do not hold together. `naive.naive_holm` is the
   same for other noise.
 
-  Args:
-    selection_counts: int [N, K], votes from one key; they choose the labels.
-    counts: int [N, K], votes from another key.
-    std: sigma of the isotropic noise that both were drawn under.
-    radius: epsilon >= 0, fixed before sampling.
-    alpha: joint error probability over all N pixels, in (0, 1).
-    reject: the correction for N tests.
-    num_samples: S of `counts`, see `certificates.from_votes`.
-
-  Returns:
-    A `Segmentation`.
+  Arguments are those of `fixed_threshold`, with a radius, epsilon >= 0, fixed before sampling, in
+  the place of tau.
 
   Raises:
     ValueError: a negative radius, a std that is not positive, or counts of two shapes.

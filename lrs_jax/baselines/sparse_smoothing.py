@@ -60,11 +60,9 @@ def required_probability(
   for name, theta in (("theta_plus", theta_plus), ("theta_minus", theta_minus)):
     if not 0 <= theta < 1:
       raise ValueError(f"`{name}` must lie in [0, 1), but it is {theta}.")
-  if max_additions < 0 or max_deletions < 0:
-    raise ValueError(
-      "`max_additions` and `max_deletions` must be at least 0, "
-      f"but they are {max_additions} and {max_deletions}."
-    )
+  for name, most in (("max_additions", max_additions), ("max_deletions", max_deletions)):
+    if most < 0:
+      raise ValueError(f"`{name}` must be at least 0, but it is {most}.")
   plus, minus = Fraction(theta_plus), Fraction(theta_minus)
   unit = max(plus.denominator, minus.denominator)  # powers of 2
   p, m = int(plus * unit), int(minus * unit)
@@ -90,15 +88,8 @@ def certified_grid(
 ) -> np.ndarray:
   """How many outputs survive every attack of a additions and d deletions, each on its own.
 
-  Args:
-    q_lower: [N], lower bounds on the predictions' probabilities.
-    theta_plus: as in `required_probability`.
-    theta_minus: as in `required_probability`.
-    max_additions: A.
-    max_deletions: D.
-
-  Returns:
-    int64 [A + 1, D + 1].
+  Returns int64 [A + 1, D + 1] for `q_lower` [N], lower bounds on the predictions' probabilities.
+  The other arguments are those of `required_probability`.
 
   Example:
     >>> certified_grid([0.4, 0.7, 0.99], 0.25, 0.25, 1, 0)
@@ -126,9 +117,8 @@ def _filled(clean: list[int], attacked: list[int], whole: int, *, descending: bo
   order = range(len(clean) - 1, -1, -1) if descending else range(len(clean))
   left, held = Fraction(whole, 2), Fraction(0)
   for q in order:
-    if attacked[q] >= left:
-      part = left / attacked[q] if attacked[q] else Fraction(0)
-      held += clean[q] * part
+    if attacked[q] >= left:  # which is positive
+      held += clean[q] * left / attacked[q]
       break
     left -= attacked[q]
     held += clean[q]

@@ -145,7 +145,7 @@ def choose(
     key: typed key, not one of those that certify.
     candidates: the first is the reference, such as the paper's hand-made grid.
     apply: pure function (params, x) -> logits [..., K] of one input.
-    params: pytree of arrays, passed to `apply`.
+    params: pytree of arrays.
     images: [M, ...], training images: never one that will be certified. Images that the network
       was not fitted to (a validation split) promise less too much.
     labels: int [M, ...]; outside [0, K) is void. All void: any accuracy will do.
@@ -156,9 +156,6 @@ def choose(
     pilot_samples: votes that stand for the planned ones.
     selection_samples: further votes that choose every output's label.
     tolerance: accuracy that may be given up.
-
-  Returns:
-    `Choice`.
 
   Raises:
     ValueError: no candidates or no images, or shapes that do not fit together.
@@ -235,25 +232,17 @@ def _pilot_votes(
   sizes: tuple[int, int],
 ) -> list[np.ndarray]:
   """Votes of both sample sets, int [M, N, K] each, from independent keys for every image."""
-  return [
-    np.stack(
-      [
-        sampling.votes(
-          key_image,
-          apply,
-          params,
-          image,
-          candidate.smoothing,
-          candidate.groups,
-          size,
-          num_classes=num_classes,
-          windows=candidate.windows,
-        ).counts
-        for key_image, image in zip(jax.random.split(key_set, len(images)), images, strict=True)
-      ]
-    )
-    for key_set, size in zip(jax.random.split(key), sizes, strict=True)
-  ]
+  _, smoothing, groups, windows = candidate
+  options: dict[str, Any] = {"num_classes": num_classes, "windows": windows}
+  found = []
+  for key_set, size in zip(jax.random.split(key), sizes, strict=True):
+    pairs = zip(jax.random.split(key_set, len(images)), images, strict=True)
+    votes = [
+      sampling.votes(key, apply, params, image, smoothing, groups, size, **options).counts
+      for key, image in pairs
+    ]
+    found.append(np.stack(votes))
+  return found
 
 
 def _planned_votes(

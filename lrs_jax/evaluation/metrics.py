@@ -18,10 +18,7 @@ def confusion_matrix(labels: ArrayLike, predictions: ArrayLike, num_classes: int
   Args:
     labels: int, any shape; outside [0, K) is void.
     predictions: int, shaped like `labels`; in [0, K), or `ABSTAIN`.
-    num_classes: K.
-
-  Returns:
-    int64 [K, K + 1].
+    num_classes: K; the counts are int64 [K, K + 1].
 
   Example:
     >>> confusion_matrix([0, 1, 1, 2], [0, 1, ABSTAIN, 0], num_classes=2)
@@ -77,15 +74,13 @@ def certified_fraction(certified: ArrayLike, num_outputs: int) -> np.ndarray:
 def round_down(number: ArrayLike, digits: int = 3, decimals: int | None = None) -> np.ndarray:
   """Numbers rounded down, to be shown: what is certified must not grow in print.
 
-  A number that is such a decimal but for its last bits stays what it is.
+  float64, at most `number` but for a relative 1e-12: such a decimal but for its last bits stays
+  what it is.
 
   Args:
     number: any shape, at least 0, or NaN.
     digits: that are kept, from the first one that is not 0.
     decimals: kept after the point, instead.
-
-  Returns:
-    float64, shaped like `number`, at most that but for a relative 1e-12.
 
   Example:
     >>> round_down([0.2587, 1239.9, 0.3]).tolist()
@@ -152,9 +147,6 @@ def radius_sums(radii: ArrayLike, fraction: ArrayLike) -> RadiusSums:
     radii: [B], rising; the first one 0, or there is no left sum.
     fraction: [B], certified fraction at each radius.
 
-  Returns:
-    `RadiusSums`, in the units of the radii.
-
   Raises:
     ValueError: radii that do not rise from 0, or not as many of them as fractions.
 
@@ -177,13 +169,10 @@ def pareto_front(points: ArrayLike) -> np.ndarray:
   do not beat each other. A point with a NaN is on no front, and beats none.
 
   Args:
-    points: [P, coordinates].
+    points: [P, coordinates]; a `ValueError` if they are no matrix.
 
   Returns:
     bool [P].
-
-  Raises:
-    ValueError: points that are no matrix.
 
   Example:
     >>> pareto_front([[0.3, 0.9], [0.5, 0.5], [0.4, 0.5]])

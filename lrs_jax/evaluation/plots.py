@@ -85,20 +85,11 @@ def curves_figure(
       x, y = np.append(0.0, radii), np.append(fraction[0], fraction)
     else:
       x, y = radii, fraction
-    axes.plot(
-      x,
-      y,
-      color=COLORS[i % len(COLORS)],
-      linestyle=_STYLES[i % len(_STYLES)],
-      linewidth=2,
-      drawstyle="steps-pre",
-      marker="o" if whole or x.size == 1 else None,
-      markersize=3,
-      label=label,
-    )
+    (line,) = axes.plot(x, y, drawstyle="steps-pre", linewidth=2, markersize=3, label=label)
+    line.set(color=COLORS[i % len(COLORS)], linestyle=_STYLES[i % len(_STYLES)])
+    line.set_marker("o" if whole or x.size == 1 else "")
   last = radii[-1] if radii.size and radii[-1] > 0 else 1.0
-  axes.set(xlabel=xlabel, ylabel=ylabel, title=title, xlim=(0, last))
-  axes.set_ylim(0, 1)
+  axes.set(xlabel=xlabel, ylabel=ylabel, title=title, xlim=(0, last), ylim=(0, 1))
   if whole:
     axes.set_xticks(whole_ticks(last))
   axes.grid(alpha=0.3)
@@ -124,9 +115,6 @@ def noise_figure(scale: np.ndarray, grid_shape: tuple[int, int]) -> Figure:
   Args:
     scale: [G, C], in the units of the input; inf (hidden) is hatched.
     grid_shape: (R, Q) with G = C = R Q.
-
-  Returns:
-    A Matplotlib figure.
 
   Example:
     >>> len(noise_figure(np.array([[0.2, 1.0], [1.0, 0.2]]), (1, 2)).axes)  # two maps, a scale
@@ -170,13 +158,9 @@ def image_figure(view: ImageView) -> Figure:
   prediction = np.where(view.prediction >= 0, view.prediction, gray)
   panels[0, 0].imshow(view.image)
   panels[0, 0].set_title("input", fontsize=10)
-  for axes, values, title in (
-    (panels[0, 1], truth, "labels"),
-    (
-      panels[0, 2],
-      prediction,
-      f"smoothed prediction, {np.mean(prediction == gray):.1%} abstain",
-    ),
+  smoothed = f"smoothed prediction, {np.mean(prediction == gray):.1%} abstain"
+  for axes, values, title in zip(
+    panels[0, 1:3], (truth, prediction), ("labels", smoothed), strict=True
   ):
     axes.imshow(values, cmap=palette, vmin=-0.5, vmax=gray + 0.5, interpolation="nearest")
     axes.set_title(title, fontsize=10)

@@ -12,10 +12,10 @@ from typing import NamedTuple
 import numpy as np
 from scipy import ndimage
 
+from lrs_jax.tasks.data.splits import generators
+
 CLASSES = ("background", "ball", "box", "tube")
-
 SPLITS = ("train", "val", "test")
-
 TEXTURES: tuple[list[int], ...] = ([], [0, 1, 2], [0], [1, 2])
 """Along which axes a body of every class alternates from voxel to voxel."""
 
@@ -41,9 +41,6 @@ def load(split: str, size: tuple[int, int, int], count: int, seed: int = 0) -> L
     count: number of volumes M.
     seed: a different seed gives different volumes.
 
-  Returns:
-    `LabelledVolumes` with 4 classes.
-
   Raises:
     ValueError: an unknown split, or too small a volume.
 
@@ -52,12 +49,10 @@ def load(split: str, size: tuple[int, int, int], count: int, seed: int = 0) -> L
     >>> bodies.volumes.shape, bodies.labels.shape
     ((2, 8, 12, 16, 1), (2, 8, 12, 16))
   """
-  if split not in SPLITS:
-    raise ValueError(f"`split` must be one of {', '.join(SPLITS)}, but it is {split!r}.")
+  rngs = generators(split, SPLITS, count, seed)
   if min(size) < 8:
     raise ValueError(f"`size` must be at least 8x8x8 voxels, but it is {'x'.join(map(str, size))}.")
-  root = np.random.SeedSequence([seed, SPLITS.index(split)])
-  pairs = [_compose(np.random.default_rng(s), size) for s in root.spawn(count)]
+  pairs = [_compose(rng, size) for rng in rngs]
   volumes = np.array([volume for volume, _ in pairs], np.float32).reshape(-1, *size, 1)
   labels = np.array([label for _, label in pairs], np.int32).reshape(-1, *size)
   return LabelledVolumes(volumes, labels, tuple(f"volume-{i:03d}" for i in range(count)), CLASSES)
@@ -88,6 +83,5 @@ def _body(rng: np.random.Generator, label: int, at: np.ndarray) -> np.ndarray:
   if CLASSES[label] == "box":
     return (away <= rng.uniform(1.5, 4.0, 3)[:, None, None, None]).all(axis=0)
   radius, length, along = rng.uniform(1.6, 2.6), rng.uniform(4, 9), rng.integers(3)
-  return (np.delete(away, along, 0) ** 2).sum(axis=0) <= np.where(
-    away[along] <= length, radius**2, -1
-  )
+  beside = (np.delete(away, along, 0) ** 2).sum(axis=0)
+  return (beside <= radius**2) & (away[along] <= length)

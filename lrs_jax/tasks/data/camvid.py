@@ -1,9 +1,8 @@
 """CamVid street scenes, in the SegNet tutorial's layout: {train,val,test}{,annot}/*.png (host)."""
 
 import os
-from pathlib import Path
 
-from lrs_jax.tasks.data.images import LabelledImages, read_split
+from lrs_jax.tasks.data.images import LabelledImages, Size, find_folders, read_split
 
 CLASSES = (
   *("sky", "building", "pole", "road", "pavement", "tree"),
@@ -12,21 +11,15 @@ CLASSES = (
 
 
 def load(
-  data_dir: str | os.PathLike,
-  split: str,
-  size: tuple[int, int] | None = None,
-  count: int | None = None,
+  data_dir: str | os.PathLike, split: str, size: Size = None, count: int | None = None
 ) -> LabelledImages:
   """Loads one split of CamVid: 11 classes, label 11 is void.
 
   Args:
     data_dir: folder that holds `camvid/train`, `camvid/trainannot` and so on, or `train` itself.
     split: "train", "val" or "test".
-    size: (H, W) to resize to, without cropping; the files' own size if None.
+    size: (H, W) to resize to, see `images.Size`.
     count: number of images, spread evenly over the split in the order of their names; all if None.
-
-  Returns:
-    `LabelledImages`.
 
   Raises:
     ValueError: a folder or label map that is missing, sizes that differ, or labels above 11.
@@ -35,15 +28,8 @@ def load(
     Brostow et al. 2009, Pattern Recognition Letters 30(2); Badrinarayanan et al. 2017 (SegNet,
     arXiv 1511.00561) for the 11 classes and the split.
   """
-  root = Path(data_dir)
-  root = root / "camvid" if (root / "camvid").is_dir() else root
-  image_dir, label_dir = root / split, root / f"{split}annot"
-  for folder in (image_dir, label_dir):
-    if not folder.is_dir():
-      raise ValueError(
-        f"no folder {folder}: CamVid needs camvid/{split} and camvid/{split}annot, with PNG files "
-        "of the same names, under the data folder (--data-dir or LRS_JAX_DATA)."
-      )
+  needs = f"CamVid needs camvid/{split} and camvid/{split}annot, with PNG files of the same names,"
+  image_dir, label_dir = find_folders(data_dir, ["camvid"], [split, f"{split}annot"], needs)
   paths = sorted(image_dir.glob("*.png"))
   if not paths:
     raise ValueError(f"no PNG files in {image_dir}.")

@@ -56,20 +56,16 @@ def find_graph(name: str, data_dir: str | Path | None = None) -> Path:
 
 
 def load_graph(path: str | Path, *, binarize: bool = False) -> CitationGraph:
-  """Loads a graph file and standardizes it (see `standardize`).
-
-  Args:
-    path: an ``.npz`` file of the layout above.
-    binarize: turn attributes that are not 0 or 1 into "is not zero"; an error otherwise.
+  """Loads a graph file, an ``.npz`` of the layout above, for `standardize`, and `binarize` there.
 
   Raises:
     ValueError: an array is missing, pickled, or not what the layout says.
   """
-  names = "adj_matrix", "attr_matrix"
-  wanted = [f"{name}.{part}" for name in names for part in ("data", "indices", "indptr", "shape")]
+  names, parts = ("adj_matrix", "attr_matrix"), ("data", "indices", "indptr", "shape")
+  wanted = [*(f"{name}.{part}" for name in names for part in parts), "labels"]
   path = Path(path)
-  arrays = storage.load_arrays(path, [*wanted, "labels"])
-  for name in [*wanted, "labels"]:
+  arrays = storage.load_arrays(path, wanted)
+  for name in wanted:
     if name not in arrays:
       raise ValueError(
         f"{path} has no array `{name}`; it holds {', '.join(storage.array_names(path))}. "
@@ -205,5 +201,5 @@ def split_nodes(labels: np.ndarray, seed: int, *, per_class: int = 20) -> Split:
   for k in range(counts.size):
     mine = order[labels[order] == k]
     rank[mine] = np.arange(mine.size)
-  train, validation = rank < per_class, (rank >= per_class) & (rank < 2 * per_class)
-  return Split(*(np.flatnonzero(part) for part in (train, validation, ~(train | validation))))
+  turn = np.minimum(rank // per_class, 2)
+  return Split(*(np.flatnonzero(turn == part) for part in range(3)))

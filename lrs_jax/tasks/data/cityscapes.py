@@ -1,11 +1,11 @@
 """Cityscapes, fine annotations, in the official layout of leftImg8bit and gtFine (host)."""
 
 import os
-from pathlib import Path
 
 import numpy as np
 
-from lrs_jax.tasks.data.images import LabelledImages, read_split
+from lrs_jax.tasks.data.images import LabelledImages, Size, find_folders, read_split
+from lrs_jax.tasks.data.splits import check_split
 
 CLASSES = (
   *("road", "sidewalk", "building", "wall", "fence", "pole", "traffic light", "traffic sign"),
@@ -18,27 +18,20 @@ VOID = 255
 
 
 def load(
-  data_dir: str | os.PathLike,
-  split: str,
-  size: tuple[int, int] | None = None,
-  count: int | None = None,
+  data_dir: str | os.PathLike, split: str, size: Size = None, count: int | None = None
 ) -> LabelledImages:
   """Loads one split of Cityscapes: the 19 classes that are evaluated, label 255 is void.
 
-  The images are `leftImg8bit/SPLIT/CITY/*_leftImg8bit.png`. The label maps in
-  `gtFine/SPLIT/CITY` are `*_gtFine_labelTrainIds.png` if the split has such, or else the official
-  `*_gtFine_labelIds.png`, whose 34 ids are renumbered.
+  The images are `leftImg8bit/SPLIT/CITY/*_leftImg8bit.png`, named by what comes before
+  "_leftImg8bit". The label maps in `gtFine/SPLIT/CITY` are `*_gtFine_labelTrainIds.png` if the
+  split has such, or else the official `*_gtFine_labelIds.png`, whose 34 ids are renumbered.
 
   Args:
     data_dir: folder that holds `cityscapes/leftImg8bit` and `cityscapes/gtFine`, or these two.
     split: "train", "val" or "test", whose published label maps are all void.
-    size: (H, W) to resize to: nothing is cropped, and the aspect (1 : 2) is kept if it has it. The
-      files' own 1024 x 2048 if None.
+    size: (H, W) to resize to, see `images.Size`; the files' own is 1024 x 2048.
     count: number of images, spread evenly over the split in the order of cities and names; all if
       None.
-
-  Returns:
-    `LabelledImages`; a name is that of the file up to "_leftImg8bit".
 
   Raises:
     ValueError: an unknown split, a folder or label map that is missing, sizes that differ, or
@@ -47,18 +40,10 @@ def load(
   References:
     Cordts et al. 2016 (arXiv 1604.01685); the ids and their classes are those of the evaluation.
   """
-  splits = ("train", "val", "test")
-  if split not in splits:
-    raise ValueError(f"`split` must be one of {', '.join(splits)}, but it is {split!r}.")
-  root = Path(data_dir)
-  root = root / "cityscapes" if (root / "cityscapes").is_dir() else root
-  image_dir, label_dir = root / "leftImg8bit" / split, root / "gtFine" / split
-  for folder in (image_dir, label_dir):
-    if not folder.is_dir():
-      raise ValueError(
-        f"no folder {folder}: Cityscapes needs leftImg8bit/{split} and gtFine/{split} under the "
-        "data folder (--data-dir or LRS_JAX_DATA), or in cityscapes there."
-      )
+  check_split(split, ("train", "val", "test"))
+  folders = [f"leftImg8bit/{split}", f"gtFine/{split}"]
+  needs = f"Cityscapes needs {' and '.join(folders)}, or both in cityscapes,"
+  image_dir, label_dir = find_folders(data_dir, ["cityscapes"], folders, needs)
   ending = "_leftImg8bit.png"
   paths = sorted(image_dir.glob(f"*/*{ending}"))
   if not paths:

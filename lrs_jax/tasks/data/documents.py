@@ -18,6 +18,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from lrs_jax.tasks.data.splits import generators
+
 SUBJECTS: Mapping[str, tuple[str, ...]] = {
   "concurrency": ("asyncio", "threading", "concurrent", "multiprocessing", "queue", "selectors"),
   "mail": ("email", "smtplib", "imaplib", "mailbox", "poplib", "quopri"),
@@ -63,9 +65,6 @@ def load(split: str, count: int, seed: int = 0, *, length: int | None = None) ->
     seed: a different seed gives different documents.
     length: words of every document, which is cut out of a longer one; by default they differ.
 
-  Returns:
-    `Documents`.
-
   Raises:
     ValueError: an unknown split, or a Python without its standard library's source files.
 
@@ -74,18 +73,14 @@ def load(split: str, count: int, seed: int = 0, *, length: int | None = None) ->
     >>> [word.shape == label.shape for word, label in zip(documents.tokens, documents.labels)]
     [True, True]
   """
-  if split not in SPLITS:
-    raise ValueError(f"`split` must be one of {', '.join(SPLITS)}, but it is {split!r}.")
-  root = np.random.SeedSequence([seed, list(SPLITS).index(split)])
-  composed = [_compose(np.random.default_rng(s), split, length) for s in root.spawn(count)]
+  composed = [_compose(rng, split, length) for rng in generators(split, SPLITS, count, seed)]
   numbers = {word: number for number, word in enumerate(vocabulary(), UNKNOWN + 1)}
+  words = tuple(text for text, _ in composed)
+  tokens = ([numbers.get(word.lower(), UNKNOWN) for word in text] for text in words)
   return Documents(
     tuple(f"document-{i:03d}" for i in range(count)),
-    tuple(words for words, _ in composed),
-    tuple(
-      np.array([numbers.get(word.lower(), UNKNOWN) for word in words], np.int32)
-      for words, _ in composed
-    ),
+    words,
+    tuple(np.array(of_text, np.int32) for of_text in tokens),
     tuple(labels for _, labels in composed),
   )
 

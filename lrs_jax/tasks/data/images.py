@@ -1,11 +1,16 @@
 """Labelled images: the container that every segmentation data set fills, and reading it (host)."""
 
-from collections.abc import Mapping
+import os
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 from PIL import Image, UnidentifiedImageError
+
+Size = tuple[int, int] | None
+"""(H, W) in pixels to resize to: nothing is cropped, and the aspect is not kept. None keeps the
+files' own size."""
 
 
 class LabelledImages(NamedTuple):
@@ -17,12 +22,31 @@ class LabelledImages(NamedTuple):
   classes: tuple[str, ...]  # K
 
 
+def find_folders(
+  data_dir: str | os.PathLike, inside: Sequence[str], folders: Sequence[str], needs: str
+) -> list[Path]:
+  """Paths of `folders` in the data folder, or in those `inside` it (one in the other) that exist.
+
+  Raises:
+    ValueError: one of the folders is missing; `needs` says what the data set needs.
+  """
+  root = Path(data_dir)
+  for name in inside:
+    root = root / name if (root / name).is_dir() else root
+  for folder in (root / name for name in folders):
+    if not folder.is_dir():
+      raise ValueError(
+        f"no folder {folder}: {needs} under the data folder (--data-dir or LRS_JAX_DATA)."
+      )
+  return [root / name for name in folders]
+
+
 def read_split(
   files: Mapping[str, tuple[Path, Path]],
   classes: tuple[str, ...],
   *,
   void: int,
-  size: tuple[int, int] | None,
+  size: Size,
   count: int | None,
   relabel: np.ndarray | None = None,
 ) -> LabelledImages:
@@ -32,58 +56,51 @@ def read_split(
     files: name -> paths of the image and of its label map, at least one.
     classes: K.
     void: the label that does not count.
-    size: (H, W) to resize to, see `read_pair`: nothing is cropped, and the aspect is not kept. None
-      keeps the files' own size, if they have one.
+    size: how, see `read_pair`.
     count: number of images, spread evenly over `files`; all if None.
     relabel: int [256], the label that each value of a label map stands for; itself if None.
-
-  Returns:
-    `LabelledImages`.
 
   Raises:
     ValueError: a file that is missing, sizes that differ, or a label that is neither in [0, K) nor
       void.
   """
-  chosen = list(files.items())
+  names = list(files)
   if count is not None:
-    if not 1 <= count <= len(files):
+    if not 1 <= count <= len(names):
       raise ValueError(
-        f"`count` must lie in [1, {len(files)}], the images of this split, but it is {count}."
+        f"`count` must lie in [1, {len(names)}], the images of this split, but it is {count}."
       )
-    chosen = [chosen[i] for i in np.linspace(0, len(files) - 1, count).round().astype(int)]
+    names = [names[i] for i in np.linspace(0, len(names) - 1, count).round().astype(int)]
   images: list[np.ndarray] = []
   labels: list[np.ndarray] = []
-  for name, (image_path, label_path) in chosen:
-    image, label = read_pair(image_path, label_path, size)
+  for name in names:
+    image, label = read_pair(*files[name], size)
     if images and image.shape != images[0].shape:
+      first, other = (f"{width}x{height}" for height, width, _ in (images[0].shape, image.shape))
       raise ValueError(
-        "the images differ in size: {}x{} pixels and, {}, {}x{}; give a size to resize to.".format(
-          *images[0].shape[1::-1], name, *image.shape[1::-1]
-        )
+        f"the images differ in size: {first} pixels and, {name}, {other}; give a size to resize to."
       )
     label = label if relabel is None else relabel[label]
     wrong = label[(label >= len(classes)) & (label != void)]
     if wrong.size:
       raise ValueError(
-        f"the labels in {label_path} must lie in [0, {len(classes)}) or be {void} (void), "
+        f"the labels in {files[name][1]} must lie in [0, {len(classes)}) or be {void} (void), "
         f"but {wrong[0]} is among them."
       )
     images.append(image)
     labels.append(label)
-  names = tuple(name for name, _ in chosen)
-  return LabelledImages(np.stack(images), np.stack(labels).astype(np.int32), names, classes)
+  stacked = np.stack(images), np.stack(labels).astype(np.int32)
+  return LabelledImages(*stacked, tuple(names), classes)
 
 
-def read_pair(
-  image_path: Path, label_path: Path, size: tuple[int, int] | None
-) -> tuple[np.ndarray, np.ndarray]:
+def read_pair(image_path: Path, label_path: Path, size: Size) -> tuple[np.ndarray, np.ndarray]:
   """Reads an RGB image and its label map, and resizes both if asked.
 
   Args:
     image_path: any format that Pillow reads.
     label_path: one label per pixel, 8 bit.
-    size: (H, W) in pixels to resize to (images by a box filter, which is the mean of what a new
-      pixel covers; labels to the nearest); None keeps the files' size.
+    size: see `Size`: images by a box filter, which is the mean of what a new pixel covers, labels
+      to the nearest.
 
   Returns:
     float32 [H, W, 3] in [0, 1] and int32 [H, W].
@@ -96,10 +113,10 @@ def read_pair(
   except (OSError, UnidentifiedImageError) as error:
     raise ValueError(f"cannot read the image {image_path} with its labels: {error}") from error
   if image.size != label.size or label.mode not in ("L", "P"):
+    there, here = (f"{width}x{height}" for width, height in (image.size, label.size))
     raise ValueError(
-      f"{image_path} has {image.size[0]}x{image.size[1]} pixels, but its label map {label_path} "
-      f"has {label.size[0]}x{label.size[1]} of mode {label.mode}; "
-      "expected the same size and mode L or P."
+      f"{image_path} has {there} pixels, but its label map {label_path} has {here} of mode "
+      f"{label.mode}; expected the same size and mode L or P."
     )
   if size is not None:
     image = image.resize(size[::-1], Image.Resampling.BOX)

@@ -10,6 +10,7 @@ import numpy as np
 from PIL import Image
 
 from lrs_jax.tasks.data.images import LabelledImages
+from lrs_jax.tasks.data.splits import generators
 
 CLASSES = ("background", *"0123456789")
 
@@ -23,9 +24,6 @@ def load(split: str, size: tuple[int, int], count: int, seed: int = 0) -> Labell
     count: number of scenes M.
     seed: a different seed gives different scenes.
 
-  Returns:
-    `LabelledImages` with 11 classes.
-
   Raises:
     ValueError: an unknown split, or too small a canvas.
 
@@ -35,17 +33,14 @@ def load(split: str, size: tuple[int, int], count: int, seed: int = 0) -> Labell
     ((2, 32, 48, 3), (2, 32, 48))
   """
   splits = {"train": slice(0, 1200), "val": slice(1200, 1450), "test": slice(1450, 1797)}
-  if split not in splits:
-    raise ValueError(f"`split` must be one of {', '.join(splits)}, but it is {split!r}.")
+  rngs = generators(split, splits, count, seed)
   if min(size) < 16:
     raise ValueError(f"`size` must be at least 16x16 pixels, but it is {size[0]}x{size[1]}.")
   from sklearn.datasets import load_digits  # a second of import that nobody else should pay
 
   digits = load_digits()
-  part = splits[split]
-  glyphs, classes = digits.images[part] / 16, digits.target[part]
-  root = np.random.SeedSequence([seed, list(splits).index(split)])
-  scenes = [_compose(np.random.default_rng(s), glyphs, classes, size) for s in root.spawn(count)]
+  glyphs, classes = digits.images[splits[split]] / 16, digits.target[splits[split]]
+  scenes = [_compose(rng, glyphs, classes, size) for rng in rngs]
   images = np.array([image for image, _ in scenes], np.float32).reshape(-1, *size, 3)
   labels = np.array([label for _, label in scenes], np.int32).reshape(-1, *size)
   return LabelledImages(images, labels, tuple(f"scene-{i:03d}" for i in range(count)), CLASSES)

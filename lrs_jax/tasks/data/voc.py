@@ -3,7 +3,8 @@
 import os
 from pathlib import Path
 
-from lrs_jax.tasks.data.images import LabelledImages, read_split
+from lrs_jax.tasks.data.images import LabelledImages, Size, find_folders, read_split
+from lrs_jax.tasks.data.splits import check_split
 
 CLASSES = (
   *("background", "aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair"),
@@ -14,10 +15,7 @@ VOID = 255
 
 
 def load(
-  data_dir: str | os.PathLike,
-  split: str,
-  size: tuple[int, int] | None = None,
-  count: int | None = None,
+  data_dir: str | os.PathLike, split: str, size: Size = None, count: int | None = None
 ) -> LabelledImages:
   """Loads one split of Pascal VOC 2012: 21 classes, label 255 is void.
 
@@ -29,12 +27,8 @@ def load(
   Args:
     data_dir: folder that holds `VOCdevkit/VOC2012`, or `VOC2012`, or `JPEGImages` itself.
     split: "train", "val", "trainval" or "trainaug".
-    size: (H, W) to resize to: nothing is cropped, and the aspect is not kept. The images differ in
-      size, so that None serves few of them.
+    size: (H, W) to resize to, see `images.Size`; the images' own sizes differ.
     count: number of images, spread evenly over the split in the order of its list; all if None.
-
-  Returns:
-    `LabelledImages`.
 
   Raises:
     ValueError: an unknown split, a folder, list or label map that is missing, sizes that differ, or
@@ -44,21 +38,13 @@ def load(
     Everingham et al. 2010, International Journal of Computer Vision 88(2); Hariharan et al. 2011,
     "Semantic contours from inverse detectors", for the additional annotations.
   """
-  splits = ("train", "val", "trainval", "trainaug")
-  if split not in splits:
-    raise ValueError(f"`split` must be one of {', '.join(splits)}, but it is {split!r}.")
-  root = Path(data_dir)
-  for inside in ("VOCdevkit", "VOC2012"):
-    root = root / inside if (root / inside).is_dir() else root
-  image_dir = root / "JPEGImages"
-  label_dir = root / ("SegmentationClassAug" if split == "trainaug" else "SegmentationClass")
-  for folder in (image_dir, label_dir):
-    if not folder.is_dir():
-      raise ValueError(
-        f"no folder {folder}: Pascal VOC needs VOCdevkit/VOC2012/JPEGImages and {label_dir.name} "
-        "under the data folder (--data-dir or LRS_JAX_DATA)."
-      )
-  names = _names(root / "ImageSets" / "Segmentation", split)
+  check_split(split, ("train", "val", "trainval", "trainaug"))
+  labels = "SegmentationClassAug" if split == "trainaug" else "SegmentationClass"
+  needs = f"Pascal VOC needs VOCdevkit/VOC2012/JPEGImages and {labels}"
+  image_dir, label_dir = find_folders(
+    data_dir, ["VOCdevkit", "VOC2012"], ["JPEGImages", labels], needs
+  )
+  names = _names(image_dir.parent / "ImageSets" / "Segmentation", split)
   files = {name: (image_dir / f"{name}.jpg", label_dir / f"{name}.png") for name in names}
   return read_split(files, CLASSES, void=VOID, size=size, count=count)
 

@@ -4,6 +4,9 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from lrs_jax.tasks.models import folding
+from lrs_jax.tasks.models.folding import Layer
+
 STRIDE = 8
 """One pixel of the features is so many pixels of the image high and wide."""
 
@@ -40,47 +43,29 @@ class DeepLab(nn.Module):
   def __call__(self, x: jax.Array, train: bool = False) -> jax.Array:
     """Logits [..., H, W, K] of images [..., H, W, channels] in [0, 1], noise included."""
     *batch, height, width, _ = x.shape
-    x = (x - 0.5) / 0.25
-    x = nn.relu(self._convolve(x, self.width, "stem_conv_0", train, stride=2))
-    for stage, (multiple, stride, rate) in enumerate(STAGES):
-      for block in range(self.depth):
-        name = f"stage_{stage}_{block}"
-        x = self._residual(x, self.width * multiple, name, train, 1 if block else stride, rate)
-    features = x.shape[-1]
-    seen = [self._convolve(x, features, "point_conv_0", train, size=1)]
-    for rate in sorted(self.rates):
-      seen.append(self._convolve(x, features, f"atrous_{rate}_conv_0", train, rate=rate))
-    mean = x.mean(axis=(-3, -2), keepdims=True)
-    mean = self._convolve(mean, features, "mean_conv_0", train, size=1)
+    layer = folding.trained(self.width, train)
+    x = encode(layer, x, self.depth)
+    units = x.shape[-1] // self.width
+    seen = [layer(x, units, "point_conv_0", size=1)]
+    seen += [layer(x, units, f"atrous_{rate}_conv_0", rate=rate) for rate in sorted(self.rates)]
+    mean = layer(x.mean(axis=(-3, -2), keepdims=True), units, "mean_conv_0", size=1)
     seen.append(jnp.broadcast_to(mean, x.shape))
     x = nn.relu(jnp.concatenate(seen, axis=-1))
-    x = nn.relu(self._convolve(x, features, "project_conv_0", train, size=1))
+    x = nn.relu(layer(x, units, "project_conv_0", size=1))
     x = nn.Conv(self.num_classes, (1, 1), name="logits")(x)
     enlarged = (*batch, x.shape[-3] * STRIDE, x.shape[-2] * STRIDE, self.num_classes)
     return jax.image.resize(x, enlarged, "bilinear")[..., :height, :width, :]
 
-  def _residual(
-    self, x: jax.Array, features: int, name: str, train: bool, stride: int, rate: int
-  ) -> jax.Array:
-    y = nn.relu(self._convolve(x, features, f"{name}_conv_0", train, stride=stride, rate=rate))
-    y = self._convolve(y, features, f"{name}_conv_1", train, rate=rate)
-    if x.shape != y.shape:
-      x = self._convolve(x, features, f"{name}_conv_skip", train, size=1, stride=stride)
-    return nn.relu(x + y)
 
-  def _convolve(
-    self,
-    x: jax.Array,
-    features: int,
-    name: str,
-    train: bool,
-    *,
-    size: int = 3,
-    stride: int = 1,
-    rate: int = 1,
-  ) -> jax.Array:
-    convolve = nn.Conv(
-      features, (size, size), strides=stride, kernel_dilation=rate, use_bias=False, name=name
-    )
-    norm = name.replace("_conv_", "_norm_")
-    return nn.BatchNorm(use_running_average=not train, momentum=0.9, name=norm)(convolve(x))
+def encode(layer: Layer, x: jax.Array, depth: int) -> jax.Array:
+  """The features [..., h, w, .] of images [..., H, W, channels]."""
+  x = nn.relu(layer(folding.scaled(x), 1, "stem_conv_0", stride=2))
+  for stage, (units, first_stride, rate) in enumerate(STAGES):
+    for block in range(depth):
+      name, stride = f"stage_{stage}_{block}_conv", 1 if block else first_stride
+      y = nn.relu(layer(x, units, f"{name}_0", stride=stride, rate=rate))
+      y = layer(y, units, f"{name}_1", rate=rate)
+      if x.shape != y.shape:
+        x = layer(x, units, f"{name}_skip", size=1, stride=stride)
+      x = nn.relu(x + y)
+  return x

@@ -1,4 +1,4 @@
-r"""The DeepLab as it is certified: BatchNorm folded in, whole or window by window.
+"""The DeepLab as it is certified: BatchNorm folded in, whole or window by window.
 
 Every function here is one of plain arrays, for one image. The mean over the image needs the
 features of all of it; a window of the logits needs the head only there and in its receptive field.
@@ -9,10 +9,11 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 
-from lrs_jax.tasks.models.deeplab import STAGES, STRIDE
+from lrs_jax.tasks.models import deeplab, folding
+from lrs_jax.tasks.models.deeplab import STRIDE
 from lrs_jax.tasks.models.folding import Folded, convolve, fold
 
-__all__ = ["Folded", "alignment", "apply", "fold", "window"]
+__all__ = ["Folded", "apply", "fold", "window"]
 
 
 def apply(params: Folded, x: jax.Array) -> jax.Array:
@@ -25,32 +26,20 @@ def apply(params: Folded, x: jax.Array) -> jax.Array:
 
 
 def window(size: tuple[int, int]) -> Callable[[Folded, jax.Array, jax.Array], jax.Array]:
-  """Makes the function that evaluates the logits of one window of an image.
-
-  Args:
-    size: (h, w) of the window.
-
-  Returns:
-    (params, x, start) -> logits [h, w, K] of the rows start[0], ... and columns start[1], ...,
-    equal to those of `apply` up to rounding. `start` is int32 [2], non-negative multiples of
-    `alignment(params)`, and may be traced. The window may leave the image by less than that on the
-    right and below, where its logits mean nothing.
-  """
+  """As `folded_unet.window`, for starts that are multiples of `STRIDE`."""
   # Interpolation needs a pixel of the features more on every side.
   rows, columns = (-(-n // STRIDE) + 2 for n in size)
 
   def apply_window(params: Folded, x: jax.Array, start: jax.Array) -> jax.Array:
     features = _encode(params, x)
-    height, width, channels = features.shape
+    height, width, _ = features.shape
     first = start // STRIDE - 1
 
     def cut(margin: int) -> jax.Array:
       """What a kernel of this reach needs; zero outside the image, as before any convolution."""
       before = margin + 1
       padded = jnp.pad(features, ((before, before + rows), (before, before + columns), (0, 0)))
-      shape = rows + 2 * margin, columns + 2 * margin, channels
-      corner = (*(first + 1), jnp.zeros((), jnp.int32))
-      return jax.lax.dynamic_slice(padded, corner, shape)
+      return folding.cut(padded, first + 1, (rows + 2 * margin, columns + 2 * margin))
 
     logits = _head(params, [cut(margin) for margin in (0, *_rates(params))], features)
     # Outside the image the logits are those of its nearest pixel, as `apply` interpolates.
@@ -62,41 +51,22 @@ def window(size: tuple[int, int]) -> Callable[[Folded, jax.Array, jax.Array], ja
   return apply_window
 
 
-def alignment(params: Folded) -> int:
-  """What a window's start must be a multiple of: the stride of the features."""
-  return STRIDE
-
-
 def _rates(params: Folded) -> list[int]:
   return sorted(int(name.split("_")[1]) for name in params if name.startswith("atrous_"))
 
 
 def _encode(params: Folded, x: jax.Array) -> jax.Array:
-  """The features [h, w, .] of an image."""
-  x = (x - 0.5) / 0.25
-  x = jax.nn.relu(convolve(params["stem_conv_0"], x, "SAME", stride=2))
   depth = sum(name.startswith("stage_0_") and name.endswith("_conv_0") for name in params)
-  for stage, (_, stride, rate) in enumerate(STAGES):
-    for block in range(depth):
-      name, step = f"stage_{stage}_{block}_conv", 1 if block else stride
-      y = jax.nn.relu(convolve(params[f"{name}_0"], x, "SAME", step, rate))
-      y = convolve(params[f"{name}_1"], y, "SAME", rate=rate)
-      if f"{name}_skip" in params:
-        x = convolve(params[f"{name}_skip"], x, "SAME", step)
-      x = jax.nn.relu(x + y)
-  return x
+  return deeplab.encode(folding.folded(params), x, depth)
 
 
 def _head(params: Folded, seen: list[jax.Array], features: jax.Array) -> jax.Array:
-  """Logits at the features' resolution.
+  """Logits [h, w, K] at the features' resolution.
 
   Args:
     params: of the network.
-    seen: what the 1 x 1 kernel sees, and what those of every rate see, with a margin of the rate.
+    seen: what the 1 x 1 kernel sees, [h, w, .], and those of every rate, with a margin of the rate.
     features: all of them.
-
-  Returns:
-    [h, w, K], shaped like the first of `seen`.
   """
   branches = [convolve(params["point_conv_0"], seen[0], "VALID")]
   for rate, x in zip(_rates(params), seen[1:], strict=True):

@@ -1,9 +1,7 @@
-r"""The U-Net as it is certified: BatchNorm folded into the convolutions, whole or window by window.
+"""The U-Net as it is certified: BatchNorm folded into the convolutions, whole or window by window.
 
-At inference BatchNorm is an affine map, so that convolution and norm are one convolution:
-:math:`\gamma (k * x - \mu) / \sqrt{v + \epsilon} + \beta = k' * x + b'`. Every function here is one
-of plain arrays, for one image. A window of the logits needs the decoder on the window alone, and
-the encoder on its receptive field, which makes most of the work unnecessary.
+Every function is one of plain arrays, for one image. A window of the logits needs the decoder on
+the window alone, and the encoder on its receptive field: most of the work is unnecessary.
 """
 
 from collections.abc import Callable
@@ -11,6 +9,7 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 
+from lrs_jax.tasks.models import folding, unet
 from lrs_jax.tasks.models.folding import Folded, convolve, fold
 
 __all__ = ["Folded", "alignment", "apply", "fold", "reach", "window"]
@@ -18,11 +17,8 @@ __all__ = ["Folded", "alignment", "apply", "fold", "reach", "window"]
 
 def apply(params: Folded, x: jax.Array) -> jax.Array:
   """Logits [H, W, K] of an image [H, W, channels]: equal to `UNet.apply` up to rounding."""
-  skips, x = _encode(params, x)
-  for level, skip in reversed(list(enumerate(skips))):
-    x = _upsample(convolve(params[f"up_{level}"], x, "SAME"))
-    x = jnp.concatenate([x[: skip.shape[0], : skip.shape[1]], skip], axis=-1)
-    x = _block(params, f"up_{level}", x)
+  layer = folding.folded(params)
+  x = unet.decode(layer, *unet.encode(layer, x, _depth(params)))
   return convolve(params["logits"], x, "SAME")
 
 
@@ -51,17 +47,27 @@ def window(size: tuple[int, int]) -> Callable[[Folded, jax.Array, jax.Array], ja
     depth = _depth(params)
     margins = _margins(depth)
     x, start = _receptive_field(x, start, size, depth)
-    skips, bottom = _encode(params, x)
-    x = _cut(bottom, start, size, depth, margins[-1], depth)
+
+    def cut(features: jax.Array, level: int, margin: int) -> jax.Array:
+      """The window with its margin out of a level's features, zero outside the image."""
+      beyond = margin + (1 << (depth - level))
+      padded = jnp.pad(features, ((margin, beyond), (margin, beyond), (0, 0)))
+      return folding.cut(padded, start >> level, extent(level, margin))
+
+    def extent(level: int, margin: int) -> tuple[int, int]:
+      return _at(size[0], level) + 2 * margin, _at(size[1], level) + 2 * margin
+
+    skips, bottom = unet.encode(folding.folded(params), x, depth)
+    x = cut(bottom, depth, margins[-1])
     for level, skip in reversed(list(enumerate(skips))):
       margin = margins[level] + 2
-      x = _upsample(convolve(params[f"up_{level}"], x, "VALID"))
+      x = unet.upsample(convolve(params[f"up_{level}"], x, "VALID"))
       surplus = 2 * margins[level + 1] - margin
-      rows, columns = (_at(n, level) + 2 * margin for n in size)
+      rows, columns = extent(level, margin)
       x = x[surplus : surplus + rows, surplus : surplus + columns]
       first = (start >> level) - margin
       x = jnp.where(_inside(first, x, skip), x, 0)
-      x = jnp.concatenate([x, _cut(skip, start, size, level, margin, depth)], axis=-1)
+      x = jnp.concatenate([x, cut(skip, level, margin)], axis=-1)
       x = jax.nn.relu(convolve(params[f"up_{level}_conv_0"], x, "VALID"))
       x = jnp.where(_inside(first + 1, x, skip), x, 0)
       x = jax.nn.relu(convolve(params[f"up_{level}_conv_1"], x, "VALID"))
@@ -80,8 +86,7 @@ def reach(params: Folded) -> int:
 
   A window's receptive field is about a block of 2^depth pixels, wherever in it the logit lies.
   """
-  depth = _depth(params)
-  return _field(depth) + (1 << depth) - 1
+  return _field(_depth(params)) + alignment(params) - 1
 
 
 def _field(depth: int) -> int:
@@ -95,27 +100,6 @@ def _field(depth: int) -> int:
 
 def _depth(params: Folded) -> int:
   return sum(name.startswith("up_") and "_conv_" not in name for name in params)
-
-
-def _encode(params: Folded, x: jax.Array) -> tuple[list[jax.Array], jax.Array]:
-  """Skip connections [h, w, features], finest first, and the bottom's features."""
-  x = (x - 0.5) / 0.25
-  skips = []
-  for level in range(_depth(params)):
-    x = _block(params, f"down_{level}", x)
-    skips.append(x)
-    x = jax.lax.reduce_window(x, -jnp.inf, jax.lax.max, (2, 2, 1), (2, 2, 1), "SAME")
-  return skips, _block(params, "bottom", x)
-
-
-def _block(params: Folded, name: str, x: jax.Array) -> jax.Array:
-  for i in range(2):
-    x = jax.nn.relu(convolve(params[f"{name}_conv_{i}"], x, "SAME"))
-  return x
-
-
-def _upsample(x: jax.Array) -> jax.Array:
-  return jnp.repeat(jnp.repeat(x, 2, axis=0), 2, axis=1)
 
 
 def _at(size: int, level: int) -> int:
@@ -138,33 +122,14 @@ def _receptive_field(
 
   The cut's start and what it ends with are those of the pooling's grid.
   """
-  step = 1 << depth
-  margin = _up(_field(depth), step)
+  margin = _at(_field(depth), depth) << depth
   height, width = (
-    min(whole, _up(n, step) + 2 * margin + whole % step)
+    min(whole, (_at(n, depth) << depth) + 2 * margin + whole % (1 << depth))
     for whole, n in zip(x.shape[:2], size, strict=True)
   )
   last = jnp.asarray((x.shape[0] - height, x.shape[1] - width), jnp.int32)
   first = jnp.clip(start - margin, 0, last)
-  corner = (*first, jnp.zeros((), jnp.int32))
-  return jax.lax.dynamic_slice(x, corner, (height, width, x.shape[2])), start - first
-
-
-def _up(size: int, step: int) -> int:
-  """The next multiple of step."""
-  return -(-size // step) * step
-
-
-def _cut(
-  x: jax.Array, start: jax.Array, size: tuple[int, int], level: int, margin: int, depth: int
-) -> jax.Array:
-  """The window with its margin out of a level's features, zero outside the image."""
-  beyond = margin + (1 << (depth - level))
-  padded = jnp.pad(x, ((margin, beyond), (margin, beyond), (0, 0)))
-  rows, columns = (_at(n, level) + 2 * margin for n in size)
-  first = start >> level
-  corner = (*first, jnp.zeros((), jnp.int32))
-  return jax.lax.dynamic_slice(padded, corner, (rows, columns, x.shape[-1]))
+  return folding.cut(x, first, (height, width)), start - first
 
 
 def _inside(first: jax.Array, x: jax.Array, whole: jax.Array) -> jax.Array:

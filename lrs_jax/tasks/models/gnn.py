@@ -1,13 +1,13 @@
 r"""Graph neural networks in Flax: GCN, GAT and APPNP on sparse edges.
 
 All three start with the product of the attributes and a kernel, and that is where the input is
-large: `__call__` takes the attributes [N, D], and `head` their product [N, H] with `first_kernel`,
-which a sparse sampler makes by itself. Both treat axes between the first and the last as a batch,
-so one call serves the copies that several groups see: [N, ..., H] -> logits [N, ..., K]. The node
-axis comes first because gather and segment-sum then move whole rows.
+large: a sparse sampler makes it by itself. Axes between the first and the last are a batch, so one
+call serves the copies that several groups see. The node axis comes first because gather and
+segment-sum then move whole rows.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 import flax.linen as nn
@@ -44,12 +44,8 @@ def normalized_edges(adjacency: sparse.csr_array) -> Edges:
   looped = sparse.csr_array(adjacency + sparse.eye_array(adjacency.shape[0]))
   receivers, senders = looped.tocoo().coords
   degree = np.diff(looped.indptr)
-  weights = 1 / np.sqrt(degree[receivers] * degree[senders])
-  return Edges(
-    jnp.asarray(senders, jnp.int32),
-    jnp.asarray(receivers, jnp.int32),
-    jnp.asarray(weights, jnp.float32),
-  )
+  weights = jnp.asarray(1 / np.sqrt(degree[receivers] * degree[senders]), jnp.float32)
+  return Edges(jnp.asarray(senders, jnp.int32), jnp.asarray(receivers, jnp.int32), weights)
 
 
 def propagate(hidden: jax.Array, edges: Edges, weights: jax.Array) -> jax.Array:
@@ -68,7 +64,27 @@ def propagate(hidden: jax.Array, edges: Edges, weights: jax.Array) -> jax.Array:
   )
 
 
-class GCN(nn.Module):
+class _Network(nn.Module):
+  num_attributes: int
+  num_classes: int
+
+  def __call__(self, attributes: jax.Array, edges: Edges, *, train: bool = False) -> jax.Array:
+    """Attributes [N, ..., D] -> logits [N, ..., K]."""
+    return self.head(attributes @ self.first_kernel, edges, train=train)
+
+  def head(self, product: jax.Array, edges: Edges, *, train: bool = False) -> jax.Array:
+    """Attributes times `first_kernel`, [N, ..., H] -> logits [N, ..., K]."""
+    raise NotImplementedError
+
+  def _kernel(self, width: int) -> jax.Array:
+    glorot = nn.initializers.glorot_uniform()
+    return self.param("first_kernel", glorot, (self.num_attributes, width))
+
+  def _bias(self, name: str, width: int) -> jax.Array:
+    return self.param(name, nn.initializers.zeros, (width,))
+
+
+class GCN(_Network):
   r"""Graph convolutions :math:`h \leftarrow \mathrm{relu}(\hat A h W + b)`, linear at last.
 
   `widths` lists the hidden layers: (64,) is the usual network of two layers.
@@ -77,26 +93,17 @@ class GCN(nn.Module):
     Kipf & Welling 2017 (arXiv 1609.02907).
   """
 
-  num_attributes: int
-  num_classes: int
   widths: Sequence[int] = (64,)
   dropout: float = 0.5
 
   def setup(self) -> None:  # noqa: D102
-    self.first_kernel = _first_kernel(self, self.widths[0])
-    self.dense = [nn.Dense(width, use_bias=False) for width in (*self.widths, self.num_classes)[1:]]
-    self.biases = [
-      self.param(f"bias_{layer}", nn.initializers.zeros, (width,))
-      for layer, width in enumerate((*self.widths, self.num_classes))
-    ]
+    widths = (*self.widths, self.num_classes)
+    self.first_kernel = self._kernel(widths[0])
+    self.dense = [nn.Dense(width, use_bias=False) for width in widths[1:]]
+    self.biases = [self._bias(f"bias_{layer}", width) for layer, width in enumerate(widths)]
     self.drop = nn.Dropout(self.dropout)
 
-  def __call__(self, attributes: jax.Array, edges: Edges, *, train: bool = False) -> jax.Array:
-    """Attributes [N, ..., D] -> logits [N, ..., K]."""
-    return self.head(attributes @ self.first_kernel, edges, train=train)
-
-  def head(self, product: jax.Array, edges: Edges, *, train: bool = False) -> jax.Array:
-    """Attributes times `first_kernel`, [N, ..., H] -> logits [N, ..., K]."""
+  def head(self, product: jax.Array, edges: Edges, *, train: bool = False) -> jax.Array:  # noqa: D102
     hidden = _plus(propagate(product, edges, edges.weights), self.biases[0])
     for dense, bias in zip(self.dense, self.biases[1:], strict=True):
       hidden = dense(self.drop(nn.relu(hidden), deterministic=not train))
@@ -104,7 +111,7 @@ class GCN(nn.Module):
     return hidden
 
 
-class GAT(nn.Module):
+class GAT(_Network):
   r"""Graph attention, two layers: 8 heads that are concatenated, then one.
 
   :math:`\alpha_{ij} = \mathrm{softmax}_j \mathrm{LeakyReLU}(a_r^\top h_i + a_s^\top h_j)` over the
@@ -114,31 +121,23 @@ class GAT(nn.Module):
     Veličković et al. 2018 (arXiv 1710.10903), section 2.1.
   """
 
-  num_attributes: int
-  num_classes: int
   heads: int = 8
   hidden: int = 8
   dropout: float = 0.6
 
   def setup(self) -> None:  # noqa: D102
-    self.first_kernel = _first_kernel(self, self.heads * self.hidden)
+    self.first_kernel = self._kernel(self.heads * self.hidden)
     self.second = nn.Dense(self.num_classes, use_bias=False)
     glorot = nn.initializers.glorot_uniform()
     self.attend = [
       self.param(f"attend_{layer}", glorot, (2, heads, width))
       for layer, heads, width in ((0, self.heads, self.hidden), (1, 1, self.num_classes))
     ]
-    zeros = nn.initializers.zeros
-    self.bias_0 = self.param("bias_0", zeros, (self.heads * self.hidden,))
-    self.bias_1 = self.param("bias_1", zeros, (self.num_classes,))
+    self.bias_0 = self._bias("bias_0", self.heads * self.hidden)
+    self.bias_1 = self._bias("bias_1", self.num_classes)
     self.drop = nn.Dropout(self.dropout)
 
-  def __call__(self, attributes: jax.Array, edges: Edges, *, train: bool = False) -> jax.Array:
-    """Attributes [N, ..., D] -> logits [N, ..., K]."""
-    return self.head(attributes @ self.first_kernel, edges, train=train)
-
-  def head(self, product: jax.Array, edges: Edges, *, train: bool = False) -> jax.Array:
-    """Attributes times `first_kernel`, [N, ..., H] -> logits [N, ..., K]."""
+  def head(self, product: jax.Array, edges: Edges, *, train: bool = False) -> jax.Array:  # noqa: D102
     hidden = nn.elu(_plus(self._attention(product, edges, self.attend[0], train), self.bias_0))
     hidden = self.second(self.drop(hidden, deterministic=not train))
     return _plus(self._attention(hidden, edges, self.attend[1], train), self.bias_1)
@@ -159,7 +158,7 @@ class GAT(nn.Module):
     return propagate(split, edges, shares).reshape(hidden.shape)
 
 
-class APPNP(nn.Module):
+class APPNP(_Network):
   r"""A perceptron per node, then personalized PageRank.
 
   :math:`z \leftarrow (1 - \beta) \hat A z + \beta h`, `hops` times from z = h, where h are the
@@ -169,31 +168,22 @@ class APPNP(nn.Module):
     Gasteiger et al. 2019 (arXiv 1810.05997), equations 5 to 7.
   """
 
-  num_attributes: int
-  num_classes: int
   hidden: int = 64
   hops: int = 10
   teleport: float = 0.15
   dropout: float = 0.5
 
   def setup(self) -> None:  # noqa: D102
-    self.first_kernel = _first_kernel(self, self.hidden)
-    self.first_bias = self.param("first_bias", nn.initializers.zeros, (self.hidden,))
+    self.first_kernel = self._kernel(self.hidden)
+    self.first_bias = self._bias("first_bias", self.hidden)
     self.second = nn.Dense(self.num_classes)
     self.drop = nn.Dropout(self.dropout)
 
-  def __call__(self, attributes: jax.Array, edges: Edges, *, train: bool = False) -> jax.Array:
-    """Attributes [N, ..., D] -> logits [N, ..., K]."""
-    return self.head(attributes @ self.first_kernel, edges, train=train)
-
-  def head(self, product: jax.Array, edges: Edges, *, train: bool = False) -> jax.Array:
-    """Attributes times `first_kernel`, [N, ..., H] -> logits [N, ..., K]."""
+  def head(self, product: jax.Array, edges: Edges, *, train: bool = False) -> jax.Array:  # noqa: D102
     hidden = nn.relu(_plus(product, self.first_bias))
     logits = self.second(self.drop(hidden, deterministic=not train))
-    masks = self.drop(
-      jnp.ones((self.hops, *edges.weights.shape)) if train else jnp.ones((self.hops, 1)),
-      deterministic=not train,
-    )
+    masks = jnp.ones((self.hops, *(edges.weights.shape if train else (1,))))
+    masks = self.drop(masks, deterministic=not train)
 
     def hop(spread: jax.Array, mask: jax.Array) -> tuple[jax.Array, None]:
       further = propagate(spread, edges, edges.weights * mask)
@@ -209,20 +199,12 @@ def make_model(name: str, num_attributes: int, num_classes: int) -> nn.Module:
     >>> make_model("appnp", 3703, 6).hops
     10
   """
-  if name == "appnp":
-    return APPNP(num_attributes, num_classes)
-  if name == "gcn":
-    return GCN(num_attributes, num_classes)
-  if name == "gcn6":
-    return GCN(num_attributes, num_classes, widths=(64,) * 5)
-  if name == "gat":
-    return GAT(num_attributes, num_classes)
-  raise ValueError(f"`name` must be appnp, gcn, gcn6 or gat, but it is {name!r}.")
-
-
-def _first_kernel(module: nn.Module, width: int) -> jax.Array:
-  glorot = nn.initializers.glorot_uniform()
-  return module.param("first_kernel", glorot, (module.num_attributes, width))
+  six_layers = partial(GCN, widths=(64,) * 5)
+  models: Mapping[str, Callable[..., nn.Module]]
+  models = {"appnp": APPNP, "gcn": GCN, "gcn6": six_layers, "gat": GAT}
+  if name not in models:
+    raise ValueError(f"`name` must be appnp, gcn, gcn6 or gat, but it is {name!r}.")
+  return models[name](num_attributes, num_classes)
 
 
 def _plus(hidden: jax.Array, bias: jax.Array) -> jax.Array:

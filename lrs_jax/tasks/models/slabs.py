@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 
 from lrs_jax.tasks.models import folding
-from lrs_jax.tasks.models.folding import Folded, fold
+from lrs_jax.tasks.models.folding import Folded, Layer, fold
 
 __all__ = ["Folded", "Slabs", "apply", "fold", "reach"]
 
@@ -34,34 +34,28 @@ class Slabs(nn.Module):
   @nn.compact
   def __call__(self, x: jax.Array, train: bool = False) -> jax.Array:
     """Logits [..., D, H, W, K] of volumes [..., D, H, W, 1] in [0, 1], noise included."""
-    skip = self._convolve(stack((x - 0.5) / 0.25), self.width, "stem_conv", 3, 1, train)
-    x = self._convolve(pair(skip), 2 * self.width, "down_conv", 2, 2, train)
-    for i in range(self.depth):
-      x = self._convolve(stack(x), 2 * self.width, f"middle_{i}_conv", 3, 1, train)
-    x = jnp.concatenate([enlarge(x, skip.shape), skip], axis=-1)
-    x = self._convolve(x, 2 * self.width, "head_conv", 1, 1, train)
+    x = _features(folding.trained(self.width, train), x, self.depth)
     return nn.Conv(self.num_classes, (1, 1), name="logits")(x)
-
-  def _convolve(
-    self, x: jax.Array, features: int, name: str, size: int, stride: int, train: bool
-  ) -> jax.Array:
-    x = nn.Conv(features, (size, size), strides=stride, use_bias=False, name=f"{name}_0")(x)
-    norm = f"{name.removesuffix('_conv')}_norm_0"
-    return nn.relu(nn.BatchNorm(use_running_average=not train, momentum=0.9, name=norm)(x))
 
 
 def apply(params: Folded, x: jax.Array) -> jax.Array:
   """Logits [D, H, W, K] of a volume [D, H, W, 1]: equal to `Slabs.apply` up to rounding."""
 
-  def convolve(name: str, x: jax.Array, stride: int = 1) -> jax.Array:
+  def layer(x: jax.Array, units: int, name: str, *, size: int = 3, stride: int = 1) -> jax.Array:
     return jax.vmap(lambda image: folding.convolve(params[name], image, "SAME", stride))(x)
 
-  skip = jax.nn.relu(convolve("stem_conv_0", stack((x - 0.5) / 0.25)))
-  x = jax.nn.relu(convolve("down_conv_0", pair(skip), 2))
-  for i in range(sum(name.startswith("middle_") for name in params)):
-    x = jax.nn.relu(convolve(f"middle_{i}_conv_0", stack(x)))
+  depth = sum(name.startswith("middle_") for name in params)
+  return layer(_features(layer, x, depth), 1, "logits")
+
+
+def _features(layer: Layer, x: jax.Array, depth: int) -> jax.Array:
+  """What the perceptrons make of volumes [..., D, H, W, 1]: [..., D, H, W, 2 width]."""
+  skip = nn.relu(layer(stack(folding.scaled(x)), 1, "stem_conv_0"))
+  x = nn.relu(layer(pair(skip), 2, "down_conv_0", size=2, stride=2))
+  for i in range(depth):
+    x = nn.relu(layer(stack(x), 2, f"middle_{i}_conv_0"))
   x = jnp.concatenate([enlarge(x, skip.shape), skip], axis=-1)
-  return convolve("logits", jax.nn.relu(convolve("head_conv_0", x)))
+  return nn.relu(layer(x, 2, "head_conv_0", size=1))
 
 
 def reach(depth: int) -> int:

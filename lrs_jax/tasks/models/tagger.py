@@ -36,13 +36,10 @@ class Tagger(nn.Module):
 
   @nn.compact
   def __call__(self, x: jax.Array, train: bool = False, whole: bool = True) -> jax.Array:
-    """Logits [..., L, K] of tokens [..., L], which may be floating-point.
+    """Logits [..., L, K] of tokens [..., L], which may be floating-point; `train` does nothing.
 
-    Args:
-      x: tokens.
-      train: makes no difference.
-      whole: x is the whole sequence; if False, x is a part of [..., reach + L + reach], and the
-        logits are those of its middle.
+    Unless x is the `whole` sequence, it is a part of [..., reach + L + reach], and the logits are
+    those of its middle.
     """
     tokens = jnp.clip(x.astype(jnp.int32), HIDDEN, self.num_tokens - 1)
     if whole:
@@ -70,11 +67,7 @@ def reach(depth: int) -> int:
 
 
 def window(model: Tagger, size: int) -> Callable[[Any, jax.Array, jax.Array], jax.Array]:
-  """The model on a window of `size` tokens, and on what it can see from there alone.
-
-  Args:
-    model: the whole model.
-    size: w.
+  """The model on a window of w = `size` tokens, and on what it can see from there alone.
 
   Returns:
     (variables, x [L], start) -> logits [w, K] of the tokens from `start` on, which is in [0, L);

@@ -4,6 +4,9 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from lrs_jax.tasks.models import folding
+from lrs_jax.tasks.models.folding import Layer
+
 
 class UNet(nn.Module):
   """Encoder and decoder with skip connections, for images of any size (device).
@@ -28,26 +31,38 @@ class UNet(nn.Module):
   @nn.compact
   def __call__(self, x: jax.Array, train: bool = False) -> jax.Array:
     """Logits [..., H, W, K] of images [..., H, W, channels] in [0, 1], noise included."""
-    x = (x - 0.5) / 0.25
-    skips = []
-    for level in range(self.depth):
-      x = self._block(x, self.width << level, f"down_{level}", train)
-      skips.append(x)
-      x = nn.max_pool(x, (2, 2), strides=(2, 2), padding="SAME")
-    x = self._block(x, self.width << self.depth, "bottom", train)
-    for level in reversed(range(self.depth)):
-      skip = skips[level]
-      x = nn.Conv(self.width << level, (1, 1), name=f"up_{level}")(x)
-      x = jnp.repeat(jnp.repeat(x, 2, axis=-3), 2, axis=-2)
-      x = x[..., : skip.shape[-3], : skip.shape[-2], :]
-      x = self._block(
-        jnp.concatenate([x, skip], axis=-1), self.width << level, f"up_{level}", train
-      )
+    layer = folding.trained(self.width, train)
+    x = decode(layer, *encode(layer, x, self.depth))
     return nn.Conv(self.num_classes, (1, 1), name="logits")(x)
 
-  def _block(self, x: jax.Array, features: int, name: str, train: bool) -> jax.Array:
-    for i in range(2):
-      x = nn.Conv(features, (3, 3), use_bias=False, name=f"{name}_conv_{i}")(x)
-      x = nn.BatchNorm(use_running_average=not train, momentum=0.9, name=f"{name}_norm_{i}")(x)
-      x = nn.relu(x)
-    return x
+
+def encode(layer: Layer, x: jax.Array, depth: int) -> tuple[list[jax.Array], jax.Array]:
+  """Skip connections [..., h, w, features], finest first, and the bottom's features."""
+  x = folding.scaled(x)
+  by_two = (*(1,) * (x.ndim - 3), 2, 2, 1)
+  skips = []
+  for level in range(depth):
+    x = _block(layer, x, level, f"down_{level}")
+    skips.append(x)
+    x = jax.lax.reduce_window(x, -jnp.inf, jax.lax.max, by_two, by_two, "SAME")
+  return skips, _block(layer, x, depth, "bottom")
+
+
+def decode(layer: Layer, skips: list[jax.Array], x: jax.Array) -> jax.Array:
+  """The features [..., H, W, width] of which logits are made."""
+  for level, skip in reversed(list(enumerate(skips))):
+    x = upsample(layer(x, 1 << level, f"up_{level}", size=1))
+    x = jnp.concatenate([x[..., : skip.shape[-3], : skip.shape[-2], :], skip], axis=-1)
+    x = _block(layer, x, level, f"up_{level}")
+  return x
+
+
+def upsample(x: jax.Array) -> jax.Array:
+  """Doubles every pixel along both axes."""
+  return jnp.repeat(jnp.repeat(x, 2, axis=-3), 2, axis=-2)
+
+
+def _block(layer: Layer, x: jax.Array, level: int, name: str) -> jax.Array:
+  for i in range(2):
+    x = nn.relu(layer(x, 1 << level, f"{name}_conv_{i}"))
+  return x
