@@ -159,7 +159,7 @@ class Architecture(NamedTuple):
 NETWORKS = {
   "unet": Architecture(UNet, folded_unet.apply, folded_unet.window, folded_unet.alignment),
   "deeplab": Architecture(
-    DeepLab, folded_deeplab.apply, folded_deeplab.window, folded_deeplab.alignment
+    DeepLab, folded_deeplab.apply, folded_deeplab.window, lambda params: folded_deeplab.STRIDE
   ),
 }
 """Every architecture by its name on the command line."""

@@ -13,7 +13,7 @@ from lrs_jax.tasks.models import deeplab, folding
 from lrs_jax.tasks.models.deeplab import STRIDE
 from lrs_jax.tasks.models.folding import Folded, convolve, fold
 
-__all__ = ["Folded", "apply", "fold", "window"]
+__all__ = ["STRIDE", "Folded", "apply", "fold", "window"]
 
 
 def apply(params: Folded, x: jax.Array) -> jax.Array:
