@@ -11,8 +11,8 @@ from benchmarks.image_study.configurations import Sizes
 from tests.test_data import make_camvid
 
 SIZES = Sizes(
-  size=(16, 24), images=1, width=4, depth=2, steps=2, marks=(20, 40), more=2, selection=(4, 10),
-  radii=5,
+  size=(16, 24), start=(16, 24), images=1, width=4, depth=2, steps=2, marks=(20, 40), more=2,
+  selection=(4, 10), radii=5,
 )  # fmt: skip
 NAMES = (
   "localized-0.4", "isotropic-0.4", "strict-2x2-0.3", "certified-iou", "choice", "noises", "rates",
@@ -79,7 +79,7 @@ def test_the_report_has_every_comparison(study):
 
 
 def test_larger_images_start_from_the_network_of_smaller_ones(study):
-  sizes = SIZES._replace(size=(32, 24), crop=(16, 16), start=SIZES.size)
+  sizes = SIZES._replace(size=(32, 24), crop=(16, 16))
   names = ("localized-0.3", "isotropic-0.4-more", "localized-0.3-more", "rates")
   images.run(sizes, str(study), study / "work", study / "large", names)
   with np.load(study / "work" / "networks" / "crops.npz") as stored:

@@ -141,8 +141,8 @@ def test_the_image_study(drawn, tmp_path):
   """Before, a network and an image had one key."""
   make_camvid(tmp_path / "camvid", size=(16, 16))
   sizes = Sizes(
-    size=(16, 16), images=2, width=2, depth=1, steps=2, marks=(12, 24), more=1, selection=(6, 12),
-    radii=3, alpha=0.5,
+    size=(16, 16), start=(16, 16), images=2, width=2, depth=1, steps=2, marks=(12, 24), more=1,
+    selection=(6, 12), radii=3, alpha=0.5,
   )  # fmt: skip
   study.run(sizes, str(tmp_path), tmp_path / "work", tmp_path / "out", ("isotropic-0.3",))
   # networks base and isotropic; two images times two parts; four steps of center smoothing

@@ -21,7 +21,7 @@ from lrs_jax import noise
 from lrs_jax.cells import partition
 from lrs_jax.jobs import networks as networks_of_jobs
 from lrs_jax.jobs.networks import Obtained
-from lrs_jax.tasks import common, images, training
+from lrs_jax.tasks import images, training
 from lrs_jax.tasks.data import camvid
 from lrs_jax.tasks.models import folded_unet
 from lrs_jax.tasks.models.unet import UNet
@@ -85,11 +85,11 @@ def _obtain(name: str, sizes: Sizes, data_dir: str, folder: Path) -> Obtained:
   models = Models(
     network=lambda sizes, data, name: Network("unet", {"name": name, **_trained(sizes)}),
     train=functools.partial(_train, data_dir),
-    shapes=lambda sizes, data: common.shapes_of(
-      _unet(sizes), jax.ShapeDtypeStruct((*sizes.size, 3), np.float32)
+    shapes=lambda sizes, data: jax.eval_shape(
+      _unet(sizes).init, jax.random.key(0), jax.ShapeDtypeStruct((*sizes.size, 3), np.float32)
     ),
     finish=lambda sizes, data, variables: variables,  # another network may go on from them
-    predict=images.predict,
+    predict=images.TASK.models.predict,
   )
   data = Data((), camvid.CLASSES)
   task = images.TASK._replace(models=models)
