@@ -22,7 +22,7 @@ CERTIFICATE = "scene-000/certificate.npz"
 PARTIAL = "scene-000/certificate-estimation.partial.npz"
 
 
-def votes(key, *, groups, num_samples, num_classes, first_sample=0, **_):
+def votes(key, apply, params, x, noise, groups, num_samples, *, num_classes, first_sample=0, **_):
   """Stands for the model: sample i votes alike for all outputs, by its number and the key."""
   word = int(jax.random.key_data(key)[-1])
   ids = np.arange(first_sample, first_sample + num_samples)
@@ -52,13 +52,11 @@ def job(model, tmp_path, monkeypatch):
 @pytest.fixture
 def stopped(job, tmp_path, monkeypatch):
   """A job that SIGTERM ended after 4,096 of its 5,000 samples: the file it left."""
-  calls = []
 
-  def stopping(key, **options):
-    calls.append(options["num_samples"])
-    if calls[-1] and options.get("first_sample", 0) == 4096:
+  def stopping(*asked, first_sample, **options):
+    if asked[-1] and first_sample == 4096:
       os.kill(os.getpid(), signal.SIGTERM)
-    return votes(key, **options)
+    return votes(*asked, first_sample=first_sample, **options)
 
   with monkeypatch.context() as patch:
     patch.setattr(sampling, "votes", stopping)
@@ -108,9 +106,9 @@ def test_force_starts_again_where_samples_of_another_job_are_in_the_way(
 def test_force_goes_on_with_samples_of_the_same_job(job, stopped, tmp_path, monkeypatch):
   counted = []
 
-  def counting(key, **options):
-    counted.append(options["num_samples"])
-    return votes(key, **options)
+  def counting(*asked, **options):
+    counted.append(asked[-1])
+    return votes(*asked, **options)
 
   monkeypatch.setattr(sampling, "votes", counting)
   assert job(tmp_path / "out", "--force") == 0
@@ -176,7 +174,7 @@ def test_a_folder_that_cannot_be_written_to_is_refused_before_sampling(
   sampled = []
   monkeypatch.setattr(
     sampling, "votes",
-    lambda key, **options: (sampled.append(options["num_samples"]), votes(key, **options))[1],
+    lambda *asked, **options: (sampled.append(asked[-1]), votes(*asked, **options))[1],
   )  # fmt: skip
   refused(job, capsys, "cannot write .*certificate-selection.partial.npz: ")
   assert sum(sampled) == 0
