@@ -74,8 +74,8 @@ def grid_candidates(
     std_max: standard deviations at fraction 1.
     powers: positive.
     fraction: of the distances [G, C]: `locality.fraction_of_grid` or `fraction_of_border`.
-    windows: (groups [H, W]) -> the windows in which the model is evaluated, as
-      `jobs.network_windows` makes them; None evaluates whole frames.
+    windows: (groups [H, W]) -> the windows in which the model is evaluated, such as
+      `tasks.images.network_windows` makes; None evaluates whole frames.
     sees: how many pixels away from an output the model sees its input, `folded_unet.reach(params)`
       of a U-Net. Cells beyond are hidden from a group: that costs no accuracy, and certifies more.
 
