@@ -95,11 +95,10 @@ def _is_counted(path: Path, wanted: dict[str, Any]) -> bool:
 def votes(folder: Path, part: str, mark: int) -> np.ndarray:
   """The first so many votes of one image, int [N, K]."""
   known = {path: checkpoints.load(path) for path in folder.glob(f"{part}-*.counts.npz")}
-  total = checkpoints.add_up(
-    {path: counts for path, counts in known.items() if counts.manifest["ranges"][0][1] <= mark}
-  )
-  if total.manifest["ranges"] != [[0, mark]]:
-    raise ValueError(f"{folder} has no counts of the {part} samples 0 to {mark}.")
+  wanted = {path: one for path, one in known.items() if one.manifest["ranges"][0][1] <= mark}
+  total = checkpoints.add_up(wanted) if wanted else None
+  if total is None or total.manifest["ranges"] != [[0, mark]]:
+    raise ValueError(f"{folder} does not have the {part} samples 0 to {mark}.")
   return total.sums[0]
 
 
