@@ -52,16 +52,6 @@ def outputs(problem: Problem, given: Given, budget: np.ndarray, b: np.ndarray) -
   return (given.targets > 0) & (given.eta > 0) & (given.eta <= largest[given.groups])
 
 
-def _reached(problem: Problem, s: np.ndarray) -> list[int]:
-  """How many distinct thresholds of each group lie at or below s, up to rounding."""
-  return [int(eta.searchsorted(x, "right")) for eta, x in zip(problem.thresholds, s, strict=True)]
-
-
-def _total(problem: Problem, fallen: list[int]) -> int:
-  """What the targets of so many thresholds of each group count for."""
-  return int(sum(counts[k] for counts, k in zip(problem.counts, fallen, strict=True)))
-
-
 def near(
   solver: Any, problem: Problem, region: Region, b: np.ndarray, best: int
 ) -> tuple[np.ndarray, int]:
@@ -69,8 +59,8 @@ def near(
 
   What falls up to the solver's tolerances, if it beats `best`, is sought again with a margin.
   """
-  fallen = _reached(problem, perceive(region, b) * (1 + 1e-7))
-  if _total(problem, fallen) <= best:
+  fallen = problem.reached(perceive(region, b) * (1 + 1e-7))
+  if problem.worth(fallen) <= best:
     return b, 0
   reached = zip(problem.thresholds, fallen, strict=True)
   floors = np.array([eta[k - 1] if k else 0.0 for eta, k in reached])
@@ -80,7 +70,7 @@ def near(
   else:
     candidates += extremes(problem, region, b)
   candidates = [feasible(problem, region.budget, x) for x in candidates]
-  counts = [_total(problem, fallen_exactly(problem, region.budget, x)) for x in candidates]
+  counts = [problem.worth(fallen_exactly(problem, region.budget, x)) for x in candidates]
   most = int(np.argmax(counts))
   return candidates[most], counts[most]
 
@@ -154,7 +144,7 @@ def greedy(problem: Problem, region: Region, b: np.ndarray) -> np.ndarray:
       if not open_.size:
         break
       s = perceive(region, b)
-      gains = [_total(problem, _reached(problem, s + region.weights[a, :, c])) for c in open_]
+      gains = [problem.worth(problem.reached(s + region.weights[a, :, c])) for c in open_]
       kind[open_[int(np.argmax(gains))]] += 1
   return b
 

@@ -16,7 +16,7 @@ import numpy as np
 from lrs_jax.collective import attacks
 from lrs_jax.collective.envelope import Hull, Layout, bound_hulls, hull_of, make_layout, relax
 from lrs_jax.collective.problem import Problem, Region, make_region
-from lrs_jax.collective.witness import Box, Tree, split, whole_box
+from lrs_jax.collective.witness import Box, Witness, split, tree, whole_box
 
 
 class Node(NamedTuple):
@@ -37,15 +37,15 @@ class Proof(NamedTuple):
 
   status: str
   attackable: float
-  tree: Tree
+  tree: Witness  # of this budget alone
   attack: np.ndarray | None = None  # float64 [A, C], attained exactly
 
 
-def branch(solver: Any, problem: Problem, region: Region, *, gap: float, deadline: float) -> Proof:
-  """Splits until the gap is reached, the deadline has passed, or it is interrupted.
-
-  The gap is floor(bound) - attacked <= gap x targets, the deadline in `time.perf_counter()`.
-  """
+def branch(
+  solver: Any, problem: Problem, region: Region, *, gap: float, time_limit: float | None
+) -> Proof:
+  """Splits until floor(bound) - attacked <= gap x targets, time is up, or it is interrupted."""
+  deadline = time.perf_counter() + (np.inf if time_limit is None else time_limit)
   allowed = gap * problem.num_targets
   nodes = [_root(solver, problem, region)]
   queue = [(-nodes[0].bound, 0)]
@@ -86,14 +86,14 @@ def branch(solver: Any, problem: Problem, region: Region, *, gap: float, deadlin
           heapq.heappush(queue, (-child.bound, first + k))
   except KeyboardInterrupt:
     status = "interrupted"
-  bound, tree = _proven(nodes)
+  bound, leaves = _proven(nodes)
   if status == "optimal" and bound >= math.floor(best + allowed) + 1:
     solved = stuck.status in ("optimal", "infeasible")
     status = "precision limit" if solved else stuck.status  # finer than the solver's tolerances
-  return Proof(status, bound, tree, attack)
+  return Proof(status, bound, leaves, attack)
 
 
-def _proven(nodes: list[Node]) -> tuple[float, Tree]:
+def _proven(nodes: list[Node]) -> tuple[float, Witness]:
   """The largest bound of a leaf, and the tree in preorder."""
   variables, values, multipliers, bounds, pending = [], [], [], [0.0], [0]
   while pending:
@@ -106,8 +106,7 @@ def _proven(nodes: list[Node]) -> tuple[float, Tree]:
     else:
       multipliers.append(node.multipliers)
       bounds.append(node.bound)
-  arrays = np.array(variables, np.int64), np.array(values, np.float64), np.stack(multipliers)
-  return max(bounds), Tree(*arrays)
+  return max(bounds), tree(variables, values, multipliers)
 
 
 def _root(solver: Any, problem: Problem, region: Region) -> Node:

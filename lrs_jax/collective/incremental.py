@@ -24,10 +24,10 @@ _NUM_LEVELS = 16  # per group; HiGHS solves 15 groups of 16 levels in a second o
 def coarse_levels(problem: Problem, region: Region) -> list[np.ndarray]:
   """Indices of thresholds: all of them, if few; else those that many targets lie between."""
   levels = []
-  for eta, counts, reach in zip(problem.thresholds, problem.counts, region.reach, strict=True):
-    last = int(eta.searchsorted(reach, "right")) if np.isfinite(reach) else 0
+  in_reach = problem.reached(np.where(region.lost, 0.0, region.reach))
+  for counts, last in zip(problem.counts, in_reach, strict=True):
     wanted = np.linspace(0, counts[last], _NUM_LEVELS + 1)[1:]
-    levels.append(np.unique(np.minimum(counts[1:].searchsorted(wanted), last - 1))[: last or 0])
+    levels.append(np.unique(np.minimum(counts[1:].searchsorted(wanted), last - 1))[:last])
   return levels
 
 
@@ -36,8 +36,8 @@ def fine_levels(
 ) -> list[np.ndarray]:
   """Levels around s: the coarse ones next to it, and thresholds between them."""
   finer = []
-  for eta, level, reach, x in zip(problem.thresholds, levels, region.reach, s, strict=True):
-    last = int(eta.searchsorted(reach, "right")) if np.isfinite(reach) else 0
+  in_reach = problem.reached(np.where(region.lost, 0.0, region.reach))
+  for eta, level, last, x in zip(problem.thresholds, levels, in_reach, s, strict=True):
     if not last:
       finer.append(level)
       continue

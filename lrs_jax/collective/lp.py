@@ -34,9 +34,8 @@ def attackable(problem: Problem, region: Region, bins: int | None) -> list[Attac
   Every threshold is rounded down to the smallest of its bin, which only weakens the certificate.
   """
   result = []
-  for eta, counts, reach in zip(problem.thresholds, problem.counts, region.reach, strict=True):
-    last = int(eta.searchsorted(reach, "right"))
-    eta, counts = eta[:last], counts[: last + 1]
+  for g, last in enumerate(problem.reached(region.reach)):
+    eta, counts = problem.thresholds[g][:last], problem.counts[g][: last + 1]
     if bins is not None and last > bins:
       edges = np.linspace(0, counts[-1], bins, endpoint=False)
       firsts = np.unique(counts[1:].searchsorted(edges, "right"))

@@ -1,6 +1,5 @@
 """The collective certificate by four methods (host)."""
 
-import math
 import time
 from collections.abc import Iterator
 
@@ -22,7 +21,7 @@ from lrs_jax.collective.problem import (
   make_problem,
   whole_region,
 )
-from lrs_jax.collective.witness import Tree, Witness, bound, leaf, whole_box
+from lrs_jax.collective.witness import Witness, bound, tree, whole_box
 
 METHODS = ("naive", "lp", "envelope", "milp")
 
@@ -92,7 +91,14 @@ def certify(
   References:
     Schuchardt et al. 2023 (arXiv 2210.16140), sections 4 and 5.
   """
-  _check_options(method, time_limit, bins, gap)
+  if method not in METHODS:
+    raise ValueError(f"`method` must be one of {METHODS}, but it is {method!r}.")
+  if time_limit is not None and not (isinstance(time_limit, int | float) and time_limit > 0):
+    raise ValueError(f"`time_limit` must be None or seconds > 0, but it is {time_limit!r}.")
+  if bins is not None and (isinstance(bins, bool) or not isinstance(bins, int) or bins < 1):
+    raise ValueError(f"`bins` must be None or an integer >= 1, but it is {bins!r}.")
+  if not (isinstance(gap, int | float) and 0 <= gap < np.inf):
+    raise ValueError(f"`gap` must be a number >= 0, but it is {gap!r}.")
   forfeit = check_forfeit(forfeit)
   problem, given = make_problem(weights, groups, eta, budgets, targets, caps, integral, worth)
   stages = {
@@ -147,9 +153,8 @@ def _run(
           proof = proof._replace(attackable=earlier.attackable, tree=earlier.tree)
         proofs[i] = proof
         finished.add(i)
-        now = time.perf_counter()
-        times[i] += now - started
-        started = now
+        started, before = time.perf_counter(), started
+        times[i] += started - before
   except KeyboardInterrupt:
     for i in set(range(num_budgets)) - finished:
       naive = _single("", _nothing(problem, whole_region(problem, i)))
@@ -157,7 +162,7 @@ def _run(
   return [proofs[i] for i in range(num_budgets)], times
 
 
-def _witness(trees: list[Tree], num_groups: int) -> Witness:
+def _witness(trees: list[Witness], num_groups: int) -> Witness:
   return Witness(
     np.cumsum([0, *(tree.variables.size for tree in trees)], dtype=np.int64),
     np.concatenate([np.zeros(0, np.int64), *(tree.variables for tree in trees)]),
@@ -185,7 +190,7 @@ def _ascending(problem: Problem) -> Iterator[tuple[int, Region]]:
 def _single(status: str, *options: tuple[float, np.ndarray]) -> Proof:
   """A proof of one leaf, by the multipliers that prove most."""
   value, multipliers = min(options, key=lambda option: option[0])
-  return Proof(status, max(value, 0.0), leaf(multipliers))
+  return Proof(status, max(value, 0.0), tree([-1], [0.0], [multipliers]))
 
 
 def _nothing(problem: Problem, region: Region) -> tuple[float, np.ndarray]:
@@ -202,18 +207,17 @@ def _naive(problem: Problem) -> Iterator[tuple[int, Proof]]:
 def _envelope(problem: Problem, time_limit: float | None) -> Iterator[tuple[int, Proof]]:
   solver, box = highs.new_solver(), whole_box(problem)
   start = point(0.0, 0.0)
-  known = [(0, start) for _ in problem.thresholds]  # hull of the first thresholds, per group
+  known = [(0, start)] * len(problem.thresholds)  # hull of the first thresholds, per group
   for i, region in _ascending(problem):
     hulls = []
-    for g, (eta, counts) in enumerate(zip(problem.thresholds, problem.counts, strict=True)):
-      last = int(eta.searchsorted(region.reach[g], "right"))
-      if np.isinf(region.reach[g]):
+    for g, last in enumerate(problem.reached(region.reach)):
+      eta, counts = problem.thresholds[g], problem.counts[g]
+      if region.lost[g]:
         hulls.append(point(0.0, counts[last]))
         continue
       first, hull = known[g] if known[g][0] <= last else (0, start)
-      hull = extend(hull, eta[first:last], counts[first + 1 : last + 1])
-      known[g] = last, hull
-      hulls.append(hull)
+      known[g] = last, extend(hull, eta[first:last], counts[first + 1 : last + 1])
+      hulls.append(known[g][1])
     relaxation = relax(solver, hulls, make_layout(region), box, time_limit=time_limit)
     options = [np.zeros_like(relaxation.multipliers), relaxation.multipliers]
     yield i, _single(relaxation.status, *((bound_hulls(hulls, region, box, x), x) for x in options))
@@ -226,30 +230,17 @@ def _lp(
   for i, region in _ascending(problem):
     groups = attackable(problem, region, bins)
     relaxation = relax_outputs(solver, groups, region, merge=merge, time_limit=time_limit)
-    options = [_nothing(problem, region)]
+    naive = _nothing(problem, region)
     # The LP's own value; the envelope's with the same multipliers is smaller, but for rounding.
-    for multipliers in (relaxation.multipliers, options[0][1]):
-      value = bound_outputs(groups, region, multipliers)
-      options.append((max(value, bound(problem, region, box, multipliers)), multipliers))
-    yield i, _single(relaxation.status, *options)
+    own = bound_outputs(groups, region, relaxation.multipliers)
+    found = max(own, bound(problem, region, box, relaxation.multipliers)), relaxation.multipliers
+    yield i, _single(relaxation.status, naive, found)
 
 
 def _milp(problem: Problem, gap: float, time_limit: float | None) -> Iterator[tuple[int, Proof]]:
   solver = highs.new_solver()
   for i, region in _ascending(problem):
-    deadline = time.perf_counter() + (np.inf if time_limit is None else time_limit)
-    proof = branch(solver, problem, region, gap=gap, deadline=deadline)
+    proof = branch(solver, problem, region, gap=gap, time_limit=time_limit)
     yield i, proof
     if proof.status == "interrupted":
       raise KeyboardInterrupt
-
-
-def _check_options(method: str, time_limit: float | None, bins: int | None, gap: float) -> None:
-  if method not in METHODS:
-    raise ValueError(f"`method` must be one of {METHODS}, but it is {method!r}.")
-  if time_limit is not None and not (isinstance(time_limit, int | float) and time_limit > 0):
-    raise ValueError(f"`time_limit` must be None or seconds > 0, but it is {time_limit!r}.")
-  if bins is not None and (isinstance(bins, bool) or not isinstance(bins, int) or bins < 1):
-    raise ValueError(f"`bins` must be None or an integer >= 1, but it is {bins!r}.")
-  if not (isinstance(gap, int | float) and 0 <= gap < math.inf):
-    raise ValueError(f"`gap` must be a number >= 0, but it is {gap!r}.")

@@ -31,7 +31,15 @@ class Problem(NamedTuple):
   @property
   def num_targets(self) -> int:
     """What targets that do not abstain count for, in all."""
-    return int(sum(counts[-1] for counts in self.counts))
+    return self.worth([eta.size for eta in self.thresholds])
+
+  def reached(self, s: np.ndarray) -> list[int]:
+    """How many distinct thresholds of each group lie at or below s, [G]."""
+    return [int(eta.searchsorted(x, "right")) for eta, x in zip(self.thresholds, s, strict=True)]
+
+  def worth(self, fallen: list[int]) -> int:
+    """What the targets of so many thresholds of each group count for."""
+    return int(sum(counts[k] for counts, k in zip(self.counts, fallen, strict=True)))
 
 
 class Given(NamedTuple):
@@ -196,8 +204,7 @@ def make_region(
 
 def whole_region(problem: Problem, index: int) -> Region:
   """All attacks of budget `index`."""
-  budget = problem.budgets[index]
-  return make_region(problem, budget, np.zeros_like(problem.caps), problem.caps)
+  return make_region(problem, problem.budgets[index], np.zeros_like(problem.caps), problem.caps)
 
 
 @np.errstate(over="ignore")

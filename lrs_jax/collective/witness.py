@@ -40,17 +40,10 @@ class Witness(NamedTuple):
   multipliers: np.ndarray  # float64 [leaves, G], in the order of the leaves
 
 
-class Tree(NamedTuple):
-  """The part of a `Witness` that belongs to one budget."""
-
-  variables: np.ndarray
-  values: np.ndarray
-  multipliers: np.ndarray
-
-
-def leaf(multipliers: np.ndarray) -> Tree:
-  """The tree of a single leaf."""
-  return Tree(np.full(1, -1, np.int64), np.zeros(1), multipliers[None])
+def tree(variables: list[int], values: list[float], multipliers: list[np.ndarray]) -> Witness:
+  """The witness of one budget."""
+  starts = np.array([0, len(variables)], np.int64)
+  return Witness(starts, np.array(variables, np.int64), np.array(values), np.stack(multipliers))
 
 
 class Box(NamedTuple):
