@@ -311,8 +311,8 @@ def test_one_adversary_for_all_classes():
       forged = certified_iou._per_class(
         separate.classes,
         separate.sizes,
-        *(tuple(parts) if n == name else getattr(separate, n) for n in ("hits", "rejections")),
         1,
+        *(tuple(parts) if n == name else getattr(separate, n) for n in ("hits", "rejections")),
       )
       with pytest.raises(ValueError, match=f"`?{message}`? of `{name}`"):
         certified_iou.verify(base, truth, forged, num_classes=NUM_CLASSES)

@@ -18,7 +18,6 @@ where they are predicted, and may therefore be smaller even on the clean image.
 """
 
 import math
-from collections.abc import Collection, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -63,9 +62,6 @@ def per_class(
     num_classes: K.
     **options: keywords for `collective.certify`, but `targets`, `worth` and `forfeit`.
 
-  Returns:
-    `ClassIoU`.
-
   Raises:
     ValueError: truth that is not of the shape [N], or an option that is set here.
 
@@ -81,33 +77,27 @@ def per_class(
   References:
     Schuchardt et al. 2023 (arXiv 2210.16140), sections 4 and 5, for the certified counts.
   """
-  wanted = _wanted(base, truth, num_classes)
-  _refuse(options, ("targets", "worth", "forfeit"))
+  classes, sizes, wanted = _wanted(base, truth, num_classes)
+  _refuse(options, "targets", "worth", "forfeit")
   if not np.ndim(budgets):
     raise ValueError(f"`budgets` must have shape [B] or [B, A], but it is {budgets!r}.")
-  hits, rejections = (
-    tuple(_certified(base, budgets, targets=targets, **options) for targets in targets_of_all)
-    for targets_of_all in (wanted.hits, wanted.rejections)
-  )
-  return _per_class(wanted.classes, wanted.sizes, hits, rejections, len(np.asarray(budgets)))
+  found = {
+    name: tuple(_certified(base, budgets, targets=targets, **options) for targets in of_all)
+    for name, of_all in wanted.items()
+  }
+  return _per_class(classes, sizes, len(np.asarray(budgets)), **found)
 
 
-class _Wanted(NamedTuple):
-  """The classes of the truth, and what `per_class` certifies of each."""
-
-  classes: np.ndarray  # int64 [K']
-  sizes: np.ndarray  # int64 [K']
-  hits: list[np.ndarray]  # K' times bool [N]: targets
-  rejections: list[np.ndarray]
-
-
-def _wanted(base: BaseCertificates, truth: ArrayLike, num_classes: int) -> _Wanted:
+def _wanted(
+  base: BaseCertificates, truth: ArrayLike, num_classes: int
+) -> tuple[np.ndarray, np.ndarray, dict[str, list[np.ndarray]]]:
+  """The classes of the truth, their sizes, and the targets of `hits` and `rejections` for each."""
   truth, labels = _checked(base, truth), base.labels
   known = (truth >= 0) & (truth < num_classes)
   classes, sizes = np.unique(truth[known], return_counts=True)
   hits = [(truth == k) & (labels == k) for k in classes]
   rejections = [known & (truth != k) & (labels != k) for k in classes]
-  return _Wanted(classes, sizes, hits, rejections)
+  return classes, sizes, {"hits": hits, "rejections": rejections}
 
 
 def _certified(base: BaseCertificates, budgets: ArrayLike, **options: Any) -> CollectiveCertificate:
@@ -118,14 +108,13 @@ def _certified(base: BaseCertificates, budgets: ArrayLike, **options: Any) -> Co
 def _per_class(
   classes: np.ndarray,
   sizes: np.ndarray,
+  num_budgets: int,
   hits: tuple[CollectiveCertificate, ...],
   rejections: tuple[CollectiveCertificate, ...],
-  num_budgets: int,
 ) -> ClassIoU:
-  shape = num_budgets, classes.size
   kept, spared = (
-    np.array([c.certified for c in certificates], np.int64).reshape(shape[::-1]).T
-    for certificates in (hits, rejections)
+    np.array([c.certified for c in of_all], np.int64).reshape(classes.size, num_budgets).T
+    for of_all in (hits, rejections)
   )
   union = sizes.sum() - spared
   iou = np.where(kept == union, 1.0, np.nextafter(kept / union, 0.0))
@@ -144,7 +133,7 @@ def _checked(base: BaseCertificates, truth: ArrayLike) -> np.ndarray:
   return truth
 
 
-def _refuse(options: Mapping[str, Any], names: Collection[str]) -> None:
+def _refuse(options: dict[str, Any], *names: str) -> None:
   for name in names:
     if name in options:
       value = options[name]
@@ -159,17 +148,11 @@ def verify(
   num_classes: int,
   exact: bool = False,
 ) -> None:
-  """Proves the bounds of `per_class` again, from base certificates and truth, or raises.
+  """Proves the bounds of `per_class` again, or raises a `ValueError` that names what is not proven.
 
   Against which budgets, caps and integrality they hold is what their certificates say: all of them
-  the same, so that the bounds hold together against one adversary. All of them forfeit
-  `base.forfeit`.
-
-  The arguments are those of `per_class`, what it returned, and whether the witnesses are evaluated
-  in rational arithmetic, see `collective.verify`.
-
-  Raises:
-    ValueError: naming what does not follow.
+  the same, so that the bounds hold together against one adversary. All forfeit `base.forfeit`. The
+  arguments are those of `per_class`, what it returned, and `exact`, see `collective.verify`.
   """
   _proven(base, truth, certified, num_classes, exact)
 
@@ -178,28 +161,26 @@ def _proven(
   base: BaseCertificates, truth: ArrayLike, certified: ClassIoU, num_classes: int, exact: bool
 ) -> ClassIoU:
   """What `verify` has proven: the same numbers, in arrays of known types."""
-  wanted = _wanted(base, truth, num_classes)
-  size = wanted.classes.size
+  classes, sizes, wanted = _wanted(base, truth, num_classes)
   proven: dict[str, tuple[CollectiveCertificate, ...]] = {}
-  first: CollectiveCertificate | None = None
-  for name in ("hits", "rejections"):
-    found = tuple(map(checked, getattr(certified, name)))
-    if len(found) != size:
-      raise ValueError(f"`{name}` must hold a certificate for each of {size} classes.")
-    for k, targets, certificate in zip(wanted.classes, getattr(wanted, name), found, strict=True):
-      first = certificate if first is None else first
+  for name, of_all in wanted.items():
+    found = proven[name] = tuple(map(checked, getattr(certified, name)))
+    if len(found) != classes.size:
+      raise ValueError(f"`{name}` must hold a certificate for each of {classes.size} classes.")
+    for k, targets, certificate in zip(classes, of_all, found, strict=True):
+      first = proven["hits"][0]
       if not np.array_equal(certificate.targets, targets):
         raise ValueError(f"the targets of `{name}` are not those of class {k}.")
       for part in ("budgets", "caps", "integral"):
-        if not _same(getattr(certificate, part), getattr(first, part)):
+        own, common = getattr(certificate, part), getattr(first, part)
+        if not np.array_equal(own, common):
           raise ValueError(
-            f"the {part} of `{name}` are not the same for all classes: they are "
-            f"{getattr(certificate, part)} for class {k}, but {getattr(first, part)} elsewhere."
+            f"the {part} of `{name}` are not the same for all classes: they are {own} for class "
+            f"{k}, but {common} elsewhere."
           )
       _verify_one(f"`{name}`", base, certificate, exact)
-    proven[name] = found
-  num_budgets = np.asarray(certified.mean_iou).size if first is None else len(first.budgets)
-  again = _per_class(wanted.classes, wanted.sizes, **proven, num_budgets=num_budgets)
+  budgets = proven["hits"][0].budgets if classes.size else np.ravel(certified.mean_iou)
+  again = _per_class(classes, sizes, len(budgets), **proven)
   for name in ("classes", "sizes", "true_positives", "union", "iou", "mean_iou"):
     expected = getattr(again, name)
     stored = typed(name, getattr(certified, name), expected.dtype.kind, expected.shape)
@@ -269,9 +250,6 @@ def jointly(
     num_steps: certificates per budget, at least 1.
     **options: other keywords for `collective.certify`.
 
-  Returns:
-    `JointIoU`.
-
   Raises:
     ValueError: truth that is not of the shape [N], no steps, an option that is set here, or a
       `separate` that forfeits another number than `base`.
@@ -290,7 +268,7 @@ def jointly(
   truth = _checked(base, truth)
   if num_steps < 1:
     raise ValueError(f"`num_steps` must be at least 1, but it is {num_steps}.")
-  _refuse(options, ("targets", "worth", "forfeit", "caps", "integral"))
+  _refuse(options, "targets", "worth", "forfeit", "caps", "integral")
   for certificate in (*separate.hits, *separate.rejections):
     if certificate.forfeit != base.forfeit:
       raise ValueError(
@@ -298,13 +276,13 @@ def jointly(
         f"{base.forfeit}: it must be what `per_class` returns for this `base`."
       )
   num_budgets, size = len(separate.mean_iou), separate.classes.size
-  if not size:
-    no_slopes = np.zeros((num_budgets, 2, 0), np.int64)
+  if not size or not num_budgets:
+    no_slopes = np.zeros((num_budgets, 2, size), np.int64)
     return JointIoU(separate.mean_iou, no_slopes, np.ones(num_budgets), ())
   pixels = slopes.make_pixels(truth, base.labels, separate.classes, separate.sizes)
   given = separate.hits[0]
   options |= {"caps": given.caps, "integral": given.integral}
-  rows = []
+  best = []
   for i in range(num_budgets):
     box = _box(base, separate, i)
     u, v = box.u_upper, box.v_lower
@@ -318,14 +296,10 @@ def jointly(
       share, (u_left, v_left) = 2 / (step + 3), slopes.left(base, pixels, lines, certificate)
       u = np.clip((1 - share) * u + share * u_left, box.u_lower, box.u_upper)
       v = np.clip((1 - share) * v + share * v_left, box.v_lower, box.v_upper)
-    rows.append(max(found, key=lambda row: row[0]))
-  bounds = np.array([row[0] for row in rows], np.float64)
-  return JointIoU(
-    np.maximum(bounds, separate.mean_iou),
-    np.array([row[1] for row in rows], np.int64).reshape(-1, 2, size),
-    np.array([row[2] for row in rows], np.float64),
-    tuple(row[3] for row in rows),
-  )
+    best.append(max(found, key=lambda row: row[0]))
+  bounds, chosen, units, certificates = zip(*best, strict=True)
+  mean_iou = np.maximum(bounds, separate.mean_iou)
+  return JointIoU(mean_iou, np.stack(chosen), np.array(units), certificates)
 
 
 def verify_jointly(
@@ -337,13 +311,7 @@ def verify_jointly(
   num_classes: int,
   exact: bool = False,
 ) -> None:
-  """Proves the bounds of `per_class` and of `jointly` again, or raises; see `verify`.
-
-  The arguments are those of `verify`, with `joint` from `jointly`.
-
-  Raises:
-    ValueError: naming what does not follow.
-  """
+  """Proves the bounds of `per_class` and, with `joint` from it, of `jointly`: as `verify` does."""
   separate = _proven(base, truth, separate, num_classes, exact)
   num_budgets, num_classes = separate.iou.shape  # from here on, those of the truth
   mean_iou = typed("mean_iou", joint.mean_iou, "f", (num_budgets,))
@@ -369,8 +337,9 @@ def verify_jointly(
       raise ValueError(f"the targets of budget {i} do not follow from its slopes.")
     if not np.array_equal(certificate.budgets, given.budgets[i : i + 1]):
       raise ValueError(f"the certificate of budget {i} is for another budget.")
-    if certificate.integral != given.integral or not _same(certificate.caps, given.caps):
-      raise ValueError(f"the certificate of budget {i} is against another adversary.")
+    for part in ("caps", "integral"):
+      if not np.array_equal(getattr(certificate, part), getattr(given, part)):
+        raise ValueError(f"the certificate of budget {i} is against another adversary.")
     _verify_one(f"the certificate of budget {i}", base, certificate, exact)
     bound = slopes.mean_bound(pixels, _box(base, separate, i), lines, unit, certificate)
     if not mean_iou[i] <= max(bound, float(separate.mean_iou[i])):
@@ -381,7 +350,3 @@ def _box(base: BaseCertificates, separate: ClassIoU, i: int) -> slopes.Box:
   hits = [(certificate.targets & (base.eta > 0)).sum() for certificate in separate.hits]
   ends = separate.true_positives[i], np.array(hits), separate.sizes, separate.union[i]
   return slopes.Box(*(end.astype(np.float64) for end in ends))
-
-
-def _same(one: Any, other: Any) -> bool:
-  return one is other if one is None or other is None else np.array_equal(one, other)
