@@ -6,8 +6,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from lrs_jax.collective.hashing import feed
-from lrs_jax.collective.problem import check_forfeit
+from lrs_jax.collective.problem import check_forfeit, feed
 from lrs_jax.collective.witness import Witness
 
 
@@ -50,8 +49,7 @@ def seal(certificate: CollectiveCertificate) -> np.ndarray:
   common = hashlib.sha256()
   for name in ("method", "integral", "forfeit", "digest", "targets", "caps"):
     feed(common, name, getattr(certificate, name))
-  witness, attack = certificate.witness, certificate.attack
-  starts = witness.starts
+  starts, witness, attack = certificate.witness.starts, certificate.witness, certificate.attack
   leaves = np.append(0, np.cumsum(witness.variables < 0))[starts]
   result = []
   for i in range(len(certificate.budgets)):
@@ -68,13 +66,9 @@ def seal(certificate: CollectiveCertificate) -> np.ndarray:
 
 
 def to_arrays(certificate: CollectiveCertificate) -> dict[str, np.ndarray]:
-  """A certificate as arrays that `np.savez` keeps without pickling.
+  """A certificate from `certify` as arrays by name, which `np.savez` keeps without pickling.
 
-  Args:
-    certificate: from `certify`.
-
-  Returns:
-    Arrays by name; absent are `caps` if there are none, and `attack_*` if none was sought.
+  Absent are `caps` if there are none, and `attack_*` if none was sought.
 
   Example:
     >>> from lrs_jax import collective
@@ -90,10 +84,7 @@ def from_arrays(mapping: Mapping[str, np.ndarray]) -> CollectiveCertificate:
 
   Args:
     mapping: arrays by name, such as what `np.load(file, allow_pickle=False)` returns. Other names
-      are ignored.
-
-  Raises:
-    ValueError: an array is missing, or has a type that it cannot have.
+      are ignored; an array that is missing, or of a type that it cannot have, is a `ValueError`.
 
   Example:
     >>> from lrs_jax import collective
@@ -157,7 +148,6 @@ def checked(certificate: CollectiveCertificate) -> CollectiveCertificate:
 
 
 _SCALARS = {"method": "U", "digest": "U", "integral": "b", "forfeit": "i"}  # name: kind
-
 ARRAYS = {
   "certified": ("i", "B"),
   "attackable": ("f", "B"),

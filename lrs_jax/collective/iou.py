@@ -311,7 +311,7 @@ def verify_jointly(
   num_classes: int,
   exact: bool = False,
 ) -> None:
-  """Proves the bounds of `per_class` and, with `joint` from it, of `jointly`: as `verify` does."""
+  """Proves the bounds of `per_class` and those of `jointly` again, or raises; as `verify` does."""
   separate = _proven(base, truth, separate, num_classes, exact)
   num_budgets, num_classes = separate.iou.shape  # from here on, those of the truth
   mean_iou = typed("mean_iou", joint.mean_iou, "f", (num_budgets,))

@@ -75,9 +75,6 @@ def certify(
     gap: "milp" only: stop once bound and best attack differ by at most this part of the targets.
     forfeit: F, so many base certificates may be false, such as `BaseCertificates.forfeit`.
 
-  Returns:
-    A `CollectiveCertificate`.
-
   Raises:
     ValueError: naming the argument, what it is and what would be right.
 

@@ -5,13 +5,12 @@ s_g = sum_a sum_c W[a, g, c] b[a, c], and output n falls iff s_{groups[n]} >= et
 """
 
 import hashlib
+import json
 import math
 from typing import Any, NamedTuple
 
 import numpy as np
 from jax.typing import ArrayLike
-
-from lrs_jax.collective.hashing import feed
 
 EPS = 2.0**-52  # twice the unit roundoff: fl(x op y) lies within (1 +- EPS / 2) of the truth
 LEAST = 2.0**-1074  # or, where that underflows, within this
@@ -179,6 +178,27 @@ def digest(weights: np.ndarray, groups: np.ndarray, eta: np.ndarray) -> str:
   for name, array in (("weights", weights), ("groups", groups), ("eta", eta)):
     feed(hasher, name, array + 0)  # -0.0 + 0 = 0.0
   return hasher.hexdigest()
+
+
+def feed(hasher: "hashlib._Hash", name: str, value: Any) -> None:
+  """Adds a named value: no two that differ, in a name or type or shape either, add the same bytes.
+
+  The value is None, a string, a number or an array of these. Numbers count as those of 8 bytes, in
+  the order of bytes of most machines; strings as JSON, so that neither their width nor how NumPy
+  prints them matters. Anything else, or floats of more than 8 bytes, raise a `ValueError`.
+  """
+  array = np.asarray("" if value is None else value)
+  stored = {"b": "|b1", "i": "<i8", "u": "<u8", "f": "<f8"}.get(array.dtype.kind)
+  if array.dtype.kind == "U":
+    kind = "none" if value is None else "str"
+    content = json.dumps([value] if isinstance(value, str) else array.ravel().tolist()).encode()
+  elif stored is not None and array.dtype.itemsize <= 8:
+    kind, content = stored, np.ascontiguousarray(array, stored).tobytes()
+  else:
+    raise ValueError(
+      f"`{name}` must be numbers of at most 8 bytes or strings, but its dtype is {array.dtype}."
+    )
+  hasher.update(json.dumps([name, kind, array.shape]).encode() + content)
 
 
 def make_region(

@@ -55,8 +55,10 @@ def _least(box: Box, u: np.ndarray, kappa: np.ndarray) -> tuple[np.ndarray, np.n
 
 def offset(box: Box, alpha: np.ndarray, kappa: np.ndarray) -> np.ndarray:
   """Gamma for any slopes, rounded down: float64 [K']."""
-  values = (round_down(_least(box, u, kappa)[0]) - round_up(alpha * u) for u in box[:2])
-  return np.minimum(*values)
+  ends = [
+    round_down(_least(box, u, kappa)[0]) - round_up(alpha * u) for u in (box.u_lower, box.u_upper)
+  ]
+  return np.minimum(*ends)
 
 
 def supporting(box: Box, u: np.ndarray, v: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -71,7 +73,7 @@ def supporting(box: Box, u: np.ndarray, v: np.ndarray) -> tuple[np.ndarray, np.n
   high = np.log(np.maximum(box.u_upper, 1) / box.v_lower**2)
   for _ in range(50):
     kappa = np.exp((low + high) / 2)
-    at_lower, at_upper = (_least(box, u_end, kappa)[1] for u_end in box[:2])
+    at_lower, at_upper = (_least(box, end, kappa)[1] for end in (box.u_lower, box.u_upper))
     rises = (1 - share) * at_lower + share * at_upper > v
     low, high = np.where(rises, np.log(kappa), low), np.where(rises, high, np.log(kappa))
   kappa = np.exp(high)
@@ -132,7 +134,8 @@ def left(
     if gain.size and gain.max() > 0:
       fallen[mine[: gain.size - int(gain[::-1].argmax())]] = True
   size, known, is_hit = pixels.sizes.size, pixels.label >= 0, pixels.prediction == pixels.label
-  hit, wrong = known & ~fallen & is_hit, known & ~fallen & ~is_hit & (pixels.prediction >= 0)
+  hit = known & ~fallen & is_hit
+  wrong = known & ~fallen & ~is_hit & (pixels.prediction >= 0)
   victims = _elsewhere(slopes[1])[1][pixels.label[known & fallen]]
   union = pixels.sizes + np.bincount(pixels.prediction[wrong], minlength=size)
   union = union + np.bincount(victims[victims >= 0], minlength=size)

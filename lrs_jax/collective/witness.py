@@ -119,8 +119,7 @@ def evaluate(problem: Problem, witness: Witness, index: int) -> float:
 
 def evaluate_exactly(problem: Problem, witness: Witness, index: int) -> Exact:
   """The bound that the witness proves for budget `index`, in rational arithmetic (or inf)."""
-  budget = problem.budgets[index]
-  parts = leaves(witness, problem, index)
+  budget, parts = problem.budgets[index], leaves(witness, problem, index)
   return max((exact_bound(problem, budget, *part) for part in parts), default=Fraction(0))
 
 
@@ -142,10 +141,8 @@ def bound(problem: Problem, region: Region, box: Box, multipliers: np.ndarray) -
   :math:`\eta_{(k)}`, so that the rounded product is at most the true one; k minus that is rounded
   once and raised by one unit, which may wait until after the maximum. Prices of the cells are sums
   of G products with a relative error (to the sum of absolute values) below (G + 3) EPS. `fsum` is
-  correctly rounded. Where s_g has no bound, its multiplier counts as 0.
-
-  Returns:
-    The bound, -inf for an empty box, inf if it overflows or a multiplier is no number.
+  correctly rounded. Where s_g has no bound, its multiplier counts as 0. The bound is -inf for an
+  empty box, inf if it overflows or a multiplier is no number.
   """
   multipliers = np.where(region.lost, 0.0, multipliers)
   terms = []
@@ -191,8 +188,7 @@ def exact_bound(problem: Problem, budget: np.ndarray, box: Box, multipliers: np.
   if not np.isfinite(multipliers).all():
     return math.inf
   num_kinds, _, num_cells = problem.weights.shape
-  total: Exact = Fraction(0)
-  shares = []
+  shares, terms = [], []
   for a in range(num_kinds):
     lower = [_exact(x) for x in box.b_lower[a]]
     spare = _exact(budget[a]) - sum(lower)
@@ -203,9 +199,7 @@ def exact_bound(problem: Problem, budget: np.ndarray, box: Box, multipliers: np.
   weights = [[[_exact(w) for w in row] for row in kind] for kind in problem.weights]
   prices = [[Fraction(0)] * num_cells for _ in range(num_kinds)]
   for g, (eta, counts) in enumerate(zip(problem.thresholds, problem.counts, strict=True)):
-    reach: Exact = Fraction(0)
-    for a in range(num_kinds):
-      reach = _plus(reach, _most(weights[a][g], *shares[a]))
+    reach = _sum([_most(weights[a][g], *shares[a]) for a in range(num_kinds)])
     price = Fraction(0) if reach == math.inf else Fraction(float(multipliers[g]))
     for a in range(num_kinds):
       for c in range(num_cells if price else 0):
@@ -217,20 +211,16 @@ def exact_bound(problem: Problem, budget: np.ndarray, box: Box, multipliers: np.
       return -math.inf
     first = bisect_right(eta, lower)
     last = (bisect_left if is_open else bisect_right)(eta, upper)
-    total += _steepest(eta[first:last], counts[first : last + 1], price, lower, upper)
-  for a, share in enumerate(shares):
-    total = _plus(total, _most(prices[a], *share))
-  return total
+    terms.append(_steepest(eta[first:last], counts[first : last + 1], price, lower, upper))
+  return _sum([*terms, *(_most(prices[a], *shares[a]) for a in range(num_kinds))])
 
 
 def _steepest(
   eta: np.ndarray, counts: np.ndarray, price: Fraction, lower: Fraction, upper: Exact
 ) -> Fraction:
   """The maximum of counts - price eta; only thresholds that float64 cannot rule out are tried."""
-  if price == 0:
-    return Fraction(int(counts[-1]))
-  if price < 0:
-    return Fraction(int(counts[-1])) - price * upper
+  if price <= 0:
+    return int(counts[-1]) - _product(price, upper)
   best = int(counts[0]) - price * lower
   with np.errstate(over="ignore", invalid="ignore"):
     cost = float(price) * eta
@@ -243,16 +233,14 @@ def _steepest(
 
 def _most(values: list, lower: list, room: list, spare: Exact) -> Exact:
   """The fractional knapsack, exactly: the dearest cells first."""
-  total: Exact = Fraction(0)
-  for v, l in zip(values, lower, strict=True):
-    total = _plus(total, _product(v, l))
+  terms = [_product(v, l) for v, l in zip(values, lower, strict=True)]
   for value, size in sorted(zip(values, room, strict=True), key=lambda item: -item[0]):
     if value <= 0:
       break
     bought = min(size, spare)
-    total = _plus(total, _product(value, bought))
+    terms.append(_product(value, bought))
     spare = spare - bought if bought < spare else 0
-  return total
+  return _sum(terms)
 
 
 def _product(x: Exact, y: Exact) -> Exact:
@@ -263,9 +251,9 @@ def _product(x: Exact, y: Exact) -> Exact:
   return x * y
 
 
-def _plus(x: Exact, y: Exact) -> Exact:
+def _sum(terms: list[Exact]) -> Exact:
   """The sum of fractions or inf; no summand is -inf."""
-  return math.inf if isinstance(x, float) or isinstance(y, float) else x + y
+  return math.inf if any(isinstance(x, float) for x in terms) else sum(terms, Fraction(0))
 
 
 def _exact(x: float) -> Exact:

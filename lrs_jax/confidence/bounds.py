@@ -4,13 +4,11 @@ Votes have Clopper & Pearson's bound. Scores, multiples of 1/255 in [0, 1], have
 their mean (from below) and their variance (from above), which hold together with probability
 :math:`1 - \alpha`: *kl*, *bernstein* and *mixed* of the sums of x and x^2, *dkw* of a histogram.
 
-Which is tighter when (`benchmarks/results/bounds.md`: eta of flips, Gaussian and uniform noise for
-nine distributions of scores, S from 100 to 10^6, N from 1 to 10^6 at joint alpha = 0.01): of 510
-settings in which scores certify anything, *mixed* gives the greatest eta in 366, *kl* in 138
-(scores that are mostly 0 or 1, and S = 100), *dkw* in 6 (S = 100) and *bernstein*, always behind
-*mixed*, in none. Votes are better than any of these as long as the score stays above 1/2 and they
-agree; scores are worth their while where it does not. Hence the default of
-`certificates.from_scores`: votes, kl or mixed, by the selection samples.
+Of 510 settings of `benchmarks/results/bounds.md` in which scores certify anything, *mixed* gives
+the greatest eta in 366, *kl* in 138 (scores that are mostly 0 or 1, and S = 100), *dkw* in 6 and
+*bernstein*, always behind *mixed*, in none. Votes are better than any of these as long as the score
+stays above 1/2 and they agree. Hence the default of `certificates.from_scores`: votes, kl or mixed,
+by the selection samples.
 """
 
 from typing import NamedTuple
@@ -30,13 +28,10 @@ def clopper_pearson_lower(successes: ArrayLike, trials: ArrayLike, alpha: ArrayL
   p for which :math:`P[\mathrm{Bin}(S, p) \ge k] \ge \alpha`.
 
   Args:
-    successes: k, integers in [0, S].
+    successes: k, integers in [0, S], else `ValueError`.
     trials: S.
-    alpha: one-sided probability that the bound exceeds the truth, in [0, 1); at 0 the bound is 0.
-      The arguments are broadcast; the bound is float64.
-
-  Raises:
-    ValueError: successes that are not integers in [0, S], or alpha outside [0, 1).
+    alpha: one-sided probability that the bound exceeds the truth, in [0, 1), else `ValueError`; at
+      0 the bound is 0. The arguments are broadcast; the bound is float64.
 
   Example:
     >>> clopper_pearson_lower([0, 100], 100, alpha=0.05)
@@ -193,11 +188,8 @@ def score_bounds_dkw(histogram: ArrayLike, alpha: ArrayLike) -> ScoreBounds:
   the greatest :math:`E(x - c)^2` in the band, of which the least over c in 0, ..., 255 is taken.
 
   Args:
-    histogram: samples of each score [N, 256].
-    alpha: probability that the band is left, scalar or [N], in [0, 1).
-
-  Raises:
-    ValueError: a shape without 256 bins, or alpha outside [0, 1).
+    histogram: samples of each score [N, 256], else `ValueError`.
+    alpha: probability that the band is left, scalar or [N], in [0, 1), else `ValueError`.
 
   Example:
     >>> score_bounds_dkw(np.eye(256)[230:231] * 100, 1e-3)

@@ -99,16 +99,14 @@ def number_of_samples(counts: np.ndarray, num_samples: int | None) -> int:
   """
   sums = np.asarray(counts).sum(axis=1)
   most = int(sums.max(initial=0))
-  if num_samples is None:
-    if (sums != most).any():
-      raise ValueError(
-        "`num_samples` must say how many samples there were, since the rows of `counts` sum to "
-        f"{int(sums.min())} up to {most}: votes were lost."
-      )
-    return most
-  if most > num_samples:
+  if num_samples is None and (sums != most).any():
+    raise ValueError(
+      "`num_samples` must say how many samples there were, since the rows of `counts` sum to "
+      f"{int(sums.min())} up to {most}: votes were lost."
+    )
+  if num_samples is not None and most > num_samples:
     raise ValueError(f"`num_samples` is {num_samples}, but a row of `counts` sums to {most}.")
-  return int(num_samples)
+  return most if num_samples is None else int(num_samples)
 
 
 METHODS = ("votes", "kl", "mixed")
@@ -175,9 +173,7 @@ def from_scores(
   promised = [_eta(noise, method, expected, levels.alpha, center)[0] for method in methods]
   choice = np.argmax(promised, axis=0)
   found = [_eta(noise, method, estimate, levels.alpha, center) for method in methods]
-  eta, mean, variance = (
-    np.choose(choice, parts) if labels.size else np.zeros(0) for parts in zip(*found, strict=True)
-  )
+  eta, mean, variance = np.take_along_axis(np.array(found), choice[None, None], axis=0)[0]
   method = np.asarray(methods)[choice]
   return BaseCertificates(
     noise.weights, groups, eta, labels, mean, levels.forfeit, variance, method

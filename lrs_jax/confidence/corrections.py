@@ -43,12 +43,9 @@ def k_fwer(alpha: float, num_outputs: int, m: int) -> Levels:
   does if it is given the `forfeit` that base certificates keep. Without that, it claims too much.
 
   Args:
-    alpha: joint error probability, in (0, 1).
+    alpha: joint error probability, in (0, 1), else `ValueError`.
     num_outputs: N.
-    m: in [1, N], fixed before the samples that are bounded; 1 is Bonferroni.
-
-  Raises:
-    ValueError: alpha outside (0, 1), or m no integer in [1, N].
+    m: in [1, N], else `ValueError`, fixed before the samples that are bounded; 1 is Bonferroni.
 
   Example:
     >>> k_fwer(0.01, 4, 2)
@@ -63,10 +60,9 @@ def k_fwer(alpha: float, num_outputs: int, m: int) -> Levels:
 
 
 def levels(alpha: float, num_outputs: int, fraction: float = 0.0) -> Levels:
-  """`bonferroni`, or `k_fwer` if a `fraction` of the bounds, rounded down, may fail (host).
+  """`k_fwer` if a `fraction` of the bounds, rounded down, may fail; `bonferroni` at 0 (host).
 
-  Raises:
-    ValueError: a fraction outside [0, 1), and as `k_fwer`, which has the other arguments.
+  A `ValueError` is raised by fractions outside [0, 1), and as in `k_fwer`.
 
   Example:
     >>> levels(0.01, 4, 0.25)
@@ -74,9 +70,8 @@ def levels(alpha: float, num_outputs: int, fraction: float = 0.0) -> Levels:
   """
   if not 0 <= fraction < 1:
     raise ValueError(f"`k_fwer` must be a part of the outputs, in [0, 1), but it is {fraction}.")
-  if not fraction or not num_outputs:
-    return bonferroni(alpha, num_outputs)
-  return k_fwer(alpha, num_outputs, min(1 + math.floor(fraction * num_outputs), num_outputs))
+  m = min(1 + math.floor(fraction * num_outputs), max(num_outputs, 1))
+  return k_fwer(alpha, num_outputs, m)
 
 
 def holm(p_values: ArrayLike, alpha: float) -> np.ndarray:
@@ -105,9 +100,7 @@ def holm(p_values: ArrayLike, alpha: float) -> np.ndarray:
   order = np.argsort(p_values, kind="stable")
   levels = _checked_joint(alpha) / np.arange(p_values.size, 0, -1) * (1 - 2.0**-52)
   passed = np.logical_and.accumulate(p_values[order] <= levels)
-  rejected = np.zeros(p_values.shape, bool)
-  rejected[order] = passed
-  return rejected
+  return passed[np.argsort(order)]
 
 
 def _checked_joint(alpha: float) -> float:

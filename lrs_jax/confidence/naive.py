@@ -17,10 +17,8 @@ def naive_price(weights: ArrayLike, budgets: ArrayLike) -> np.ndarray:
 
   Args:
     weights: [A, G, C].
-    budgets: [A], or a scalar where A = 1, in the units of b: epsilon^p, or counts.
-
-  Raises:
-    ValueError: budgets of another shape, or below 0.
+    budgets: [A], or a scalar where A = 1, in the units of b (epsilon^p, or counts), each at least
+      0, else `ValueError`.
 
   Example:
     >>> naive_price([[[4.0, 0.25], [1.0, 2.0]]], 0.5)
