@@ -85,8 +85,8 @@ def seek(
 ) -> tuple[np.ndarray, int]:
   """The best attack that rounding an LP's finds and, if that is not enough, the MILP's.
 
-  The latter over coarse levels, then over finer ones around what it found, while that helps. Of
-  the time until the deadline it takes a tenth, at most.
+  The latter over coarse levels, then over finer ones around what it found, while that helps, in a
+  tenth of the time until the deadline.
   """
   attack, best = np.zeros_like(problem.caps), 0
   if proposed is not None:
@@ -113,9 +113,9 @@ def perceive(region: Region, b: np.ndarray) -> np.ndarray:
 
 
 def with_margin(solver: Any, region: Region, floors: np.ndarray) -> list[np.ndarray]:
-  """The attack that exceeds the floors of s by the largest factor, if there is one.
+  """The attack that exceeds the floors of s by the largest factor, if any, and one on a near grid.
 
-  Also what is near it on a grid of the budget: thresholds that can just be met are often met there.
+  Thresholds that can just be met are often met there.
   """
   wanted = np.flatnonzero((floors > 0) & np.isfinite(region.reach))
   if not wanted.size or not np.isfinite(region.budget).all():
@@ -152,8 +152,7 @@ def greedy(problem: Problem, region: Region, b: np.ndarray) -> np.ndarray:
 def extremes(problem: Problem, region: Region, b: np.ndarray) -> list[np.ndarray]:
   """Attacks for budgets and weights without bound, which no LP proposes.
 
-  One spends in every cell all that any group needs there; one spends a trifle wherever that is
-  fatal.
+  One spends in every cell all that any group needs there, one a trifle wherever that is fatal.
   """
   largest = [eta[np.isfinite(eta)].max(initial=0.0) for eta in problem.thresholds]
   with np.errstate(divide="ignore", invalid="ignore", over="ignore"):

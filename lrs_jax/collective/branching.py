@@ -132,10 +132,9 @@ def _child(solver: Any, problem: Problem, parent: Node, box: Box, variable: int)
 
 
 def _solved(solver: Any, problem: Problem, node: Node) -> Node:
-  """The node with its LP's attack, and the multipliers that prove most.
+  """The node with its LP's attack, and the multipliers that prove most: the LP's or its parent's.
 
-  These are the LP's or, should it fail, those the node has from its parent. If the LP is
-  infeasible, the latter plus ever larger multiples of those that prove it empty.
+  If the LP is infeasible, the latter plus ever larger multiples of those that prove it empty.
   """
   box, layout, hulls, region = node.box, node.layout, node.hulls, node.layout.region
   status, multipliers, attack = relax(solver, hulls, layout, box)

@@ -54,8 +54,7 @@ def extend(hull: Hull, s: np.ndarray, height: np.ndarray) -> Hull:
 
   The slopes of an upper hull are the antitonic regression of the slopes between neighbors,
   weighted by their distances (Barlow et al. 1972, theorem 1.2.1). Rounding may drop a point that
-  is above the hull; `slack` bounds by how much, with a margin for the interpolation's own rounding
-  (below 5 EPS height).
+  is above the hull: `slack` bounds by how much, and what interpolating rounds (below 5 EPS height).
   """
   if not s.size:
     return hull
@@ -127,10 +126,7 @@ def make_layout(region: Region) -> Layout:
 def multipliers_of(
   solution: highs.Solution, model: highs.Model, layout: Layout, unit: float, first: int = 0
 ) -> np.ndarray:
-  """The duals of the groups' rows, from row `first` on, as multipliers: float64 [G]; 0 if none.
-
-  The unit is that of the objective.
-  """
+  """The duals of the groups' rows, from row `first` on, in this unit of the objective; else 0."""
   multipliers = np.zeros(layout.reach.size)
   if solution.dual is not None and solution.dual.shape == model.row_lower.shape:
     with np.errstate(over="ignore", invalid="ignore"):
@@ -148,11 +144,10 @@ def relax(
   elastic: bool = False,
   time_limit: float | None = None,
 ) -> Relaxation:
-  """Solves the envelope LP over a box; see `highs.solve` for solver and time limit.
+  """Solves the envelope LP over a box; `elastic` finds multipliers that prove it empty.
 
   The columns are the attack; the fraction climbed of every hull edge; the flat end of an interval
-  that is cut on the right; and, if `elastic`, the violation of every group's row, whose sum is then
-  minimized instead, for multipliers that prove the box empty.
+  that is cut on the right; and, if elastic, every row's violation: their sum is then minimized.
   """
   region, reach = layout.region, layout.reach
   group = np.repeat(np.arange(reach.size), [hull.s.size - 1 for hull in hulls])

@@ -22,7 +22,7 @@ _NUM_LEVELS = 16  # per group; HiGHS solves 15 groups of 16 levels in a second o
 
 
 def coarse_levels(problem: Problem, region: Region) -> list[np.ndarray]:
-  """Indices of thresholds: all of them, if few; else those that many targets lie between."""
+  """Rising indices of thresholds: all of them, if few; else those that many targets lie between."""
   levels = []
   in_reach = problem.reached(np.where(region.lost, 0.0, region.reach))
   for counts, last in zip(problem.counts, in_reach, strict=True):
@@ -53,10 +53,7 @@ def fine_levels(
 def propose(
   solver: Any, problem: Problem, region: Region, levels: list[np.ndarray], time_limit: float
 ) -> np.ndarray | None:
-  """An attack, float64 [A, C], that is feasible up to the solver's tolerances; or None.
-
-  The levels are increasing indices of every group's thresholds; see `highs.solve` for the rest.
-  """
+  """An attack, float64 [A, C], that is feasible up to the solver's tolerances; or None."""
   reach, size, _ = region.scales
   units = np.ones_like(size) if problem.integral else size
   num_groups, num_attack = reach.size, size.size

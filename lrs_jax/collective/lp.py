@@ -47,21 +47,15 @@ def attackable(problem: Problem, region: Region, bins: int | None) -> list[Attac
 def relax_outputs(
   solver: Any, groups: list[Attackable], region: Region, *, merge: bool, time_limit: float | None
 ) -> Relaxation:
-  """Solves the LP over outputs; see `highs.solve` for solver and time limit.
-
-  Merged, it has one variable per distinct threshold (of the bins) instead of one per count.
-  """
+  """Solves the LP over outputs; merged, of one variable per distinct threshold, not per count."""
   layout = make_layout(region)
   num_groups = layout.reach.size
   # A group whose reach is inf falls as a whole and gets no variable.
-  alive = [
-    Attackable(g.eta[:0], g.times[:0]) if lost else g
-    for g, lost in zip(groups, region.lost, strict=True)
-  ]
+  sizes = [0 if lost else g.eta.size for g, lost in zip(groups, region.lost, strict=True)]
+  group = np.repeat(np.arange(num_groups), sizes)
+  alive = [g for g, lost in zip(groups, region.lost, strict=True) if not lost]
   gain = np.concatenate([np.zeros(0), *(g.times for g in alive)])
-  scaled = [g.eta / reach for g, reach in zip(alive, layout.reach, strict=True)]
-  eta = np.concatenate([np.zeros(0), *scaled])
-  group = np.repeat(np.arange(num_groups), [g.eta.size for g in alive])
+  eta = np.concatenate([np.zeros(0), *(g.eta for g in alive)]) / layout.reach[group]
   if not merge:
     times = gain.astype(int)
     eta, group, gain = np.repeat(eta, times), np.repeat(group, times), np.ones(times.sum())

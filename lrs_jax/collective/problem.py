@@ -93,8 +93,7 @@ def make_problem(
   weights, groups, eta = check_inputs(weights, groups, eta)
   num_kinds, num_groups, num_cells = weights.shape
   budgets = _floats("budgets", budgets)
-  if budgets.ndim == 1 and num_kinds == 1:
-    budgets = budgets[:, None]
+  budgets = budgets[:, None] if budgets.ndim == 1 and num_kinds == 1 else budgets
   rule = f"shape [B, A] (or [B] if A = 1) with A = {num_kinds} perturbation kinds in `weights`"
   _check_shape("budgets", rule, budgets, budgets.shape[1:] == (num_kinds,))
   _check_all("budgets", "be >= 0", budgets, budgets >= 0)
@@ -108,8 +107,7 @@ def make_problem(
     targets = np.where(targets, worth.astype(np.int64), 0)
   if caps is not None:
     caps = _floats("caps", caps)
-    if caps.ndim == 1 and num_kinds == 1:
-      caps = caps[None]
+    caps = caps[None] if caps.ndim == 1 and num_kinds == 1 else caps
     rule = f"shape [A, C] = {(num_kinds, num_cells)} (or [C] if A = 1)"
     _check_shape("caps", rule, caps, caps.shape == (num_kinds, num_cells))
     _check_all("caps", "be >= 0", caps, caps >= 0)
@@ -346,7 +344,6 @@ def _floats(name: str, value: ArrayLike) -> np.ndarray:
 
 
 def _of_outputs(name: str, value: ArrayLike, kind: str, num_outputs: int) -> np.ndarray:
-  """An array of bool or int, one entry for each output, or `ValueError`."""
   array = np.asarray(value)
   if array.shape != (num_outputs,) or (array.size and array.dtype.kind != kind[0]):
     raise ValueError(
