@@ -62,7 +62,7 @@ def _powers(base: int, count: int) -> list[int]:
 def _tail(probabilities: list[int]) -> Tail:
   """Probabilities in units of 2^-128 to the nearest multiple of 2^-64; the last one must be 0."""
   words = np.array([min((p + (1 << 63)) >> 64, 2**64 - 1) for p in probabilities], np.uint64)
-  return Tail(jnp.asarray(words >> 32, jnp.uint32), jnp.asarray(words & 0xFFFFFFFF, jnp.uint32))
+  return Tail(*(jnp.asarray(half.astype(np.uint32)) for half in (words >> 32, words & 0xFFFFFFFF)))
 
 
 def gaps(words: jax.Array, scale: GapScale, largest: int) -> jax.Array:
