@@ -2,8 +2,7 @@
 
 In JAX `split(key)[i]` is `fold_in(key, i)`: whoever splits a key for one purpose and folds small
 numbers into the same key for another draws the same random numbers twice. So every purpose has a
-tag, and its key comes from the seed by folding in 64 bits that the tag's name hashes to. Below its
-tag, a key is either split or folded into, never both.
+tag; below its tag, a key is either split or folded into, never both.
 """
 
 import hashlib

@@ -22,13 +22,10 @@ LARGEST = 2**34
 def write_whole(path: Path, write: Callable[[Path], Any]) -> None:
   """Lets `write` fill a temporary file beside `path`, then renames it: whole, or not there.
 
-  A process that is killed meanwhile may leave the temporary file, whose name starts with a dot. It
-  has a random part, so that no two processes write to one, on whatever machines they run; its
-  suffix is that of `path`, whose folder is made too.
-
-  Raises:
-    OSError: the folder or the file cannot be written, such as for want of space; an older file is
-      as it was.
+  Its name starts with a dot, in case a process that is killed leaves it, has a random part, so that
+  no two processes write to one on whatever machines they run, and the suffix of `path`, whose
+  folder is made too. If that cannot be written, there is an `OSError`, and an older file is as it
+  was.
   """
   partial = path.with_name(f".{path.stem}-{os.getpid()}-{secrets.token_hex(8)}{path.suffix}")
   try:
@@ -59,17 +56,10 @@ def load_arrays(
 ) -> dict[str, np.ndarray]:
   """Reads the arrays of an .npz.
 
-  Nothing is allocated for what the archive only claims to hold: the sizes in its directory must
-  have a sum that is no more than `largest`, and the type and shape in an array's header must take
-  the bytes that are there.
-
-  Args:
-    path: the file.
-    names: the arrays to read, as far as they are there; all if None.
-    largest: bytes that the archive may unpack to, whatever is read of it.
-
-  Returns:
-    Arrays by name, in the machine's byte order.
+  All of them, or those of some names as far as they are there, in the machine's byte order. Nothing
+  is allocated for what the archive only claims to hold: the sizes in its directory must have a sum
+  of no more than `largest` bytes, and the type and shape in an array's header must take the bytes
+  that are there.
 
   Raises:
     ValueError: a missing or damaged file, one that is no archive of arrays or that unpacks to more
@@ -216,13 +206,6 @@ def from_plain(kind: Callable[..., Any], fields: Any) -> Any:
 
   Raises:
     ValueError: no mapping, a field that the tuple does not have, or a value of another type.
-
-  Example:
-    >>> from lrs_jax.tasks.images import Config
-    >>> from_plain(Config, {"samples": "many"})
-    Traceback (most recent call last):
-    ...
-    ValueError: `samples` must be int, but it is 'many'.
   """
   if not isinstance(fields, Mapping):
     raise ValueError(f"a job must be names and values, but it is {shortened(fields)}.")
@@ -239,15 +222,10 @@ def from_plain(kind: Callable[..., Any], fields: Any) -> Any:
   return kind(**{n: tuple(v) if isinstance(v, list) else v for n, v in fields.items()})
 
 
-def shortened(value: Any, most: int = 80) -> str:
-  """How a value reads in a message: on one line, and not for long.
-
-  Example:
-    >>> shortened([1] * 100, most=12)
-    '[1, 1, 1,...'
-  """
+def shortened(value: Any) -> str:
+  """How a value reads in a message: on one line, and not for long."""
   text = " ".join(repr(value).split())
-  return text if len(text) <= most else f"{text[: most - 3]}..."
+  return text if len(text) <= 80 else f"{text[:77]}..."
 
 
 def _fits(value: Any, hint: Any) -> bool:

@@ -1,10 +1,8 @@
 r"""Clusters of a graph's nodes, their mutual affinity, and noise levels from its ranks (host).
 
 The chain is clusters -> affinity [C, C] -> ranks [C, C] -> flip probabilities [G, C], G = C. A rank
-says *how many clusters are closer*: `ranks[g, c]` belongs to cell c. (An ordering, as `argsort`
-returns it, says which cluster comes i-th; indexing noise with one and weights with the other
-certifies another distribution than was sampled.) One array of flip probabilities is what samples
-and what certifies, so they cannot disagree.
+says *how many clusters are closer*: `ranks[g, c]` belongs to cell c. (An ordering, as of `argsort`,
+says which cluster comes i-th; noise by one and weights by the other are of two distributions.)
 """
 
 import numpy as np
@@ -17,14 +15,11 @@ def spectral_clusters(adjacency: sparse.csr_array, num_clusters: int, *, seed: i
 
   Args:
     adjacency: [N, N], symmetric, 0 or 1.
-    num_clusters: C, in [1, N].
+    num_clusters: C, in [1, N], else `ValueError`.
     seed: of the eigensolver's start and of k-means.
 
   Returns:
     int32 [N], the cluster of every node; every cluster in [0, C) has nodes.
-
-  Raises:
-    ValueError: more clusters than nodes, or none.
 
   Example:
     >>> two_triangles = np.kron(np.eye(2), 1 - np.eye(3))
@@ -73,13 +68,9 @@ def cluster_affinity(
 
   :math:`F_{g,c} = \frac{1}{|g|} \sum_{n \in g} \sum_{m \in c} \Pi_{n,m}` with
   :math:`\Pi = \beta (I - (1 - \beta) D^{-1}(A + I))^{-1}`, whose rows sum to 1: a random walk from
-  a node of cluster g stops in cluster c with probability F[g, c], float64 [C, C]. Unlike a count of
-  edges it also orders clusters that share no edge.
-
-  Args:
-    adjacency: [N, N], symmetric, 0 or 1.
-    clusters: int [N], in [0, C); a cluster without nodes has affinity 0 with all others.
-    teleport: probability of stopping, in (0, 1].
+  a node of cluster g stops in cluster c with probability F[g, c], float64 [C, C]; `teleport`, in
+  (0, 1], is the probability of stopping at every step. Unlike a count of edges it also orders
+  clusters that share no edge; one without nodes has affinity 0 with all others.
 
   Example:
     >>> path = sparse.csr_array(np.array([[0, 1, 0], [1, 0, 1], [0, 1, 0]]))
@@ -105,29 +96,24 @@ def affinity_ranks(affinity: ArrayLike) -> np.ndarray:
   permutation.
 
   Example:
-    >>> affinity_ranks([[9, 1, 3, 2], [1, 9, 2, 3], [0, 0, 0, 0], [3, 2, 1, 9]])
-    array([[0, 3, 1, 2],
-           [3, 0, 2, 1],
-           [1, 2, 0, 3],
-           [1, 2, 3, 0]])
+    >>> affinity_ranks([[9, 1, 3], [1, 9, 2], [0, 0, 0]])
+    array([[0, 2, 1],
+           [2, 0, 1],
+           [1, 2, 0]])
   """
   affinity = np.array(affinity, np.float64)
   if affinity.ndim != 2 or affinity.shape[0] != affinity.shape[1]:
     raise ValueError(f"`affinity` must be square, but its shape is {affinity.shape}.")
   np.fill_diagonal(affinity, np.inf)
   ordering = np.argsort(-affinity, axis=1, kind="stable")
-  ranks = np.empty_like(ordering)
-  np.put_along_axis(ranks, ordering, np.arange(len(affinity))[None], axis=1)
-  return ranks
+  return ordering.argsort(axis=1)  # the inverse permutation
 
 
 def levels_by_rank(ranks: ArrayLike, low: float, high: float) -> np.ndarray:
   r"""Flip probabilities linear in the rank, :math:`\theta_{g,c} = l + (h - l) r_{g,c} / (C - 1)`.
 
-  Args:
-    ranks: int [G, C], in [0, C).
-    low: probability at rank 0 (the group's own cluster), in [0, 1), else `ValueError`.
-    high: probability at the last rank, likewise; `low` for the same everywhere.
+  `low` is the probability at rank 0 (the group's own cluster), `high` that at the last one, both in
+  [0, 1), else `ValueError`; the ranks are int [G, C], in [0, C).
 
   Example:
     >>> levels_by_rank([[0, 1, 2]], 0.6, 0.9)
@@ -157,6 +143,5 @@ def _by_size(labels: np.ndarray, num_clusters: int) -> np.ndarray:
       f"`num_clusters` is {num_clusters}, but only {(sizes > 0).sum()} distinct clusters were "
       "found; ask for fewer."
     )
-  renumbered = np.empty(num_clusters, np.int32)
-  renumbered[np.argsort(-sizes, kind="stable")] = np.arange(num_clusters)
-  return renumbered[labels]
+  ordering = np.argsort(-sizes, kind="stable")
+  return ordering.argsort().astype(np.int32)[labels]

@@ -1,7 +1,7 @@
 r"""Noise scales from distances between cells: little noise nearby, much far away (host).
 
-A scale is built in three steps, each a function: distances [G, C], their fraction of the farthest
-cell in [0, 1], and the interpolation of the noise level over that fraction.
+A scale is built in three steps: distances [G, C], their fraction of the farthest cell, and the
+interpolation of the noise level over that fraction.
 """
 
 import numpy as np
@@ -11,19 +11,14 @@ from jax.typing import ArrayLike
 def chebyshev_distances(grid_shape: tuple[int, ...]) -> np.ndarray:
   r"""Chebyshev distances between the cells of a grid, float64 [G, C] with G = C, in cells.
 
-  :math:`d_{g,c} = \max(|r_g - r_c|, |q_g - q_c|)` for cells in rows r and columns q, and so in any
-  number of dimensions.
-
-  Args:
-    grid_shape: (R, Q), or (P, R, Q), ..., in cells, numbered as by `partition.image_grid`.
+  :math:`d_{g,c} = \max(|r_g - r_c|, |q_g - q_c|)` for cells in rows r and columns q of a grid of
+  shape (R, Q), numbered as by `partition.image_grid`, and so in any number of dimensions.
 
   Example:
     >>> chebyshev_distances((1, 3))
     array([[0., 1., 2.],
            [1., 0., 1.],
            [2., 1., 0.]])
-    >>> chebyshev_distances((2, 1, 3))[0]
-    array([0., 1., 2., 1., 1., 2.])
 
   References: Schuchardt et al. 2023 (arXiv 2210.16140), section 7.
   """
@@ -58,10 +53,8 @@ def fraction_of_border(distances: ArrayLike) -> np.ndarray:
 def interpolate_std(fraction: ArrayLike, low: float, high: float) -> np.ndarray:
   r"""Noise scale linear in the fraction, :math:`s = s_{low} + (s_{high} - s_{low}) f`.
 
-  Args:
-    fraction: [G, C], in [0, 1].
-    low: scale at fraction 0, positive, in the units of the input.
-    high: scale at fraction 1. Unless 0 < low <= high < inf, there is a `ValueError`.
+  The fraction is [G, C], in [0, 1]; low and high are in the units of the input. Unless 0 < low <=
+  high < inf, there is a `ValueError`.
 
   Example:
     >>> interpolate_std([[0.0, 0.5, 1.0]], 0.2, 1.0)

@@ -11,10 +11,6 @@ def image_grid(image_shape: tuple[int, ...], grid_shape: tuple[int, ...]) -> np.
   :math:`\lfloor j Q / W \rfloor` of a grid of R x Q cells, numbered row by row: the grid need not
   divide the image. So it is with the voxels of a volume, and in any number of dimensions.
 
-  Args:
-    image_shape: (H, W), or (D, H, W), ..., in pixels.
-    grid_shape: (R, Q), or as many numbers as `image_shape` has, in cells; each at most the image's.
-
   Returns:
     int32, shaped like the image, the cell of every pixel, in [0, R Q). Flattened, it is `groups` of
     a pixel-wise classifier; broadcast over the channels, `cells` of a smoothing distribution.
@@ -26,12 +22,6 @@ def image_grid(image_shape: tuple[int, ...], grid_shape: tuple[int, ...]) -> np.
     >>> image_grid((2, 5), (1, 2))
     array([[0, 0, 0, 1, 1],
            [0, 0, 0, 1, 1]], dtype=int32)
-    >>> image_grid((2, 2, 3), (2, 1, 3))
-    array([[[0, 1, 2],
-            [0, 1, 2]],
-    <BLANKLINE>
-           [[3, 4, 5],
-            [3, 4, 5]]], dtype=int32)
 
   References: Schuchardt et al. 2023 (arXiv 2210.16140), section 7.
   """
@@ -55,13 +45,9 @@ def image_grid(image_shape: tuple[int, ...], grid_shape: tuple[int, ...]) -> np.
 def windows(groups: np.ndarray, alignment: int = 1) -> tuple[np.ndarray, tuple[int, int]]:
   """Windows of one size, one per group, that hold the group's outputs.
 
-  Args:
-    groups: int [H, W], the group of every output; every group in [0, G) has some.
-    alignment: every window's start is a multiple of this.
-
-  Returns:
-    int32 [G, 2], the row and column where each window starts, and their common size (h, w). On the
-    right and below, a window leaves the frame by less than `alignment`.
+  Of the group of every output, int [H, W], where every group in [0, G) has some, it makes int32
+  [G, 2], the row and column where each window starts, multiples of `alignment`, and their common
+  size (h, w). On the right and below, a window leaves the frame by less than `alignment`.
 
   Example:
     >>> windows(image_grid((2, 5), (1, 2)), alignment=2)
@@ -84,11 +70,8 @@ def pixel_distances(groups: np.ndarray, cells: np.ndarray) -> np.ndarray:
 
   A network that sees no farther than a number of pixels loses nothing if cells at a greater
   distance are hidden from the group: `locality.hide_beyond` with these distances, float64 [G, C],
-  which are 0 where the two overlap and inf where one is empty.
-
-  Args:
-    groups: int [H, W], or of any number of dimensions, the group of every pixel, in [0, G).
-    cells: int, shaped like `groups`, the cell of every pixel, in [0, C).
+  which are 0 where the two overlap and inf where one is empty. Groups and cells of every pixel are
+  int [H, W], or of any number of dimensions, in [0, G) and [0, C).
 
   Example:
     >>> grid = image_grid((2, 6), (1, 3))

@@ -7,6 +7,7 @@ import jax
 import numpy as np
 from jax.sharding import Mesh
 from jax.typing import ArrayLike
+from tqdm import tqdm
 
 from lrs_jax import collective, keys, sampling
 from lrs_jax.cells import locality, partition
@@ -65,9 +66,9 @@ def certify(
     \max_{b \ge 0,\, \sum_c b_c \le \varepsilon^p} \#\{ n \in T :
     \textstyle\sum_c W_{g(n),c} b_c \ge \eta_n \} \Big\rfloor
 
-  survive every perturbation of radius :math:`\varepsilon`, or as the method bounds that. It is the
-  same as `sampling.votes`, `certificates.from_votes` and `collective.certify` one after the other.
-  Groups with the same noise share their passes through the model.
+  survive every perturbation of radius :math:`\varepsilon`, or as the method bounds that. It is
+  `sampling.votes`, `certificates.from_votes` and `collective.certify` one after the other. Groups
+  with the same noise share their passes through the model.
 
   Args:
     key: typed key, `jax.random.key(seed)`; selection, estimation and guards get a key of their own.
@@ -112,8 +113,7 @@ def certify(
     share of outputs  66.6 %  33.3 %  0.0 %
     with probability 0.99; 1000 samples, 100 to select; gaussian noise; envelope
 
-  References:
-    Schuchardt et al. 2023 (arXiv 2210.16140), sections 4 and 5.
+  References: Schuchardt et al. 2023 (arXiv 2210.16140), sections 4 and 5.
   """
   x, groups = as_input(x), np.asarray(groups).reshape(-1)
   *shape, num_classes = guards.logits_of(apply, params, x).shape
@@ -137,12 +137,19 @@ def certify(
   stride *= jax.device_count() if mesh is None else mesh.size
 
   def count(key: jax.Array, num_samples: int, name: str) -> Votes:
-    def votes(first_sample: int, number: int) -> Votes:
-      asked = key, apply, params, x, drawn, field_of_group[groups], number
-      options: dict[str, Any] = {"chunk_size": chunk_size, "mesh": mesh, "windows": windows}
-      return sampling.votes(*asked, num_classes=num_classes, first_sample=first_sample, **options)
-
-    return steps.count_in_pieces(votes, num_samples, stride, name)
+    """Votes of S samples, in pieces of whole chunks so that a bar can show how far it is."""
+    asked = key, apply, params, x, drawn, field_of_group[groups]
+    options: dict[str, Any] = {"chunk_size": chunk_size, "mesh": mesh, "windows": windows}
+    options["num_classes"] = num_classes
+    piece = max(-(-num_samples // (20 * stride)), 1) * stride
+    total = np.zeros((), np.int64)
+    with tqdm(total=num_samples, desc=name, leave=False, disable=None, delay=1) as bar:
+      for first in range(0, max(num_samples, 1), piece):
+        number = min(piece, num_samples - first)
+        votes = sampling.votes(*asked, number, first_sample=first, **options)
+        total = total + np.asarray(votes.counts, np.int64)
+        bar.update(number)
+    return Votes(total, num_samples)
 
   selection = count(selection_key, selection_samples, "selection")
   estimation = count(estimation_key, num_samples, "estimation")
@@ -237,14 +244,11 @@ def certify_segmentation(
   Example:
     >>> apply = lambda params, image: jax.numpy.stack([image, params - image], axis=-1)
     >>> image = (np.indices((32, 32)).sum(axis=0) % 2).astype(np.float32)
-    >>> all_seen, one_seen = (
-    ...   certify_segmentation(
-    ...     jax.random.key(0), apply, 1.0, image, std=0.2, view=view, radii=[0.2, 0.4]
-    ...   )
-    ...   for view in (None, 0)
-    ... )
-    >>> all_seen.certified, one_seen.certified
-    (array([1024,  427]), array([1024,  863]))
+    >>> asked = {"params": 1.0, "image": image, "std": 0.2, "radii": [0.2, 0.4]}
+    >>> certify_segmentation(jax.random.key(0), apply, **asked).certified
+    array([1024,  427])
+    >>> certify_segmentation(jax.random.key(0), apply, view=0, **asked).certified
+    array([1024,  863])
 
   References:
     Schuchardt et al. 2023 (arXiv 2210.16140), section 7; Schuchardt et al. 2021 (arXiv 2302.02829)

@@ -1,17 +1,15 @@
 """Steps of certifying, some of them also of going through it again (host)."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import jax
 import numpy as np
 from jax.typing import ArrayLike
-from tqdm import tqdm
 
 from lrs_jax import noise
 from lrs_jax.cells import locality, partition
 from lrs_jax.confidence.certificates import BaseCertificates
 from lrs_jax.noise import SmoothingDistribution
-from lrs_jax.sampling import Votes
 
 BLOCK = 16
 """Rows and columns of pixels in a block, where a view is given and no grid."""
@@ -45,9 +43,8 @@ def seen(
     return distribution
   cells = np.asarray(distribution.cells).reshape(shape)
   distances = partition.pixel_distances(np.asarray(groups).reshape(shape), cells)
-  return noise.gaussian(
-    locality.hide_beyond(distribution.scale, distances, view), distribution.cells
-  )
+  scale = locality.hide_beyond(distribution.scale, distances, view)
+  return noise.gaussian(scale, distribution.cells)
 
 
 def fields(distribution: SmoothingDistribution) -> tuple[SmoothingDistribution, np.ndarray]:
@@ -61,20 +58,6 @@ def fields(distribution: SmoothingDistribution) -> tuple[SmoothingDistribution, 
     weights=distribution.weights[:, first],
   )
   return fields, field_of_group.reshape(-1)
-
-
-def count_in_pieces(
-  votes: Callable[[int, int], Votes], num_samples: int, stride: int, name: str
-) -> Votes:
-  """Votes of S samples, in pieces of whole chunks so that a bar can show how far it is."""
-  piece = max(-(-num_samples // (20 * stride)), 1) * stride
-  total = np.zeros((), np.int64)
-  with tqdm(total=num_samples, desc=name, leave=False, disable=None, delay=1) as bar:
-    for first in range(0, max(num_samples, 1), piece):
-      number = min(piece, num_samples - first)
-      total = total + np.asarray(votes(first, number).counts, np.int64)
-      bar.update(number)
-  return Votes(total, num_samples)
 
 
 def labels_of(base: BaseCertificates) -> np.ndarray:
@@ -118,8 +101,7 @@ def checked_radii(radii: ArrayLike, distribution: SmoothingDistribution) -> np.n
   radii = np.asarray(radii, np.float64)
   if kinds == 1:
     radii = np.atleast_1d(radii)
-  wanted = (radii.shape[0] if radii.ndim else 0,) + (() if kinds == 1 else (kinds,))
-  if radii.shape != wanted:
+  if radii.shape[1:] != (() if kinds == 1 else (kinds,)):
     form = "[B]" if kinds == 1 else f"[B, {kinds}], a budget for each kind of perturbation"
     raise ValueError(f"`radii` must have shape {form}, but their shape is {radii.shape}.")
   if not ((radii >= 0) & np.isfinite(radii)).all():

@@ -19,12 +19,9 @@ def verify(certified: Certified, *, exact: bool = False) -> None:
 
   Made again are the base certificates from the votes, the noise, alpha and the view, to the last
   bit (by the same library versions); labels, budgets and targets; and the proof, by
-  `collective.verify`, without a solver. Taken as stated are the votes, that they are of this model
-  and input, and that no output sees farther than the view.
-
-  Args:
-    certified: from `certify` or `certify_segmentation`.
-    exact: evaluate the proof in rational arithmetic throughout.
+  `collective.verify`, without a solver (`exact`: in rational arithmetic throughout). Taken as
+  stated are the votes, that they are of this model and input, and that no output sees farther than
+  the view.
 
   Raises:
     ValueError: naming what does not follow, and from what.

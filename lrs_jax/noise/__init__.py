@@ -1,9 +1,8 @@
 """Smoothing distributions: levels per group and cell, draws from them, and what they certify.
 
 `families` is the table of all there are: `additive` has Gaussian, uniform and Laplace noise,
-`discrete` ablation and flips, `distributions` the types they share. `draws` has the standard draws
-behind them (device), `eta` thresholds from bounds on probabilities and scores, `renyi` further base
-certificates of flips (host).
+`discrete` ablation and flips. `draws` has the standard draws behind them (device), `eta` thresholds
+from bounds on probabilities and scores, `renyi` further base certificates of flips (host).
 """
 
 from lrs_jax.noise.additive import gaussian, laplace, uniform

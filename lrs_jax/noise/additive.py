@@ -42,10 +42,7 @@ def uniform(scale: ArrayLike, cells: ArrayLike) -> SmoothingDistribution:
 
   :math:`w_{g,c} = 1/\lambda_{g,c}` and :math:`\eta_n = 2 q_n - 1`: the total variation distance
   between the noise at x and at :math:`x + \delta` is at most :math:`\sum_d |\delta_d| / 2\lambda`.
-
-  Args:
-    scale: half-widths lambda [G, C], in the units of the input; inf hides the cell.
-    cells: see `gaussian`, also for errors.
+  `scale` are half-widths lambda; units, shapes, hidden cells and errors are as of `gaussian`.
 
   Example:
     >>> uniform([[0.5, 2.0]], [0, 1]).eta([0.5, 0.75])
@@ -59,11 +56,8 @@ def uniform(scale: ArrayLike, cells: ArrayLike) -> SmoothingDistribution:
 def laplace(scale: ArrayLike, cells: ArrayLike) -> SmoothingDistribution:
   r"""Anisotropic Laplace noise, of a density :math:`\propto e^{-|z_d - x_d| / s_{g,c(d)}}`; p = 1.
 
-  :math:`w_{g,c} = 1/s_{g,c}` and :math:`\eta_n = -\ln(2(1 - q_n))`.
-
-  Args:
-    scale: s [G, C], in the units of the input; inf hides the cell.
-    cells: see `gaussian`, also for errors.
+  :math:`w_{g,c} = 1/s_{g,c}` and :math:`\eta_n = -\ln(2(1 - q_n))`. `scale` is s; units, shapes,
+  hidden cells and errors are as of `gaussian`.
 
   Example:
     >>> laplace([[0.5, 2.0]], [0, 1]).weights

@@ -7,9 +7,8 @@ from jax.typing import ArrayLike
 def budgets_from_radii(radii: ArrayLike, p: int) -> np.ndarray:
   r"""What an adversary of radius :math:`\varepsilon` may spend, :math:`\varepsilon^p`, rounded up.
 
-  Args:
-    radii: epsilon >= 0, in the units of the input; for p = 0 the numbers of entries.
-    p: of the smoothing distribution; for p = 0 and 1 the budgets are the radii themselves, float64.
+  Radii are in the units of the input, or for p = 0 numbers of entries; for p = 0 and 1 the budgets
+  are the radii themselves, float64.
 
   Example:
     >>> bool(budgets_from_radii([0.1], 2)[0] >= 0.1**2)

@@ -43,7 +43,7 @@ class SmoothingDistribution(NamedTuple):
   """Anisotropic input noise and its base certificate: a family, and arrays for its functions.
 
   It is a tree of arrays, and so an argument of compiled functions: one program serves all levels of
-  a family. What only the host reads, `to_device` leaves out.
+  a family.
 
   Example:
     >>> from lrs_jax import noise
@@ -95,10 +95,7 @@ class SmoothingDistribution(NamedTuple):
 
 
 def to_device(noise: SmoothingDistribution) -> SmoothingDistribution:
-  """What a device needs of a distribution: levels and cells to draw from, and nothing else.
-
-  Parameters and weights are float64, and under `JAX_ENABLE_X64` compiled code would take them as
-  such.
+  """What a device needs of a distribution: levels and cells to draw from, nothing in float64.
 
   Example:
     >>> from lrs_jax import noise
@@ -115,11 +112,8 @@ def sample(
 ) -> jax.Array:
   """One noisy copy of x, of x's shape and type, as the outputs of a group see it (device).
 
-  Args:
-    key: typed key. Groups that are given the same key share their standard draw.
-    noise: smoothing distribution.
-    x: one input, of a floating-point type; float64 is rounded to float32 (`as_input`).
-    group: int, may be traced.
+  x is of a floating-point type; float64 is rounded to float32 (`as_input`). `group` may be traced;
+  groups that are given the same typed key share their standard draw.
 
   Example:
     >>> from lrs_jax.noise import gaussian
@@ -132,11 +126,10 @@ def sample(
 
 
 def as_input(x: ArrayLike) -> jax.Array:
-  """An input as noise is added to it: float64 is rounded to float32 (device).
+  """An input as it gets noise, and as it is certified: float64 is rounded to float32 (device).
 
   Draws are float32. Under `JAX_ENABLE_X64` the low bits of a float64 input would pass through the
-  noise untouched, for a model to read; no certificate allows for that. What is certified is the
-  rounded input, whatever the flag says.
+  noise untouched, for a model to read; no certificate allows for that.
 
   Example:
     >>> as_input(np.ones(1, np.float64)).dtype, as_input(jnp.ones(1, jnp.bfloat16)).dtype
@@ -162,8 +155,7 @@ def check_levels(name: str, level: ArrayLike, cells: ArrayLike) -> tuple[np.ndar
   """Levels as float64 [G, C] and cells as int32, if they fit together (host).
 
   Raises:
-    ValueError: levels (of that `name`) of another shape, or a cell index that is no integer in
-      [0, C).
+    ValueError: levels of another shape, or a cell index that is no integer in [0, C).
 
   Example:
     >>> check_levels("scale", [[1, 2]], [0, 1])

@@ -8,13 +8,11 @@ should exceed in 1.5 % of its draws; `jax.random.bernoulli` draws the multiples 
 
 Everything here is made of 32-bit words from `jax.random.bits`, so that the granularity is known. A
 typed `key` and a `shape` give draws of that shape, in float32 whatever the input's type. Normal
-draws reach 9.49 standard deviations (2e-21 lies beyond) and cost no more than those of
-`jax.random.normal` on a CPU (2.1 ms against 4.4 ms for such an image), Laplace draws reach 45
-scales, and probabilities are exact multiples of 2^-32.
+draws reach 9.49 standard deviations (2e-21 lies beyond), Laplace draws 45 scales, and probabilities
+are exact multiples of 2^-32.
 
-What is left is the granularity of float32 itself: x plus noise is a float32 number, and a float32
-number says a little more about x than a real one. No certificate of this kind accounts for that
-(Jin et al. 2022, arXiv 2205.10159).
+What is left is that x plus noise is a float32 number, which says a little more about x than a real
+one. No certificate of this kind accounts for that (Jin et al. 2022, arXiv 2205.10159).
 """
 
 import math
@@ -79,7 +77,7 @@ def laplace(key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
 def uniform(key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
   r"""Draws from the 2^24 odd multiples of 2^-24 in (-1, 1), all equally likely.
 
-  Symmetric about 0, and each value is the middle of the interval of length 2^-23 it stands for.
+  Each value is the middle of the interval of length 2^-23 it stands for.
 
   Example:
     >>> abs(uniform(jax.random.key(0), (100_000,))).max() < 1
@@ -100,9 +98,7 @@ def bits(key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
 
 
 def below(words: jax.Array, threshold: jax.Array) -> jax.Array:
-  """Bernoulli draws, bool, of probability threshold / 2^32 exactly, and 1 at `ALWAYS`.
-
-  Both are uint32 and are broadcast; the words are uniform.
+  """Bernoulli draws, bool, of probability threshold / 2^32 exactly, and 1 at `ALWAYS`; both uint32.
 
   Example:
     >>> below(jnp.asarray([0, 2**31, 2**32 - 1], jnp.uint32), jnp.asarray(2**31, jnp.uint32))

@@ -2,14 +2,11 @@ r"""The families of noise: how to sample them (device), what they certify (host)
 
 Every distribution is anisotropic: group g of the outputs perturbs each cell c of the input at a
 level of its own. A level at which nothing of the input is left hides the cell from the group (a
-strictly local model), at no cost in the certificate: its weight is 0 and the model sees a constant
-there. That level is `inf` for Gaussian, uniform and Laplace noise, :math:`\rho = 1` for ablation
-and :math:`(\theta_+, \theta_-) = (0, 1)` for flips.
+strictly local model), at no cost in the certificate: its weight is 0 and the model sees a constant.
 
 The noise and the weights come from the same arrays. What a device can represent (float32 levels,
 probabilities that are multiples of :math:`2^{-32}`) is rounded to the noisier side, so that the
-weights of the stated level hold for what is drawn. The factories state p, weights, thresholds and
-sources; `eta` has all thresholds in one table.
+weights of the stated level hold for what is drawn.
 """
 
 import inspect
@@ -34,11 +31,7 @@ def make(
 ) -> SmoothingDistribution:
   """Makes a distribution again from its family's name, parameters and cells, as they are stored.
 
-  Args:
-    name: in `FAMILIES`.
-    parameters: [G, C] each, as `SmoothingDistribution.parameters` has them. Those that the factory
-      has a default for may be left out at the end.
-    cells: int, shaped like the input.
+  Parameters that the factory has a default for may be left out at the end.
 
   Raises:
     ValueError: an unknown name, a wrong number of parameters, or what the factory refuses.

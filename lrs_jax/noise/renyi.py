@@ -1,17 +1,16 @@
 r"""Base certificates of flips by Rényi divergences of any order (host).
 
-The variance-constrained certificate of hard votes is a bound by the Rényi divergence of order 2 in
-disguise: :math:`\ln E_x[L^2] = D_2(P_{x'} \| P_x)`. Any order has the same linear interface. The
-divergence of independent flips is a sum over entries, and no test h changes its expectation from q
-to 1/2 or less at a smaller divergence than the binary one:
+The variance-constrained certificate of hard votes is a bound by the divergence of order 2, since
+:math:`\ln E_x[L^2] = D_2(P_{x'} \| P_x)`. The divergence of independent flips is a sum over
+entries, and no test h changes its expectation from q to 1/2 or less at a smaller divergence than
+the binary one:
 
 .. math:: \sum_a \sum_c W_{a,g,c}\, b_{a,c} = D_\alpha(P_{x'} \| P_x) < \eta_n =
    d_\alpha(\tfrac12 \| q_n) .
 
-Orders near 1 are better against flips that are rare in the noise (additions at a small
-theta_plus), large ones against frequent flips (deletions at a large theta_minus). All orders follow
-from the same bound on q: certificates of several orders hold together at no cost in alpha, so that
-each budget may take the best of them.
+Orders near 1 are better against flips that are rare in the noise, large ones against frequent
+flips. All orders follow from the same bound on q: certificates of several orders hold together at
+no cost in alpha, so that each budget may take the best of them.
 """
 
 import numpy as np
@@ -25,13 +24,8 @@ def flip_weights(theta_plus: ArrayLike, theta_minus: ArrayLike, order: float) ->
   :math:`\frac{1}{\alpha - 1} \ln(a^\alpha p^{1-\alpha} + (1-a)^\alpha (1-p)^{1-\alpha})`. For an
   addition :math:`p = \theta_+, a = 1 - \theta_-`, for a deletion the other way round: [2, G, C].
 
-  Args:
-    theta_plus: [G, C], in [0, 1).
-    theta_minus: [G, C], in [0, 1), or 1 where theta_plus is 0 (a hidden cell, of weight 0).
-    order: alpha > 0; 1 is the Kullback–Leibler divergence, inf the largest log-ratio.
-
-  Raises:
-    ValueError: an order that is not greater than 0.
+  The probabilities [G, C] are those of `flips` (a hidden cell has weight 0). Of orders alpha > 0,
+  else `ValueError`, 1 is the Kullback–Leibler divergence, inf the largest log-ratio.
 
   Example:
     >>> flip_weights([[0.1]], [[0.1]], 2.0).round(6).ravel()  # ln(0.81 / 0.1 + 0.01 / 0.9)

@@ -1,9 +1,8 @@
 """Votes and scores of a model under localized noise, streamed on the device.
 
-`stitching` has the loop over groups, samples and devices, `checks` what it can be asked for.
-`counting` counts votes, `scores` sums scores, `sparse_flips` samples graphs with sparse binary
-attributes by their `gaps`, `guards` looks for what would spoil a certificate, `views` for outputs
-that see farther than they are said to.
+`stitching` has the loop over groups, samples and devices, `counting` counts votes, `scores` sums
+scores, `sparse_flips` samples graphs with sparse binary attributes, `guards` looks for what would
+spoil a certificate, `views` for outputs that see farther than they are said to.
 """
 
 from lrs_jax.sampling.checks import default_chunk_size

@@ -53,8 +53,7 @@ def vote_counts(
 
   :math:`\mathrm{counts}_{n,k} = \sum_{i < S} [\arg\max f_n(z_i^{g(n)}) = k]`, where sample i draws
   its noise from `fold_in(key, i)`: the noise is the same for any chunk size and number of devices.
-  Everything but `apply`, the shapes and the options is an argument of the compiled loop, so one
-  compilation serves all keys, inputs, parameters, noise levels and numbers of samples of a job.
+  One compilation serves all keys, inputs, parameters, noise levels and numbers of samples of a job.
 
   If the greatest of an output's logits is nan or infinite in a sample, that vote is lost: it still
   is one of the S samples, and no class has it. (-inf below a finite logit loses nothing.)
@@ -95,14 +94,11 @@ def vote_counts(
     >>> apply = lambda params, x: jnp.stack([x, -x], axis=-1)
     >>> gaussian = noise.gaussian([[0.1, 0.1]], cells=[0, 1])
     >>> x = np.asarray([1.0, -1.0], np.float32)
-    >>> vote_counts(
-    ...   jax.random.key(0), apply, None, x, gaussian, groups=[0, 0], num_samples=10, num_classes=2
-    ... )
+    >>> vote_counts(jax.random.key(0), apply, None, x, gaussian, [0, 0], 10, num_classes=2)
     Array([[10,  0],
            [ 0, 10]], dtype=int32)
 
-  References:
-    Schuchardt et al. 2023 (arXiv 2210.16140), section 4 and appendix D.
+  References: Schuchardt et al. 2023 (arXiv 2210.16140), section 4 and appendix D.
   """
   options: dict[str, Any] = {"chunk_size": chunk_size, "mesh": mesh, "windows": windows}
   options |= {"num_classes": num_classes, "first_sample": first_sample, "prng": prng}
@@ -116,16 +112,14 @@ def vote_counts(
 def votes(request: Request) -> Votes:
   """Counts votes as `vote_counts` does, and says how many samples there were (device).
 
-  See `vote_counts` for arguments and errors; lost votes need no warning, as S is there. This does
-  not wait for the device.
+  Arguments and errors are the same; lost votes need no warning, as S is there. It does not wait for
+  the device.
 
   Example:
     >>> from lrs_jax import noise
     >>> apply = lambda params, x: jnp.log(jnp.stack([x, -x], axis=-1))  # nan where x is negative
-    >>> gaussian = noise.gaussian([[0.1]], cells=[0])
-    >>> votes(
-    ...   jax.random.key(0), apply, None, np.ones(1, np.float32), gaussian, [0], 10, num_classes=2
-    ... )
+    >>> x, gaussian = np.ones(1, np.float32), noise.gaussian([[0.1]], cells=[0])
+    >>> votes(jax.random.key(0), apply, None, x, gaussian, [0], 10, num_classes=2)
     Votes(counts=Array([[0, 0]], dtype=int32), num_samples=Array(10, dtype=int32))
   """
   counts = _vote_counts(request.sample_range, request.setting, request.starts, **request.static)

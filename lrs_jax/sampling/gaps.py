@@ -32,8 +32,7 @@ def gap_scale(theta: float) -> GapScale:
   """Constants and tables of the gaps; theta must be a multiple of 2^-32 in (0, 1) (host).
 
   Example:
-    >>> scale = gap_scale(0.5)  # strides of one entry, so that a gap is 1 + Q
-    >>> [hex(word) for word in scale.tail_strides.high[:3].tolist()]  # 1, 1/2, 1/4
+    >>> [hex(word) for word in gap_scale(0.5).tail_strides.high[:3].tolist()]  # 1, 1/2, 1/4
     ['0xffffffff', '0x80000000', '0x40000000']
   """
   hazard = -np.log1p(-theta)
@@ -62,11 +61,8 @@ def _powers(base: int, count: int) -> list[int]:
 
 def _tail(probabilities: list[int]) -> Tail:
   """Probabilities in units of 2^-128 to the nearest multiple of 2^-64; the last one must be 0."""
-  words = [min((p + (1 << 63)) >> 64, 2**64 - 1) for p in probabilities]
-  return Tail(
-    jnp.asarray(np.array([word >> 32 for word in words], np.uint32)),
-    jnp.asarray(np.array([word & 0xFFFFFFFF for word in words], np.uint32)),
-  )
+  words = np.array([min((p + (1 << 63)) >> 64, 2**64 - 1) for p in probabilities], np.uint64)
+  return Tail(*(jnp.asarray(half.astype(np.uint32)) for half in (words >> 32, words & 0xFFFFFFFF)))
 
 
 def gaps(words: jax.Array, scale: GapScale, largest: int) -> jax.Array:
@@ -78,13 +74,8 @@ def gaps(words: jax.Array, scale: GapScale, largest: int) -> jax.Array:
   random bits is below as many of these, each rounded to 2^-64, as Q and R are large: float32
   logarithms guess how many, to within one, and two comparisons with the table tell.
 
-  Args:
-    words: uniform uint32 [4, ...].
-    scale: of the flip probability.
-    largest: a gap that leaves the block from anywhere.
-
-  Returns:
-    int32, in [1, largest].
+  Of uniform words, uint32 [4, ...], it makes int32 in [1, largest]; `largest` is a gap that leaves
+  the block from anywhere.
 
   Example:
     >>> words = jnp.full((4, 1), 2**30, jnp.uint32)  # the first number is about 1/4

@@ -1,9 +1,8 @@
 """What to ask of a model and of keys once, before a long run: what only they can show (host).
 
 A randomized smoothing certificate takes for granted that the base model is a function of one input:
-the same logits for it every time, whatever else is in the batch. `check_model` asks a few noisy
-inputs. How far an output sees is asked by `views`. What arrays cannot show, the certificate's card
-states as an assumption (`jobs.cards`).
+the same logits for it every time, whatever else is in the batch. What arrays cannot show, the
+certificate's card states as an assumption (`jobs.cards`).
 """
 
 import math
@@ -15,10 +14,11 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.interpreters.partial_eval import dce_jaxpr
 from jax.typing import ArrayLike
 
-from lrs_jax import errors, noise
-from lrs_jax.noise.distributions import SmoothingDistribution, as_input
+from lrs_jax import errors
+from lrs_jax.noise.distributions import SmoothingDistribution, as_input, sample
 from lrs_jax.sampling import checks
 from lrs_jax.sampling.stitching import Apply
 
@@ -46,8 +46,7 @@ def check_model(
 
   Draws noisy copies :math:`z_1, \dots, z_4` of x for as many groups and demands
   :math:`|f(z_i) - f'(z_i)| \le 10^{-2} \max |f|` of every logit, where f' is the model compiled
-  again, or evaluated for all :math:`z_i` at once; so many that rounding passes and dropout does
-  not. A dozen evaluations in all: nothing beside a run, and no proof.
+  again, or evaluated for all :math:`z_i` at once. A dozen evaluations in all, and no proof.
 
   Arguments are those of `sampling.vote_counts`, but that the key is not one that samples.
 
@@ -66,24 +65,24 @@ def check_model(
     TiedLogitsWarning: the two greatest logits are equal for more than 0.1 % of the outputs.
 
   Example:
-    >>> from lrs_jax import errors, noise
-    >>> gaussian = noise.gaussian([[0.1]], cells=[0, 0])
-    >>> x, groups = np.asarray([0.0, 1.0], np.float32), [0, 0]
+    >>> from lrs_jax import noise
+    >>> x, gaussian = np.asarray([0.0, 1.0], np.float32), noise.gaussian([[0.1]], cells=[0, 0])
     >>> apply = lambda params, x: jnp.stack([x, params - x], axis=-1)
-    >>> check_model(jax.random.key(7), apply, 0.5, x, gaussian, groups, num_classes=2)
-    >>> check_model(jax.random.key(7), apply, np.nan, x, gaussian, groups, num_classes=2)
+    >>> check_model(jax.random.key(7), apply, 0.5, x, gaussian, [0, 0], num_classes=2)
+    >>> check_model(jax.random.key(7), apply, np.nan, x, gaussian, [0, 0], num_classes=2)
     Traceback (most recent call last):
     ...
     lrs_jax.errors.NaNLogitsError: `apply` returns logits that are not numbers: 8 of 16 are nan...
   """
   x = as_input(x)
   if jnp.issubdtype(x.dtype, jnp.floating):  # else `check_request` refuses it
-    _check_logits(apply, params, x, np.asarray(groups), num_classes)
+    _check_logits(logits_of(apply, params, x).shape, np.size(groups), num_classes)
   prng = str(jax.random.key_impl(key))
   checks.check_request(key, apply, params, x, noise, groups, 0, num_classes=None, prng=prng)
   _check_scale(np.asarray(x), noise)
   _check_training_mode(apply, params, x)
-  inputs = _noisy_inputs(key, noise, x)
+  asked = np.linspace(0, noise.num_groups - 1, NUM_INPUTS).astype(int).tolist()
+  inputs = [sample(jax.random.fold_in(key, i), noise, x, group) for i, group in enumerate(asked)]
   model = jax.jit(lambda params, z: apply(params, z))
   logits = [model(params, z) for z in inputs]
   alone = np.stack([np.asarray(part, np.float64) for part in logits])
@@ -112,20 +111,18 @@ def check_model(
 
 
 def logits_of(apply: Apply, params: Any, x: ArrayLike) -> jax.ShapeDtypeStruct:
-  """Shape [..., K] and type of a model's logits for one input, without evaluating it.
+  """As `checks.logits_of`, and says what is wrong with a model in training mode.
 
   Raises:
-    TrainingModeError: the model cannot be evaluated, since dropout is on and has no random numbers,
-      or since batch statistics are updated.
-    NotLogitsError: the model returns something else than one array with an axis for the classes.
+    TrainingModeError: dropout is on and has no random numbers, or batch statistics are updated.
+    NotLogitsError: as there.
 
   Example:
     >>> logits_of(lambda params, x: jnp.stack([x, -x], axis=-1), None, np.zeros(3)).shape
     (3, 2)
   """
-  x = as_input(x)
   try:
-    return checks.logits_of(apply, params, x)
+    return checks.logits_of(apply, params, as_input(x))
   except errors.NotLogitsError:
     raise
   except Exception as error:
@@ -147,11 +144,9 @@ def logits_of(apply: Apply, params: Any, x: ArrayLike) -> jax.ShapeDtypeStruct:
 def check_keys(selection_key: jax.Array, estimation_key: jax.Array) -> None:
   """Raises `SameKeyError` if the labels and their bounds come from one key.
 
-  The counts hardly show it. Disjoint ranges of samples of one key (`first_sample`) are independent
-  as well.
+  Disjoint ranges of samples of one key (`first_sample`) are independent as well.
 
   Example:
-    >>> check_keys(*jax.random.split(jax.random.key(0)))
     >>> check_keys(jax.random.key(0), jax.random.key(0))
     Traceback (most recent call last):
     ...
@@ -165,35 +160,25 @@ def check_keys(selection_key: jax.Array, estimation_key: jax.Array) -> None:
     )
 
 
-def _check_logits(
-  apply: Apply, params: Any, x: jax.Array, groups: np.ndarray, num_classes: int
-) -> None:
+def _check_logits(shape: tuple[int, ...], num_outputs: int, num_classes: int) -> None:
   """Whether the model returns one row of logits for every output."""
-  logits = logits_of(apply, params, x)
-  outputs = math.prod(logits.shape[:-1])
-  if logits.shape[-1] != num_classes and math.prod(logits.shape) == groups.size:
+  if shape[-1] != num_classes and math.prod(shape) == num_outputs:
     raise errors.NotLogitsError(
       f"`apply` must return logits [..., K] with K = {num_classes} classes last, but it returns an "
-      f"array of shape {logits.shape} without such an axis: are these labels, after an argmax, or "
-      "one logit for two classes?"
+      f"array of shape {shape} without such an axis: are these labels, after an argmax, or one "
+      "logit for two classes?"
     )
-  checks.check_classes(num_classes, logits.shape)
-  if outputs != groups.size:
+  checks.check_classes(num_classes, shape)
+  if math.prod(shape[:-1]) != num_outputs:
     raise errors.NotLogitsError(
-      f"`apply` returns logits of shape {logits.shape}, which are {outputs} outputs of "
-      f"{num_classes} classes, but `groups` has {groups.size}: either `groups` is not for this "
+      f"`apply` returns logits of shape {shape}, which are {math.prod(shape[:-1])} outputs of "
+      f"{num_classes} classes, but `groups` has {num_outputs}: either `groups` is not for this "
       "input, or the logits are not at the resolution of its outputs."
     )
 
 
 _RANDOM = re.compile(r"dropout|`?deterministic|inference mode", re.IGNORECASE)
 """What other errors for want of random numbers say, as of Flax NNX and Equinox."""
-
-
-def _noisy_inputs(key: jax.Array, distribution: SmoothingDistribution, x: jax.Array) -> list:
-  groups = np.linspace(0, distribution.num_groups - 1, NUM_INPUTS).astype(int).tolist()
-  keys = (jax.random.fold_in(key, i) for i in range(NUM_INPUTS))
-  return [noise.sample(k, distribution, x, g) for k, g in zip(keys, groups, strict=True)]
 
 
 def _difference(logits: np.ndarray, other: ArrayLike) -> float:
@@ -254,11 +239,10 @@ def _check_training_mode(apply: Apply, params: Any, x: jax.Array) -> None:
       "(deterministic=True, train=False, or `model.eval()`).",
     )
   leaves = jax.tree_util.tree_leaves_with_path(params)
-  needed = _needed(jaxpr, [True] * len(jaxpr.outvars))
+  _, needed = dce_jaxpr(jaxpr, [True] * len(jaxpr.outvars))
+  paths = [jax.tree_util.keystr(path) for path, _ in leaves]
   unused = [
-    jax.tree_util.keystr(path)
-    for (path, _), used in zip(leaves, needed, strict=False)
-    if not used and _STATISTICS.search(jax.tree_util.keystr(path))
+    path for path, used in zip(paths, needed, strict=False) if not used and _STATISTICS.search(path)
   ]
   if unused:
     _warn(
@@ -276,36 +260,10 @@ _STATISTICS = re.compile(r"batch_?stat|running_|\b(mean|var)\b", re.IGNORECASE)
 def _primitives(jaxpr: Any) -> Iterator[str]:
   for equation in jaxpr.eqns:
     yield equation.primitive.name
-    for inner in _inner(equation):
-      yield from _primitives(inner)
-
-
-def _inner(equation: Any) -> list[Any]:
-  found = []
-  for value in equation.params.values():
-    for part in value if isinstance(value, tuple | list) else (value,):
-      part = getattr(part, "jaxpr", part)
-      if hasattr(part, "eqns"):
-        found.append(part)
-  return found
-
-
-def _needed(jaxpr: Any, outputs: list[bool]) -> list[bool]:
-  """Which inputs of a program its outputs come from; loops and branches count as a whole."""
-  needed = {id(v) for v, wanted in zip(jaxpr.outvars, outputs, strict=True) if wanted}
-  for equation in reversed(jaxpr.eqns):
-    wanted = [id(v) in needed for v in equation.outvars]
-    if not any(wanted):
-      continue
-    inner, used = _inner(equation), [True] * len(equation.invars)
-    if equation.primitive.name in _CALLS and len(inner) == 1:
-      used = _needed(inner[0], wanted)
-    needed |= {id(v) for v, use in zip(equation.invars, used, strict=True) if use}
-  return [id(v) in needed for v in jaxpr.invars]
-
-
-_CALLS = {"jit", "pjit", "closed_call", "core_call", "remat", "checkpoint", "custom_jvp_call"}
-"""Primitives that are nothing but a call of the program they hold."""
+    for part in jax.tree.leaves(list(equation.params.values())):
+      inner = getattr(part, "jaxpr", part)
+      if hasattr(inner, "eqns"):
+        yield from _primitives(inner)
 
 
 def _warn(category: type[Warning], message: str) -> None:

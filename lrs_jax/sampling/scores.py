@@ -1,7 +1,4 @@
-r"""Soft scores under localized noise: exact sums, of one label or of every class (device).
-
-The second statistic beside `sampling.vote_counts`, from the same samples and the same loop.
-"""
+r"""Soft scores under localized noise: exact sums, of one label or of every class (device)."""
 
 import math
 from collections.abc import Callable
@@ -64,17 +61,12 @@ def score_sums(
   kept. The score of a label is what was rounded *down* here: if its expectation is above 1/2, so is
   that of the unrounded one. Where the logits are not finite it is 0, and nobody has the vote.
 
-  Arguments and errors are those of `sampling.vote_counts`, and
+  Arguments and errors are those of `sampling.vote_counts`, `ValueError` for labels that do not fit
+  among them, and
 
   - `labels`, int [N]: the label of every output, chosen from other samples;
   - `score`: logits [..., K] -> scores in [0, 1] that sum to at most 1 over the classes;
   - `histograms`: also count the samples of each of the 256 scores, for the "dkw" bound.
-
-  Returns:
-    `ScoreSums`, on the host.
-
-  Raises:
-    ValueError: labels that do not fit.
 
   Example:
     >>> from lrs_jax import noise
@@ -112,8 +104,8 @@ def class_sums(request: Request) -> ClassSums:
   :math:`\sum_i x_{n,k,i}` and :math:`\sum_i x_{n,k,i}^2` as in `score_sums`. One call with one key
   selects labels, another bounds them: only the sums of the selected label are read from the second.
 
-  Arguments and errors are those of `sampling.vote_counts`, but that lost votes are no reason for
-  one: `num_samples` tells of them. The sums are int64, on the host.
+  Arguments and errors are those of `sampling.vote_counts`, but that lost votes are no error, as
+  `num_samples` tells of them. The sums are int64, on the host.
 
   Example:
     >>> from lrs_jax import noise
@@ -136,7 +128,8 @@ def _sums_of(request: Request, labels: jax.Array | None, **options: Any) -> tupl
     arrays = request.setting, request.starts, labels
     return _sums(sample_range, *arrays, **request.static, **options)
 
-  return in_pieces(sums, request.first_sample, request.num_samples, request.stride)
+  stride = request.chunk_size * request.mesh.size
+  return in_pieces(sums, request.first_sample, request.num_samples, stride)
 
 
 def in_pieces(
@@ -216,8 +209,7 @@ def votes_and_scores(
 ) -> tuple[jax.Array, jax.Array]:
   """One sample's votes, 0 or 1, and scores in units of 1/255, int32 (device).
 
-  They are of every class, [N, K], or of one label per output, [N]. Where the logits are not finite,
-  all are 0.
+  Of every class, [N, K], or of one label per output, [N]; all 0 where the logits are not finite.
 
   Example:
     >>> votes_and_scores(jnp.asarray([[0.0, 1.0], [jnp.nan, 0.0]]))

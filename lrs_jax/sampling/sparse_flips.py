@@ -1,10 +1,9 @@
 r"""Exact flips of sparse binary attributes, and votes and scores under them (device).
 
-Dense sampling draws one word for each of the N x D entries and multiplies the result with the first
-kernel. Here the work is that of the *ones* alone. A candidate for an addition is reached from the
-previous one by a geometric gap, so about theta_plus N D words make an exact Bernoulli draw of every
-zero; every one draws its own word. Only the product of the noisy attributes with the first kernel,
-[N, G, H], is ever made: by gather and segment-sum of the kernel's rows.
+The work is that of the *ones* alone, not of the N x D entries. A candidate for an addition is
+reached from the previous one by a geometric gap, so about theta_plus N D words make an exact
+Bernoulli draw of every zero; every one draws its own word. Only the product of the noisy attributes
+with the first kernel, [N, G, H], is ever made: by gather and segment-sum of the kernel's rows.
 
 All groups of a sample share its words. A one that group g deletes with probability 0.6 is also
 deleted wherever the probability is larger, and a candidate that is kept at a small theta_plus is
@@ -88,12 +87,9 @@ def plan_flips(
   if it does, it is detected and an error.
 
   Args:
-    attributes: [N, D], 0 or 1.
-    noise: made by `noise.flips` with cells [N, 1] (the cluster of every node).
+    attributes: [N, D], 0 or 1, else `ValueError`.
+    noise: made by `noise.flips`, else `ValueError`, with cells [N, 1] (the cluster of every node).
     deviations: d.
-
-  Raises:
-    ValueError: attributes that are not binary, or another kind of noise.
 
   Example:
     >>> from lrs_jax import noise
@@ -109,9 +105,8 @@ def plan_flips(
     raise ValueError(f"`attributes` must be 0 or 1, but one of them is {value}.")
   num_nodes, num_attributes = attributes.shape
   if noise.family is not FLIPS:
-    raise ValueError(
-      f"`noise` must be made by noise.flips, but its family is {noise.family.name!r}."
-    )
+    name = noise.family.name
+    raise ValueError(f"`noise` must be made by noise.flips, but its family is {name!r}.")
   if noise.cells.shape != (num_nodes, 1):
     raise ValueError(
       f"`noise.cells` must have shape [N, 1] = ({num_nodes}, 1), one cell for each node, "
@@ -135,13 +130,13 @@ def plan_flips(
   kept = np.ceil(plus_levels[-2::-1] / max(largest, 1.0) * 2.0**32)
   theta = largest / 2.0**32
   block_nodes = min(num_nodes, MAX_BLOCK // max(num_attributes, 1))
-  capacity = _capacity(block_nodes * num_attributes, theta, deviations)
-  # int32 positions: no gap is longer than 23 mean gaps and a stride, or than a block
-  while (
-    block_nodes > 1 and capacity * min(block_nodes * num_attributes, 25 / max(theta, 1e-9)) > 2**30
-  ):
+  while True:
+    entries = block_nodes * num_attributes
+    capacity = _capacity(entries, theta, deviations)
+    # int32 positions: no gap is longer than 23 mean gaps and a stride, or than a block
+    if block_nodes <= 1 or capacity * min(entries, 25 / max(theta, 1e-9)) <= 2**30:
+      break
     block_nodes = -(-block_nodes // 2)
-    capacity = _capacity(block_nodes * num_attributes, theta, deviations)
   arrays = FlipArrays(
     jnp.asarray(rows, jnp.int32),
     jnp.asarray(columns, jnp.int32),
@@ -228,11 +223,8 @@ def gather_sum(
 ) -> jax.Array:
   r"""Segment-sum of gathered rows, :math:`y_s = \sum_{i: s_i = s} k_{c_i}` (device).
 
-  Args:
-    kernel: float32 [D, H]; differentiable.
-    columns: int32 [M], in [0, D).
-    segments: int32 [M], in [0, num_segments]; the last value discards.
-    num_segments: static.
+  The kernel, float32 [D, H], is differentiable; columns and segments are int32 [M], in [0, D) and
+  [0, num_segments], whose last value discards.
 
   Example:
     >>> gather_sum(jnp.eye(3), jnp.array([2, 2, 0]), jnp.array([0, 1, 2]), 2)
@@ -305,20 +297,9 @@ def class_sums(
   They are those of `sampling.class_sums`: scores rounded down to multiples of 1/255, exact sums,
   and two calls with two independent keys for selection and estimation.
 
-  Args:
-    key: typed key; sample i draws from `fold_in(key, i)`.
-    head: the model after its first kernel, (params, product [N, G, H]) -> logits [N, G, K].
-    params: pytree of arrays, passed to `head`.
-    kernel: float32 [D, H], the first kernel.
-    plan: the attributes and their flips.
-    groups: int [N], the group of every node.
-    num_samples: S >= 0, like `first_sample` and `mesh` as for `sampling.vote_counts`.
-    first_sample: number of the first of them.
-    chunk_size: samples that a device evaluates at once; by default 1 on a CPU, 8 elsewhere.
-    mesh: one-dimensional device mesh; all devices if None.
-
-  Returns:
-    `ClassSums`, on the host; rows of `votes` sum to S, less those of logits that are not finite.
+  The arguments are those of `sampling.vote_counts`, but that `chunk_size` is 1 by default on a CPU,
+  8 elsewhere; `plan` has the attributes and their flips, `kernel` is the first one, float32 [D, H],
+  and `head` the model after it, (params, product [N, G, H]) -> logits [N, G, K].
 
   Raises:
     ValueError: shapes or sizes that do not fit together.

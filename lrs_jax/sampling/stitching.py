@@ -34,10 +34,7 @@ MAX_SAMPLES = 2**31 - 1
 
 
 class Windows(NamedTuple):
-  """How a model evaluates only what a group needs: the window of the output that holds it.
-
-  `partition.windows` makes windows that hold their groups.
-  """
+  """How a model evaluates only the window of the output that holds a group: `partition.windows`."""
 
   apply: Callable[[Any, jax.Array, jax.Array], jax.Array]  # (params, x, start [2]) -> [h, w, K]
   starts: np.ndarray  # int32 [G, 2], row and column where each group's window starts
@@ -76,20 +73,15 @@ def stitched(
   """What every output saw of its own group's noise, for a chunk of samples (device).
 
   Sample i, of `sample_ids` [S], draws from `fold_in(key, i)`. `see` evaluates the model for one
-  group: `whole_frame` or `in_windows`. The other arguments are those of `sampling.vote_counts`;
-  `num_classes` is given if what is read of an output is one number for each class.
-
-  Returns:
-    int32 [S, N], or [S, N, K].
+  group: `whole_frame` or `in_windows`. The other arguments are those of `sampling.vote_counts`. It
+  makes int32 [S, N], or [S, N, K] if `num_classes` is given: one number for each class is read.
 
   Example:
     >>> from lrs_jax import noise
     >>> gaussian = noise.gaussian([[0.1]], cells=[0, 0])
     >>> see = whole_frame(lambda params, x: jnp.stack([x, -x], axis=-1), predict)
-    >>> stitched(
-    ...   jnp.arange(2), jax.random.key(0), None, jnp.asarray([1.0, -1.0]), gaussian,
-    ...   jnp.asarray([0, 0]), see=see,
-    ... )
+    >>> key, x, groups = jax.random.key(0), jnp.asarray([1.0, -1.0]), jnp.asarray([0, 0])
+    >>> stitched(jnp.arange(2), key, None, x, gaussian, groups, see=see)
     Array([[0, 1],
            [0, 1]], dtype=int32)
   """
@@ -136,12 +128,8 @@ def in_windows(
 ) -> See:
   """Evaluates the model on the window of the output that holds the group.
 
-  Args:
-    apply: (params, x, start [2]) -> logits [h, w, K].
-    size: (h, w).
-    shape: (H, W) of the whole output.
-    starts: int32 [G, 2].
-    read: logits [h, w, K] -> int32 [h w] or [h w, K].
+  `apply`, (params, x, start [2]) -> logits [h, w, K], `size`, (h, w), and `starts`, int32 [G, 2],
+  are those of `Windows`; `shape` is (H, W) of the whole output.
 
   Example:
     >>> def apply(params, x, start):

@@ -1,8 +1,7 @@
 """How far an output of an image model sees: a claim that is tested before it is used (host).
 
-A model has a *view* of r pixels if its output at (i, j) depends on no pixel (k, l) with
-max(|i - k|, |j - l|) > r. A certificate that counts on it is wrong if an output sees farther, and
-nothing in its numbers would show that.
+A certificate that counts on it is wrong if an output sees farther, and nothing in its numbers would
+show that.
 """
 
 from collections.abc import Iterator
