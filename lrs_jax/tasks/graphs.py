@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any, NamedTuple
+from typing import Annotated, Any
 
 import jax
 import numpy as np
@@ -18,18 +18,17 @@ from lrs_jax.tasks import common, graph_training, options, training
 from lrs_jax.tasks.data import citation
 from lrs_jax.tasks.graph_training import Graph, matrix, ones
 from lrs_jax.tasks.models import gnn
-from lrs_jax.tasks.options import FRACTION, ONE, TRAINING, ZERO, Option
+from lrs_jax.tasks.options import FRACTION, ONE, TRAINING, ZERO, Option, positive, rule
 from lrs_jax.tasks.task import Adversary, Case, Count, Data, Models, Smoothing, Task
 
 _ENDS = "in a group's own cluster, and in the least affine one"
 _BASELINE = "of the isotropic baseline; by default the low end of"
 
 
-class GraphConfig(NamedTuple):
+class GraphConfig(options.Shared):
   """Configuration of a job on a graph; `lrs-jax certify citeseer --help` explains the fields."""
 
   data: str = "citeseer"
-  data_dir: options.DataDir = None
   graph: Annotated[
     str | None, Option("any other graph of the same layout (.npz)", "data", "FILE")
   ] = None
@@ -59,12 +58,17 @@ class GraphConfig(NamedTuple):
   steps: Annotated[int, Option("gradient steps at most", TRAINING, **ONE)] = 1500
   learning_rate: Annotated[float, Option("of Adam", TRAINING, **options.POSITIVE)] = 0.01
   seed: Annotated[int, Option("of split, clusters, training and sampling", TRAINING)] = 0
-  alpha: options.Alpha = 0.01
-  k_fwer: options.KFwer = 0.0
   samples: options.Samples = 10_000
   selection_samples: options.SelectionSamples = 1000
   scores: options.Scores = ("votes", "kl", "mixed")
-  orders: options.Orders = (0.6, 1.0, 1.5, 2.0, 4.0, 1000.0)
+  orders: Annotated[
+    tuple[float, ...],
+    Option(
+      "Rényi orders whose base certificates are combined too; each budget takes the best",
+      metavar="ORDER,...",
+      **rule("must be greater than 0 and finite", positive),
+    ),
+  ] = (0.6, 1.0, 1.5, 2.0, 4.0, 1000.0)
   budgets: Annotated[
     tuple[int, int],
     Option("all of 0..A additions and 0..D deletions", metavar="A,D", **ZERO),
@@ -76,10 +80,7 @@ class GraphConfig(NamedTuple):
       choices=("envelope", "milp"),
     ),
   ] = "envelope"
-  bins: options.Bins = None
-  gap: options.Gap = 0.01
   time_limit: options.TimeLimit = 10.0
-  precision: options.Precision = "float32"
 
 
 def check(config: GraphConfig) -> None:

@@ -30,11 +30,10 @@ from lrs_jax.tasks.options import ONE, TRAINING, Option
 from lrs_jax.tasks.task import Case, Count, Data, Network, Smoothing, Task
 
 
-class Config(NamedTuple):
+class Config(options.Shared):
   """Configuration of a job on images."""
 
   data: str = "scenes"
-  data_dir: options.DataDir = None
   size: Annotated[
     tuple[int, int], Option("pixels, images are resized", "images", "HxW", separator="x", **ONE)
   ] = (48, 64)
@@ -98,18 +97,6 @@ class Config(NamedTuple):
   steps: options.Steps = 800
   batch_size: options.BatchSize = 16
   learning_rate: options.LearningRate = 5e-3
-  seed: options.Seed = 0
-  alpha: options.Alpha = 0.01
-  k_fwer: options.KFwer = 0.0
-  samples: options.Samples = 1000
-  selection_samples: options.SelectionSamples = 100
-  scores: options.Scores = ("votes",)
-  budgets: options.Radii = None
-  method: options.Method = "envelope"
-  bins: options.Bins = None
-  gap: options.Gap = 0.01
-  time_limit: options.TimeLimit = None
-  precision: options.Precision = "float32"
 
 
 _STREETS: Any = {"images": 8, "std_min": 0.2, "std_max": 1.0, "width": 16, "steps": 2500,

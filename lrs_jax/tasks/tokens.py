@@ -27,7 +27,7 @@ part of the document.
 import functools
 import platform
 from collections.abc import Callable, Mapping, Sequence
-from typing import Annotated, Any, NamedTuple
+from typing import Annotated, Any
 
 import jax
 import jax.numpy as jnp
@@ -59,11 +59,10 @@ _COLORS = (*plots.COLORS[:5], "#999933")  # told apart when pale, too
 _PROBABILITY = rule("must lie in (0, 1]", lambda value: 0 < value <= 1)
 
 
-class Config(NamedTuple):
+class Config(options.Shared):
   """Configuration of a job on documents."""
 
   data: str = "documents"
-  data_dir: options.DataDir = None
   documents: Annotated[int, Option("test documents to certify", "data", **ONE)] = 6
   segments: Annotated[int, Option("cells of a document", "smoothing", **ONE)] = 12
   rho_min: Annotated[
@@ -100,12 +99,6 @@ class Config(NamedTuple):
   steps: options.Steps = 1500
   batch_size: options.BatchSize = 16
   learning_rate: options.LearningRate = 1e-2
-  seed: options.Seed = 0
-  alpha: options.Alpha = 0.01
-  k_fwer: options.KFwer = 0.0
-  samples: options.Samples = 1000
-  selection_samples: options.SelectionSamples = 100
-  scores: options.Scores = ("votes",)
   budgets: Annotated[
     int | None,
     Option(
@@ -113,12 +106,7 @@ class Config(NamedTuple):
       metavar="WORDS",
       **ZERO,
     ),
-  ] = None
-  method: options.Method = "envelope"
-  bins: options.Bins = None
-  gap: options.Gap = 0.01
-  time_limit: options.TimeLimit = None
-  precision: options.Precision = "float32"
+  ] = None  # type: ignore[assignment]
 
 
 _NETWORK = (

@@ -28,7 +28,7 @@ adds nothing to isotropic noise here: all groups see the two cells in the middle
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Annotated, Any, NamedTuple
+from typing import Annotated, Any
 
 import jax
 import jax.numpy as jnp
@@ -53,11 +53,10 @@ TRAINING_VOLUMES = 256
 _STD = rule("must be positive and finite", positive)
 
 
-class Config(NamedTuple):
+class Config(options.Shared):
   """Configuration of a job on volumes."""
 
   data: str = "bodies"
-  data_dir: options.DataDir = None
   size: Annotated[
     tuple[int, int, int],
     Option(
@@ -97,18 +96,6 @@ class Config(NamedTuple):
   steps: options.Steps = 1500
   batch_size: options.BatchSize = 8
   learning_rate: options.LearningRate = 1e-2
-  seed: options.Seed = 0
-  alpha: options.Alpha = 0.01
-  k_fwer: options.KFwer = 0.0
-  samples: options.Samples = 1000
-  selection_samples: options.SelectionSamples = 100
-  scores: options.Scores = ("votes",)
-  budgets: options.Radii = None
-  method: options.Method = "envelope"
-  bins: options.Bins = None
-  gap: options.Gap = 0.01
-  time_limit: options.TimeLimit = None
-  precision: options.Precision = "float32"
 
 
 _NETWORK = (
