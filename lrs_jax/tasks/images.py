@@ -246,13 +246,9 @@ def network_windows(config: Config, params: Folded, groups: np.ndarray) -> Windo
   return Windows(architecture.window(size), starts, size)
 
 
-def smoothings(
-  config: Config, data: Data | None = None, case: Case | None = None
-) -> tuple[Smoothing, ...]:
+def smoothings(config: Config) -> tuple[Smoothing, ...]:
   """Localized smoothing and its isotropic baseline, of one network."""
-  groups = output_groups(config).reshape(-1)
-  isotropic = common.isotropic_gaussian(config, channels=3)
-  return common.with_baseline(config, localized_noise(config), groups, isotropic)
+  return common.on_grid(config, localized_noise(config))
 
 
 def counter(config: Config, data: Data, params: Folded, case: Case, smoothing: Smoothing) -> Count:
@@ -356,7 +352,7 @@ TASK = Task(
     apply=lambda config: NETWORKS[config.network].apply,
     finish=fold,
   ),
-  smoothings=smoothings,
+  smoothings=lambda config, data, case: smoothings(config),
   counter=counter,
   chunk_size=common.chunk_size,
   adversaries=common.ball,

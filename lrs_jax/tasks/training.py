@@ -215,10 +215,8 @@ def train(
     variables = jax.jit(model.init)(key_init, images[0])
   variables = jax.tree.map(jnp.array, variables)  # a copy: every step gives its state away
   state = TrainingState(variables, optimizer.init(variables["params"]), jnp.asarray(0, jnp.int32))
-  losses: list[jax.Array | np.ndarray] = []
-  if checkpoint is not None and checkpoint.path.exists():
-    state, told = load_state(checkpoint, state, "losses")
-    losses = list(told)
+  state, told = load_state(checkpoint, state, losses=np.zeros(0, np.float32))
+  losses: list[jax.Array | np.ndarray] = list(told)
   step = jax.jit(partial(_step, model, optimizer, augment, expose, batch_size), donate_argnums=0)
   kept = time.monotonic()
   # One call a step: XLA on a CPU runs the convolutions of a gradient ten times slower in a loop.
@@ -236,35 +234,38 @@ def train(
             _keep(checkpoint, state, losses)
             kept = time.monotonic()
     finally:
-      if checkpoint is not None:
-        _keep(checkpoint, state, losses)
+      _keep(checkpoint, state, losses)
   return state.variables, np.asarray(losses, np.float32)
 
 
-def _keep(checkpoint: Checkpoint, state: TrainingState, losses: list) -> None:
+def _keep(checkpoint: Checkpoint | None, state: TrainingState, losses: list) -> None:
   if any(leaf.is_deleted() for leaf in jax.tree.leaves(state)):
     return  # stopped within a step, which owns the state: what was kept before stays
   save_state(checkpoint, state, losses=np.asarray(losses[: int(state.step)], np.float32))
 
 
-def save_state(checkpoint: Checkpoint, state: Any, **history: np.ndarray) -> None:
+def save_state(checkpoint: Checkpoint | None, state: Any, **history: np.ndarray) -> None:
   """Keeps a training's state, a pytree of arrays, and what it told so far: whole or not at all."""
+  if checkpoint is None:
+    return
   arrays = {f"state/{i}": np.asarray(leaf) for i, leaf in enumerate(jax.tree.leaves(state))}
   manifest = storage.json_array(checkpoint.manifest)
   storage.save_arrays(checkpoint.path, {**arrays, **history, "manifest": manifest})
 
 
-def load_state(checkpoint: Checkpoint, state: Any, history: str) -> tuple[Any, np.ndarray]:
-  """What `save_state` was given: the state, on the device, and the history of that name.
+def load_state(
+  checkpoint: Checkpoint | None, state: Any, **history: np.ndarray
+) -> tuple[Any, np.ndarray]:
+  """What `save_state` was given: the state, on the device, and the one array of its history.
 
-  Args:
-    checkpoint: of a file that exists.
-    state: a pytree of the same structure, shapes and types.
-    history: name of what the training told.
+  Where nothing was kept, it is the start that is given here, of the same structure and types.
 
   Raises:
     ValueError: a file that is damaged, no checkpoint, or of another training.
   """
+  ((name, told),) = history.items()
+  if checkpoint is None or not checkpoint.path.exists():
+    return state, told
   arrays = storage.load_arrays(checkpoint.path)
   leaves, structure = jax.tree.flatten(state)
   try:
@@ -274,7 +275,7 @@ def load_state(checkpoint: Checkpoint, state: Any, history: str) -> tuple[Any, n
         f"{dict(checkpoint.manifest)}: delete it to start again, or choose another file."
       )
     stored = [arrays[f"state/{i}"] for i in range(len(leaves))]
-    told = arrays[history]
+    told = arrays[name]
   except KeyError as error:
     raise ValueError(
       f"{checkpoint.path} is no training checkpoint, its array {error} is missing: "

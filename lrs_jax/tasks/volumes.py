@@ -166,13 +166,9 @@ def localized_noise(config: Config) -> noise.SmoothingDistribution:
   )
 
 
-def smoothings(
-  config: Config, data: Data | None = None, case: Case | None = None
-) -> tuple[Smoothing, ...]:
+def smoothings(config: Config) -> tuple[Smoothing, ...]:
   """Localized noise, and the isotropic baseline of the same network."""
-  groups = output_groups(config).ravel()
-  isotropic = common.isotropic_gaussian(config, channels=1)
-  return common.with_baseline(config, localized_noise(config), groups, isotropic)
+  return common.on_grid(config, localized_noise(config))
 
 
 def mirror(key: jax.Array, volume: jax.Array, labels: jax.Array) -> tuple[jax.Array, jax.Array]:
@@ -322,7 +318,7 @@ TASK = Task(
     apply=lambda config: slabs.apply,
     finish=slabs.fold,
   ),
-  smoothings=smoothings,
+  smoothings=lambda config, data, case: smoothings(config),
   counter=counter,
   chunk_size=common.chunk_size,
   adversaries=common.ball,
