@@ -33,16 +33,10 @@ class LabelledVolumes(NamedTuple):
 
 
 def load(split: str, size: tuple[int, int, int], count: int, seed: int = 0) -> LabelledVolumes:
-  """Makes `count` volumes; the first ones are the same for any count.
+  """Makes `count` volumes, M; the first ones are the same for any count, others for any seed.
 
-  Args:
-    split: "train", "val" or "test".
-    size: (D, H, W) in voxels, at least 8 each.
-    count: number of volumes M.
-    seed: a different seed gives different volumes.
-
-  Raises:
-    ValueError: an unknown split, or too small a volume.
+  The split is "train", "val" or "test", and the size (D, H, W) at least 8 voxels each, or there is
+  a ValueError.
 
   Example:
     >>> bodies = load("test", size=(8, 12, 16), count=2)

@@ -24,19 +24,13 @@ def load(
   Boundaries Dataset's annotations, as commonly laid out beside: `SegmentationClassAug/*.png` and
   `trainaug.txt`, or `train_aug.txt`, of names or of pairs of paths.
 
-  Args:
+  Args, beside those of `images.read_split`:
     data_dir: folder that holds `VOCdevkit/VOC2012`, or `VOC2012`, or `JPEGImages` itself.
-    split: "train", "val", "trainval" or "trainaug".
-    size: (H, W) to resize to, see `images.Size`; the images' own sizes differ.
-    count: number of images, spread evenly over the split in the order of its list; all if None.
+    split: "train", "val", "trainval" or "trainaug"; its images are in the order of its list, and
+      their own sizes differ.
 
-  Raises:
-    ValueError: an unknown split, a folder, list or label map that is missing, sizes that differ, or
-      labels that are neither a class nor void.
-
-  References:
-    Everingham et al. 2010, International Journal of Computer Vision 88(2); Hariharan et al. 2011,
-    "Semantic contours from inverse detectors", for the additional annotations.
+  References: Everingham et al. 2010, International Journal of Computer Vision 88(2); Hariharan et
+  al. 2011, "Semantic contours from inverse detectors", for the additional annotations.
   """
   check_split(split, ("train", "val", "trainval", "trainaug"))
   labels = "SegmentationClassAug" if split == "trainaug" else "SegmentationClass"

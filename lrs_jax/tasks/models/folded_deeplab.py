@@ -61,12 +61,9 @@ def _encode(params: Folded, x: jax.Array) -> jax.Array:
 
 
 def _head(params: Folded, seen: list[jax.Array], features: jax.Array) -> jax.Array:
-  """Logits [h, w, K] at the features' resolution.
+  """Logits [h, w, K] at the features' resolution, of all features and of what is `seen` of them.
 
-  Args:
-    params: of the network.
-    seen: what the 1 x 1 kernel sees, [h, w, .], and those of every rate, with a margin of the rate.
-    features: all of them.
+  That is what the 1 x 1 kernel sees, [h, w, .], and those of every rate, with a margin of the rate.
   """
   branches = [convolve(params["point_conv_0"], seen[0], "VALID")]
   for rate, x in zip(_rates(params), seen[1:], strict=True):
