@@ -20,7 +20,7 @@ from lrs_jax.tasks import common, graph_training, options, training
 from lrs_jax.tasks.data import citation
 from lrs_jax.tasks.graph_training import Graph, matrix, ones
 from lrs_jax.tasks.models import gnn
-from lrs_jax.tasks.options import FRACTION, ONE, TRAINING, ZERO, Option, positive, rule
+from lrs_jax.tasks.options import FRACTION, ONE, TRAINING, ZERO, Option, positive
 from lrs_jax.tasks.task import Adversary, Case, Count, Data, Models, Network, Smoothing, Task
 
 _ENDS = "in a group's own cluster, and in the least affine one"
@@ -68,12 +68,11 @@ class GraphConfig(options.Shared):
     Option(
       "Rényi orders whose base certificates are combined too; each budget takes the best",
       metavar="ORDER,...",
-      **rule("must be greater than 0 and finite", positive),
+      **positive("must be greater than 0 and finite"),
     ),
   ] = (0.6, 1.0, 1.5, 2.0, 4.0, 1000.0)
   budgets: Annotated[
-    tuple[int, int],
-    Option("all of 0..A additions and 0..D deletions", metavar="A,D", **ZERO),
+    tuple[int, int], Option("all of 0..A additions and 0..D deletions", metavar="A,D", **ZERO)
   ] = (50, 50)
   method: Annotated[
     str,

@@ -88,8 +88,7 @@ class Config(options.Shared):
     str, Option("what to train on; for voc also trainaug, with SegmentationClassAug", TRAINING)
   ] = "train"
   width: Annotated[
-    int,
-    Option("channels of unet at full resolution, of deeplab at a half of it", TRAINING, **ONE),
+    int, Option("channels of unet at full resolution, of deeplab at a half of it", TRAINING, **ONE)
   ] = 8
   depth: Annotated[
     int, Option("poolings of unet, residual blocks per stage of deeplab", TRAINING, **ONE)
@@ -179,16 +178,11 @@ def check(config: Config) -> None:
 
 
 def load_images(config: Config, split: str, count: int | None) -> LabelledImages:
-  """Images to train on ("train"), to choose by ("val") or to certify ("test").
+  """`count` images to train on ("train"), to choose by ("val") or to certify ("test").
 
-  Args:
-    config: says which data, and which of its splits is "train".
-    split: "train", "val" or "test". Of Pascal VOC and Cityscapes, whose test labels are not
-      published, "test" is the validation split, and there is no other "val".
-    count: number of images; None means all (1,000 scenes).
-
-  Raises:
-    ValueError: data that cannot be read, or "val" where that would be what is certified.
+  None means all, or 1,000 scenes. Of Pascal VOC and Cityscapes, whose test labels are not published,
+  "test" is the validation split, and there is no other "val": it is a ValueError, as are data that
+  cannot be read.
   """
   if config.data == "scenes":
     return scenes.load(split, config.size, 1000 if count is None else count, config.seed)
@@ -254,27 +248,17 @@ def smoothings(config: Config) -> tuple[Smoothing, ...]:
 def counter(config: Config, data: Data, params: Folded, case: Case, smoothing: Smoothing) -> Count:
   """Counts in windows, each holding a group, where there are several groups."""
   local, groups = smoothing.noise.weights.shape[1] > 1, smoothing.groups.reshape(config.size)
-  return common.counter(
-    config,
-    NETWORKS[config.network].apply,
-    params,
-    case.x,
-    smoothing,
-    len(data.classes),
-    windows=network_windows(config, params, groups) if local else None,
-  )
+  windows = network_windows(config, params, groups) if local else None
+  apply, num_classes = NETWORKS[config.network].apply, len(data.classes)
+  return common.counter(config, apply, params, case.x, smoothing, num_classes, windows=windows)
 
 
 def lesson(config: Config) -> common.Lesson:
   """All training images, each under the noise of a group drawn at random."""
-  images = load_images(config, "train", None)
-  return common.Lesson(
-    images.images,
-    images.labels,
-    training.random_group(localized_noise(config)),
-    augment=training.keep if config.data == "scenes" else training.mirror_and_rescale,
-    facts={"classes": images.classes},
-  )
+  images, labels, _, classes = load_images(config, "train", None)
+  expose = training.random_group(localized_noise(config))
+  augment = training.keep if config.data == "scenes" else training.mirror_and_rescale
+  return common.Lesson(images, labels, expose, augment, facts={"classes": classes})
 
 
 def against_segcertify(record: Any) -> dict[str, np.ndarray] | None:

@@ -25,24 +25,22 @@ class Option(NamedTuple):
   allowed: Callable[[Any], bool] | None = None  # what the rule says, of a value or of every part
 
 
-def positive(value: float) -> bool:
-  """Whether a number is greater than 0 and finite."""
-  return 0 < value < np.inf
-
-
-def at_least(least: float) -> Callable[[float], bool]:
-  """Whether a number is at least `least`, and finite."""
-  return lambda value: least <= value < np.inf
-
-
 def rule(says: str, allowed: Callable[[Any], bool]) -> Any:
   """What an `Option` says of its values, and the function that finds out: to be unpacked there."""
   return {"rule": says, "allowed": allowed}
 
 
-ONE = rule("must be at least 1", at_least(1))
-ZERO = rule("must be at least 0", at_least(0))
-POSITIVE = rule("must be positive", positive)
+def at_least(least: float, says: str = "must be at least {:g}") -> Any:
+  """The `rule` that a number is at least `least`, and finite."""
+  return rule(says.format(least), lambda value: least <= value < np.inf)
+
+
+def positive(says: str = "must be positive") -> Any:
+  """The `rule` that a number is greater than 0 and finite."""
+  return rule(says, lambda value: 0 < value < np.inf)
+
+
+ONE, ZERO, POSITIVE = at_least(1), at_least(0), positive()
 FRACTION = rule("must lie in [0, 1)", lambda value: 0 <= value < 1)
 TRAINING = "network and training"
 """The group of options that say what is trained, and how."""
@@ -114,7 +112,7 @@ class Shared:
       "radii of the perturbation of the whole input, instead of an average radius; by default 41 "
       "from 0 to where nothing can be certified",
       metavar="E,E,...",
-      **rule("must be finite and at least 0", at_least(0)),
+      **at_least(0, "must be finite and at least 0"),
     ),
   ] = None
   method: Annotated[

@@ -59,11 +59,11 @@ def rescale(key: jax.Array, image: jax.Array, labels: jax.Array) -> tuple[jax.Ar
   factor = 2 ** jax.random.uniform(key_scale, minval=-1.0, maxval=1.0)
   size = jnp.asarray(labels.shape, jnp.float32)
   center = jax.random.uniform(key_center, (2,)) * (size - 1)
-  rows, columns = (
+  lines = [
     center[i] + (jnp.arange(n, dtype=jnp.float32) - center[i]) / factor
     for i, n in enumerate(labels.shape)
-  )
-  at = tuple(jnp.meshgrid(rows, columns, indexing="ij"))
+  ]
+  at = tuple(jnp.meshgrid(*lines, indexing="ij"))
   bilinear = partial(map_coordinates, coordinates=at, order=1, mode="nearest")
   nearest = tuple(jnp.rint(a).astype(jnp.int32) for a in at)
   inside = [(a >= 0) & (a < n) for a, n in zip(nearest, labels.shape, strict=True)]
@@ -117,11 +117,8 @@ def own_pixels(noise: SmoothingDistribution, groups: ArrayLike) -> Expose:
   """One view, under the noise of a group drawn at random, whose loss counts where the group lies.
 
   What the network says elsewhere, where that noise is strong, is never asked for: it need not learn
-  to say it. Distributions of the same groups may be stacked, one after the other.
-
-  Args:
-    noise: smoothing distribution of G groups, or of a multiple of it.
-    groups: int [H, W] or [D, H, W], the group of every pixel, in [0, G).
+  to say it. The group of every pixel, int [H, W] or [D, H, W], is in [0, G); the noise is of G
+  groups, or of a multiple: distributions of the same groups may be stacked, one after the other.
   """
   num_groups, groups = int(np.max(groups)) + 1, jnp.asarray(groups, jnp.int32)
   return _of_random_group(noise, lambda row: (groups == row % num_groups)[None])
@@ -143,11 +140,8 @@ def _of_random_group(
 def stitched(noise: SmoothingDistribution, groups: ArrayLike) -> Expose:
   """A view per group under one shared draw, whose loss counts at that group's own pixels.
 
-  The loss is that of the prediction as it will be certified, at G times the cost of a step.
-
-  Args:
-    noise: smoothing distribution of G groups.
-    groups: int [H, W], the group of every pixel.
+  The loss is that of the prediction as it will be certified, at G times the cost of a step. The
+  group of every pixel is int [H, W].
 
   References:
     Schuchardt et al. 2023 (arXiv 2210.16140), section 7: training on the assembled prediction.

@@ -113,7 +113,7 @@ def _margins(depth: int) -> list[int]:
 def _receptive_field(
   x: jax.Array, start: jax.Array, size: tuple[int, int], depth: int
 ) -> tuple[jax.Array, jax.Array]:
-  """Cuts out, along the pooling's grid, what a window's logits depend on; also its start in that."""
+  """Cuts out, along the pooling's grid, what a window's logits depend on, and its start in that."""
   margin = _at(_field(depth), depth) << depth
   height, width = (
     min(whole, (_at(n, depth) << depth) + 2 * margin + whole % (1 << depth))

@@ -28,7 +28,7 @@ class Edges(NamedTuple):
 def normalized_edges(adjacency: sparse.csr_array) -> Edges:
   r"""Edges of :math:`\hat A = D^{-1/2} (A + I) D^{-1/2}`, D the degrees of A + I (host).
 
-  `adjacency` [N, N] is symmetric, 0 or 1, without self-loops; E is the number of non-zeros of A + I.
+  `adjacency` [N, N] is symmetric, 0 or 1, without self-loops; A + I has E non-zeros.
 
   Example:
     >>> normalized_edges(sparse.csr_array(np.array([[0, 1], [1, 0]]))).weights
