@@ -101,8 +101,7 @@ def train(
     evaluate_every: steps between evaluations, compiled as one program.
     learning_rate: of Adam.
     l2: weight of the penalty on the first kernel.
-    checkpoint: keeps the state on disk; the same call goes on from there after a stop, to the very
-      same network.
+    checkpoint: keeps the state on disk; the same call goes on from there to the very same network.
 
   Returns:
     The model's variables and a `GraphHistory`.
@@ -194,8 +193,7 @@ def _steps(
   model: nn.Module,
   sizes: FlipSizes,
 ) -> tuple[Any, Any]:
-  edges, arrays, groups, labels = data
-  learning_rate, l2 = rates
+  (edges, arrays, groups, labels), (learning_rate, l2) = data, rates
   optimizer = optax.adam(learning_rate)
 
   def loss(variables: Any, key: jax.Array) -> jax.Array:
@@ -239,8 +237,7 @@ def _validate(
     logits, _ = stitched_logits(key, head_of(model), params, kernel, arrays, groups, sizes=sizes)
     return jax.nn.softmax(logits[nodes])
 
-  mean = jax.lax.map(probabilities, jax.random.split(key, 8)).mean(axis=0)
-  wanted = labels[nodes]
+  mean, wanted = jax.lax.map(probabilities, jax.random.split(key, 8)).mean(axis=0), labels[nodes]
   chosen = jnp.take_along_axis(mean, wanted[:, None], axis=1)[:, 0]
   right = jax.lax.argmax(mean, 1, jnp.int32) == wanted
   return -jnp.log(jnp.maximum(chosen, 1e-20)).mean(), right.astype(jnp.float32).mean()

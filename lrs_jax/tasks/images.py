@@ -26,7 +26,7 @@ from lrs_jax.tasks.models import folded_deeplab, folded_unet
 from lrs_jax.tasks.models.deeplab import DeepLab
 from lrs_jax.tasks.models.folding import Folded, fold
 from lrs_jax.tasks.models.unet import UNet
-from lrs_jax.tasks.options import ONE, TRAINING, Option
+from lrs_jax.tasks.options import ONE, POSITIVE, TRAINED, TRAINING, Option
 from lrs_jax.tasks.task import Case, Count, Data, Network, Smoothing, Task
 
 
@@ -72,9 +72,7 @@ class Config(options.Shared):
   ] = None
   isotropic_std: Annotated[
     float | None,
-    Option(
-      "noise of the isotropic baseline; by default --std-min", "noise", "STD", **options.POSITIVE
-    ),
+    Option("noise of the isotropic baseline; by default --std-min", "noise", "STD", **POSITIVE),
   ] = None
   network: Annotated[
     str,
@@ -133,26 +131,15 @@ FILES = {
 """Every image data set that needs --data-dir."""
 
 
-class Architecture(NamedTuple):
-  """An architecture: the module that is trained, and the functions that it is certified by."""
-
-  model: Callable[..., nn.Module]  # (num_classes, width, depth)
-  apply: Callable[[Folded, jax.Array], jax.Array]  # one image [H, W, .] -> logits [H, W, K]
-  window: Callable[[tuple[int, int]], Callable]  # size -> (params, x, start) -> logits [h, w, K]
-  alignment: Callable[[Folded], int]  # what a window's start must be a multiple of
-
-
-NETWORKS = {
-  "unet": Architecture(UNet, folded_unet.apply, folded_unet.window, folded_unet.alignment),
-  "deeplab": Architecture(
-    DeepLab, folded_deeplab.apply, folded_deeplab.window, lambda params: folded_deeplab.STRIDE
-  ),
+NETWORKS: dict[str, tuple[Callable[..., nn.Module], Any]] = {
+  "unet": (UNet, folded_unet),
+  "deeplab": (DeepLab, folded_deeplab),
 }
-"""Every architecture by its name on the command line."""
+"""Every architecture: the module that is trained, and the functions that it is certified by."""
 
-_TRAINED = (
+_NETWORK = (
   *("data", "train_split", "size", "network", "width", "depth", "grid", "std_min", "std_max"),
-  *("interpolation", "reach", "hide_beyond", "steps", "batch_size", "learning_rate", "seed"),
+  *("interpolation", "reach", "hide_beyond", *TRAINED),
 )
 """Fields that decide what is trained."""
 
@@ -180,7 +167,7 @@ def check(config: Config) -> None:
 def load_images(config: Config, split: str, count: int | None) -> LabelledImages:
   """`count` images to train on ("train"), to choose by ("val") or to certify ("test").
 
-  None means all, or 1,000 scenes. Of Pascal VOC and Cityscapes, whose test labels are not published,
+  None means all, or 1,000 scenes. Of Pascal VOC and Cityscapes, whose test labels are not public,
   "test" is the validation split, and there is no other "val": it is a ValueError, as are data that
   cannot be read.
   """
@@ -229,15 +216,20 @@ def output_groups(config: Config) -> np.ndarray:
 
 def network(config: Config, data: Data) -> nn.Module:
   """The job's network, to be trained."""
-  model = NETWORKS[config.network].model
+  model, _ = NETWORKS[config.network]
   return model(num_classes=len(data.classes), width=config.width, depth=config.depth)
+
+
+def apply(config: Config) -> Callable[[Folded, jax.Array], jax.Array]:
+  """The job's network, folded: (params, image [H, W, .]) -> logits [H, W, K]."""
+  return NETWORKS[config.network][1].apply
 
 
 def network_windows(config: Config, params: Folded, groups: np.ndarray) -> Windows:
   """The windows in which the job's network, folded, is evaluated for groups [H, W]."""
-  architecture = NETWORKS[config.network]
-  starts, size = partition.windows(groups, alignment=architecture.alignment(params))
-  return Windows(architecture.window(size), starts, size)
+  _, folded = NETWORKS[config.network]
+  starts, size = partition.windows(groups, alignment=folded.alignment(params))
+  return Windows(folded.window(size), starts, size)
 
 
 def smoothings(config: Config) -> tuple[Smoothing, ...]:
@@ -249,8 +241,10 @@ def counter(config: Config, data: Data, params: Folded, case: Case, smoothing: S
   """Counts in windows, each holding a group, where there are several groups."""
   local, groups = smoothing.noise.weights.shape[1] > 1, smoothing.groups.reshape(config.size)
   windows = network_windows(config, params, groups) if local else None
-  apply, num_classes = NETWORKS[config.network].apply, len(data.classes)
-  return common.counter(config, apply, params, case.x, smoothing, num_classes, windows=windows)
+  num_classes = len(data.classes)
+  return common.counter(
+    config, apply(config), params, case.x, smoothing, num_classes, windows=windows
+  )
 
 
 def lesson(config: Config) -> common.Lesson:
@@ -330,10 +324,10 @@ TASK = Task(
   check=check,
   load=load,
   models=common.models(
-    network=lambda config, data: Network(config.network, common.plain_fields(config, _TRAINED)),
+    network=lambda config, data: Network(config.network, common.plain_fields(config, _NETWORK)),
     model=network,
     lesson=lesson,
-    apply=lambda config: NETWORKS[config.network].apply,
+    apply=apply,
     finish=fold,
   ),
   smoothings=lambda config, data, case: smoothings(config),

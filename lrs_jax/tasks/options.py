@@ -50,6 +50,7 @@ STATISTICS = ("votes", "kl", "mixed", "bernstein")
 Steps = Annotated[int, Option("gradient steps", TRAINING, **ONE)]
 BatchSize = Annotated[int, Option("inputs per step", TRAINING, **ONE)]
 LearningRate = Annotated[float, Option("peak of the schedule", TRAINING, **POSITIVE)]
+TRAINED = ("steps", "batch_size", "learning_rate", "seed")
 Samples = Annotated[int, Option("votes per output that bound its class", **ONE)]
 SelectionSamples = Annotated[int, Option("further votes per output that choose its class", **ONE)]
 Scores = Annotated[

@@ -46,7 +46,7 @@ from lrs_jax.tasks import common, options, training
 from lrs_jax.tasks.data import documents
 from lrs_jax.tasks.models import tagger
 from lrs_jax.tasks.models.tagger import HIDDEN, Tagger
-from lrs_jax.tasks.options import ONE, TRAINING, ZERO, Option, rule
+from lrs_jax.tasks.options import ONE, TRAINED, TRAINING, ZERO, Option, rule
 from lrs_jax.tasks.task import Adversary, Case, Count, Data, Network, Smoothing, Task
 
 TRAINING_DOCUMENTS, TRAINING_LENGTH = 4000, 384
@@ -54,7 +54,8 @@ TRAINING_DOCUMENTS, TRAINING_LENGTH = 4000, 384
 COLUMNS = 120  # characters in a row of the figure
 _COLORS = (*plots.COLORS[:5], "#999933")  # told apart when pale, too
 
-_PROBABILITY = rule("must lie in (0, 1]", lambda value: 0 < value <= 1)
+_RHO = rule("must lie in (0, 1]", lambda value: 0 < value <= 1)
+_OPEN = rule("must lie in (0, 1)", lambda value: 0 < value < 1)
 
 
 class Config(options.Shared):
@@ -65,16 +66,14 @@ class Config(options.Shared):
   segments: Annotated[int, Option("cells of a document", "smoothing", **ONE)] = 12
   rho_min: Annotated[
     float,
-    Option(
-      "probability that a word of a group's own segment is hidden", "smoothing", **_PROBABILITY
-    ),
+    Option("probability that a word of a group's own segment is hidden", "smoothing", **_RHO),
   ] = 0.7
   rho_max: Annotated[
     float,
     Option(
       "probability that a word --reach segments away is hidden; 1 shows none of them",
       "smoothing",
-      **_PROBABILITY,
+      **_RHO,
     ),
   ] = 1.0
   reach: Annotated[
@@ -83,11 +82,7 @@ class Config(options.Shared):
   ] = 2
   isotropic_rho: Annotated[
     float | None,
-    Option(
-      "the baseline's probability to hide a word; by default --rho-min",
-      "smoothing",
-      **rule("must lie in (0, 1)", lambda value: 0 < value < 1),
-    ),
+    Option("the baseline's probability to hide a word; by default --rho-min", "smoothing", **_OPEN),
   ] = None
   width: Annotated[int, Option("channels of the network", TRAINING, **ONE)] = 32
   depth: Annotated[
@@ -107,10 +102,7 @@ class Config(options.Shared):
   ] = None  # type: ignore[assignment]
 
 
-_NETWORK = (
-  *("data", "segments", "rho_min", "rho_max", "reach", "width", "depth"),
-  *("steps", "batch_size", "learning_rate", "seed"),
-)
+_NETWORK = ("data", "segments", "rho_min", "rho_max", "reach", "width", "depth", *TRAINED)
 """Options that decide what is trained."""
 
 

@@ -45,11 +45,11 @@ from lrs_jax.tasks import common, options, training
 from lrs_jax.tasks.data import bodies
 from lrs_jax.tasks.models import slabs
 from lrs_jax.tasks.models.slabs import Slabs
-from lrs_jax.tasks.options import ONE, TRAINING, Option, at_least, positive
+from lrs_jax.tasks.options import ONE, TRAINED, TRAINING, Option, at_least, positive
 from lrs_jax.tasks.task import Case, Data, Network, Smoothing, Task
 
 TRAINING_VOLUMES = 256
-
+_SIZE = at_least(8, "must be at least 8 each")
 _STD = positive("must be positive and finite")
 
 
@@ -58,14 +58,7 @@ class Config(options.Shared):
 
   data: str = "bodies"
   size: Annotated[
-    tuple[int, int, int],
-    Option(
-      "voxels of a volume",
-      "data",
-      "DxHxW",
-      separator="x",
-      **at_least(8, "must be at least 8 each"),
-    ),
+    tuple[int, int, int], Option("voxels of a volume", "data", "DxHxW", separator="x", **_SIZE)
   ] = (16, 24, 24)
   volumes: Annotated[int, Option("test volumes to certify", "data", **ONE)] = 4
   grid: Annotated[
@@ -97,10 +90,7 @@ class Config(options.Shared):
   learning_rate: options.LearningRate = 1e-2
 
 
-_NETWORK = (
-  *("data", "size", "grid", "std_min", "std_max", "width", "depth"),
-  *("steps", "batch_size", "learning_rate", "seed"),
-)
+_NETWORK = ("data", "size", "grid", "std_min", "std_max", "width", "depth", *TRAINED)
 """Options that decide what is trained."""
 
 

@@ -38,17 +38,13 @@ def load(
   image_dir, label_dir = find_folders(
     data_dir, ["VOCdevkit", "VOC2012"], ["JPEGImages", labels], needs
   )
-  names = _names(image_dir.parent / "ImageSets" / "Segmentation", split)
+  folder = image_dir.parent / "ImageSets" / "Segmentation"
+  lists = ("trainaug.txt", "train_aug.txt") if split == "trainaug" else (f"{split}.txt",)
+  path = next((folder / name for name in lists if (folder / name).is_file()), None)
+  if path is None:
+    raise ValueError(f"no list {' or '.join(lists)} in {folder}: one name of an image per line.")
+  names = [Path(line.split()[0]).stem for line in path.read_text().splitlines() if line.strip()]
+  if not names:
+    raise ValueError(f"{path} lists no images.")
   files = {name: (image_dir / f"{name}.jpg", label_dir / f"{name}.png") for name in names}
   return read_split(files, CLASSES, void=VOID, size=size, count=count)
-
-
-def _names(folder: Path, split: str) -> list[str]:
-  files = ("trainaug.txt", "train_aug.txt") if split == "trainaug" else (f"{split}.txt",)
-  for path in (folder / file for file in files):
-    if path.is_file():
-      names = [Path(line.split()[0]).stem for line in path.read_text().splitlines() if line.strip()]
-      if not names:
-        raise ValueError(f"{path} lists no images.")
-      return names
-  raise ValueError(f"no list {' or '.join(files)} in {folder}: one name of an image per line.")

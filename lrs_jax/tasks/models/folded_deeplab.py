@@ -13,7 +13,7 @@ from lrs_jax.tasks.models import deeplab, folding
 from lrs_jax.tasks.models.deeplab import STRIDE
 from lrs_jax.tasks.models.folding import Folded, convolve, fold
 
-__all__ = ["STRIDE", "Folded", "apply", "fold", "window"]
+__all__ = ["STRIDE", "Folded", "alignment", "apply", "fold", "window"]
 
 
 def apply(params: Folded, x: jax.Array) -> jax.Array:
@@ -49,6 +49,11 @@ def window(size: tuple[int, int]) -> Callable[[Folded, jax.Array, jax.Array], ja
     return _enlarge(edged)[: size[0], : size[1]]
 
   return apply_window
+
+
+def alignment(params: Folded) -> int:
+  """As `folded_unet.alignment`: `STRIDE`."""
+  return STRIDE
 
 
 def _rates(params: Folded) -> list[int]:
