@@ -122,16 +122,15 @@ def counter(
 
   Votes are counted, and scores as well if the configuration's `scores` ask for others than votes.
   """
-  soft, mesh = tuple(config.scores) != ("votes",), local_mesh()
-  asked = apply, params, x, smoothing.noise, smoothing.groups
+  soft, asked = tuple(config.scores) != ("votes",), (smoothing.noise, smoothing.groups)
+  how: dict[str, Any] = {"num_classes": num_classes, "windows": windows, "mesh": local_mesh()}
 
   def count(key: jax.Array, num_samples: int, first_sample: int) -> ClassSums:
-    how: dict[str, Any] = {"num_classes": num_classes, "windows": windows, "mesh": mesh}
-    how["first_sample"] = first_sample
+    given = key, apply, params, x, *asked, num_samples
     with jax.default_matmul_precision(config.precision):
       if soft:
-        return sampling.class_sums(key, *asked, num_samples, **how)
-      votes = sampling.votes(key, *asked, num_samples, **how)
+        return sampling.class_sums(*given, first_sample=first_sample, **how)
+      votes = sampling.votes(*given, first_sample=first_sample, **how)
       return ClassSums(votes.counts, None, None, votes.num_samples)
 
   return count

@@ -138,9 +138,8 @@ def train(
         break
       first = jnp.asarray(done - evaluate_every, jnp.int32)
       variables, optimizer = _steps(
-        key_steps, first, state.variables, state.optimizer, data, train_nodes, rates,
-        num_steps=evaluate_every, **options,
-      )  # fmt: skip
+        key_steps, first, *state[:2], data, train_nodes, rates, num_steps=evaluate_every, **options
+      )
       found = _validate(key_validation, variables, data, validation_nodes, **options)
       loss, accuracy = map(float, found)
       history = np.concatenate([history, [[done, loss, accuracy]]])

@@ -269,9 +269,8 @@ def check_record(config: GraphConfig, record: Any) -> None:
 def _figures(
   config: GraphConfig, data: Data, records: Sequence[Any], summary: Mapping[str, Any]
 ) -> Mapping[str, Figure]:
-  title = f"{data.cases[0].name}, {config.model_name}: {config.samples} samples"
-  title += f", level {1 - config.alpha:g}"
-  (record,) = records  # there is one graph
+  (case,), (record,) = data.cases, records  # there is one graph
+  title = f"{case.name}, {config.model_name}: {config.samples} samples, level {1 - config.alpha:g}"
   best = surface(record.certified, int(record.counted.sum()))
   return {"heatmap.png": surface_figure(best, title)}
 

@@ -1,7 +1,4 @@
-"""Images: every pixel's class under Gaussian noise that grows with the distance between cells.
-
-The task as a value is `TASK`; `lrs-jax certify scenes --help` explains the fields of `Config`.
-"""
+"""Images: every pixel's class under Gaussian noise that grows with the distance between cells."""
 
 import math
 import os
@@ -31,7 +28,7 @@ from lrs_jax.tasks.task import Case, Count, Data, Network, Smoothing, Task
 
 
 class Config(options.Shared):
-  """Configuration of a job on images."""
+  """Configuration of a job on images; `lrs-jax certify scenes --help` explains the fields."""
 
   data: str = "scenes"
   size: Annotated[
@@ -263,17 +260,10 @@ def against_segcertify(record: Any) -> dict[str, np.ndarray] | None:
   """
   if record.noise.p != 2 or record.noise.weights.shape != (1, 1, 1):
     return None
-  kept = [
-    segcertify.at_radius(
-      record.selection.votes,
-      record.estimation.votes,
-      float(record.noise.scale[0, 0]),
-      float(radius),
-      alpha=record.alpha,
-      num_samples=int(record.estimation.num_samples),
-    ).labels
-    for radius in record.adversary.radii
-  ]
+  given = record.selection.votes, record.estimation.votes, float(record.noise.scale[0, 0])
+  how = {"alpha": record.alpha, "num_samples": int(record.estimation.num_samples)}
+  radii = map(float, record.adversary.radii)
+  kept = [segcertify.at_radius(*given, radius, **how).labels for radius in radii]
   return {
     "all": np.array([np.sum(labels >= 0) for labels in kept], np.int64),
     "correct": np.array([np.sum(labels == record.truth) for labels in kept], np.int64),

@@ -42,15 +42,14 @@ def positive(says: str = "must be positive") -> Any:
 
 ONE, ZERO, POSITIVE = at_least(1), at_least(0), positive()
 FRACTION = rule("must lie in [0, 1)", lambda value: 0 <= value < 1)
-TRAINING = "network and training"
-"""The group of options that say what is trained, and how."""
-
+TRAINING = "network and training"  # the group of options that say what is trained, and how
 STATISTICS = ("votes", "kl", "mixed", "bernstein")
 
 Steps = Annotated[int, Option("gradient steps", TRAINING, **ONE)]
 BatchSize = Annotated[int, Option("inputs per step", TRAINING, **ONE)]
 LearningRate = Annotated[float, Option("peak of the schedule", TRAINING, **POSITIVE)]
-TRAINED = ("steps", "batch_size", "learning_rate", "seed")
+TRAINED = ("steps", "batch_size", "learning_rate", "seed")  # of all that decides what is trained
+
 Samples = Annotated[int, Option("votes per output that bound its class", **ONE)]
 SelectionSamples = Annotated[int, Option("further votes per output that choose its class", **ONE)]
 Scores = Annotated[

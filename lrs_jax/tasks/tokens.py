@@ -240,11 +240,9 @@ def lesson(config: Config) -> common.Lesson:
   learned = documents.load("train", TRAINING_DOCUMENTS, config.seed, length=TRAINING_LENGTH)
   localized = localized_noise(config, TRAINING_LENGTH)
   rho = np.concatenate([localized.scale, np.full_like(localized.scale, config.rho_min)])
-  return common.Lesson(
-    np.stack(learned.tokens).astype(np.float32),
-    np.stack(learned.labels),
-    training.random_group(noise.ablation(rho, localized.cells, fill=HIDDEN)),
-  )
+  expose = training.random_group(noise.ablation(rho, localized.cells, fill=HIDDEN))
+  tokens = np.stack(learned.tokens).astype(np.float32)
+  return common.Lesson(tokens, np.stack(learned.labels), expose)
 
 
 def counter(config: Config, data: Data, params: Any, case: Case, smoothing: Smoothing) -> Count:

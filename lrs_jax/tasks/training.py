@@ -107,8 +107,7 @@ def random_group(noise: SmoothingDistribution) -> Expose:
   A distribution of one group makes this training under isotropic noise; one that stacks the groups
   of several distributions trains for all of them.
 
-  References:
-    Schuchardt et al. 2023 (arXiv 2210.16140), section 7: training with the noise of one group.
+  References: Schuchardt et al. 2023 (arXiv 2210.16140), section 7: training with one group's noise.
   """
   return _of_random_group(noise, lambda group: jnp.ones((), bool))
 
@@ -143,8 +142,7 @@ def stitched(noise: SmoothingDistribution, groups: ArrayLike) -> Expose:
   The loss is that of the prediction as it will be certified, at G times the cost of a step. The
   group of every pixel is int [H, W].
 
-  References:
-    Schuchardt et al. 2023 (arXiv 2210.16140), section 7: training on the assembled prediction.
+  References: Schuchardt et al. 2023 (arXiv 2210.16140), section 7: the assembled prediction.
   """
   noise, groups = to_device(noise), jnp.asarray(groups, jnp.int32)
   every_group = jnp.arange(noise.num_groups, dtype=jnp.int32)

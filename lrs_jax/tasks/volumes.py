@@ -232,15 +232,12 @@ def volume_figure(case: Case, base: BaseCertificates, classes: Sequence[str]) ->
   figure = Figure(figsize=(11.5, 8.2), layout="constrained")
   panels = figure.subplots(3, 4)
   labels: dict[str, Any] = {"cmap": palette, "vmin": -0.5, "vmax": gray + 0.5}
+  radii = {"cmap": "viridis", "vmin": 0, "vmax": max(float(radius.max(initial=0.0)), 1e-9)}
   columns: tuple[tuple[str, np.ndarray, dict[str, Any]], ...] = (
     ("input", case.x[..., 0], {"cmap": "gray", "vmin": 0, "vmax": 1}),
     ("labels", truth, labels),
     (f"smoothed prediction, {np.mean(predicted == gray):.1%} abstain", predicted, labels),
-    (
-      "radius of every voxel on its own",
-      np.ma.masked_equal(radius, 0),
-      {"cmap": "viridis", "vmin": 0, "vmax": max(float(radius.max(initial=0.0)), 1e-9)},
-    ),
+    ("radius of every voxel on its own", np.ma.masked_equal(radius, 0), radii),
   )
   for axis, row in enumerate(panels):
     down, right = (other for other in range(3) if other != axis)

@@ -19,8 +19,7 @@ SPLITS = ("train", "val", "test")
 TEXTURES: tuple[list[int], ...] = ([], [0, 1, 2], [0], [1, 2])
 """Along which axes a body of every class alternates from voxel to voxel."""
 
-CONTRAST = 0.3
-"""How far the texture goes up and down."""
+CONTRAST = 0.3  # how far the texture goes up and down
 
 
 class LabelledVolumes(NamedTuple):

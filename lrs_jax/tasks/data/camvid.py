@@ -1,8 +1,6 @@
 """CamVid street scenes, in the SegNet tutorial's layout: {train,val,test}{,annot}/*.png (host)."""
 
-import os
-
-from lrs_jax.tasks.data.images import LabelledImages, Size, find_folders, read_split
+from lrs_jax.tasks.data.images import LabelledImages, Root, Size, find_folders, read_split
 
 CLASSES = (
   *("sky", "building", "pole", "road", "pavement", "tree"),
@@ -10,9 +8,7 @@ CLASSES = (
 )
 
 
-def load(
-  data_dir: str | os.PathLike, split: str, size: Size = None, count: int | None = None
-) -> LabelledImages:
+def load(data_dir: Root, split: str, size: Size = None, count: int | None = None) -> LabelledImages:
   """Loads "train", "val" or "test" of CamVid: 11 classes, label 11 is void.
 
   Args, beside those of `images.read_split`:

@@ -1,10 +1,8 @@
 """Cityscapes, fine annotations, in the official layout of leftImg8bit and gtFine (host)."""
 
-import os
-
 import numpy as np
 
-from lrs_jax.tasks.data.images import LabelledImages, Size, find_folders, read_split
+from lrs_jax.tasks.data.images import LabelledImages, Root, Size, find_folders, read_split
 from lrs_jax.tasks.data.splits import check_split
 
 CLASSES = (
@@ -17,9 +15,7 @@ IDS = (7, 8, 11, 12, 13, 17, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 31, 32, 33)
 VOID = 255
 
 
-def load(
-  data_dir: str | os.PathLike, split: str, size: Size = None, count: int | None = None
-) -> LabelledImages:
+def load(data_dir: Root, split: str, size: Size = None, count: int | None = None) -> LabelledImages:
   """Loads one split of Cityscapes: the 19 classes that are evaluated, label 255 is void.
 
   The images are `leftImg8bit/SPLIT/CITY/*_leftImg8bit.png`, named by what comes before

@@ -11,6 +11,8 @@ from PIL import Image, UnidentifiedImageError
 Size = tuple[int, int] | None
 """(H, W) in pixels to resize to, without cropping; None keeps the files' own size."""
 
+Root = str | os.PathLike  # a data folder
+
 
 class LabelledImages(NamedTuple):
   """Images and the label of every pixel; a label outside [0, K) is void and does not count."""
@@ -22,7 +24,7 @@ class LabelledImages(NamedTuple):
 
 
 def find_folders(
-  data_dir: str | os.PathLike, inside: Sequence[str], folders: Sequence[str], needs: str
+  data_dir: Root, inside: Sequence[str], folders: Sequence[str], needs: str
 ) -> list[Path]:
   """Paths of `folders` in the data folder, or in those `inside` it (one in the other) that exist.
 

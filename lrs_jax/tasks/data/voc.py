@@ -1,9 +1,8 @@
 """Pascal VOC 2012 segmentation, in the official layout of VOCdevkit/VOC2012 (host)."""
 
-import os
 from pathlib import Path
 
-from lrs_jax.tasks.data.images import LabelledImages, Size, find_folders, read_split
+from lrs_jax.tasks.data.images import LabelledImages, Root, Size, find_folders, read_split
 from lrs_jax.tasks.data.splits import check_split
 
 CLASSES = (
@@ -14,9 +13,7 @@ CLASSES = (
 VOID = 255
 
 
-def load(
-  data_dir: str | os.PathLike, split: str, size: Size = None, count: int | None = None
-) -> LabelledImages:
+def load(data_dir: Root, split: str, size: Size = None, count: int | None = None) -> LabelledImages:
   """Loads one split of Pascal VOC 2012: 21 classes, label 255 is void.
 
   The images are `JPEGImages/*.jpg`, the label maps `SegmentationClass/*.png`, the splits
@@ -35,9 +32,8 @@ def load(
   check_split(split, ("train", "val", "trainval", "trainaug"))
   labels = "SegmentationClassAug" if split == "trainaug" else "SegmentationClass"
   needs = f"Pascal VOC needs VOCdevkit/VOC2012/JPEGImages and {labels}"
-  image_dir, label_dir = find_folders(
-    data_dir, ["VOCdevkit", "VOC2012"], ["JPEGImages", labels], needs
-  )
+  inside, folders = ["VOCdevkit", "VOC2012"], ["JPEGImages", labels]
+  image_dir, label_dir = find_folders(data_dir, inside, folders, needs)
   folder = image_dir.parent / "ImageSets" / "Segmentation"
   lists = ("trainaug.txt", "train_aug.txt") if split == "trainaug" else (f"{split}.txt",)
   path = next((folder / name for name in lists if (folder / name).is_file()), None)
