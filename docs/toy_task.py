@@ -4,7 +4,7 @@ A task is one file like this under `lrs_jax/tasks` and one entry in `lrs_jax/tas
 CONTRIBUTING. Its network is not trained: it compares every pixel with 1/2.
 """
 
-from typing import Annotated, Any, NamedTuple
+from typing import Annotated, Any
 
 import jax.numpy as jnp
 import numpy as np
@@ -16,28 +16,15 @@ from lrs_jax.tasks.options import Option
 from lrs_jax.tasks.task import Case, Data, Models, Network, Smoothing, Task
 
 
-class Config(NamedTuple):
+class Config(options.Shared):
   """Configuration of a job on strips."""
 
   data: str = "strips"
-  data_dir: options.DataDir = None
   length: Annotated[int, Option("pixels of a strip", "data", **options.ONE)] = 24
   strips: Annotated[int, Option("strips to certify", "data", **options.ONE)] = 2
   cells: Annotated[int, Option("cells of a strip", "noise", **options.ONE)] = 3
   std_min: Annotated[float, Option("noise in a group's own cell", "noise")] = 0.2
   std_max: Annotated[float, Option("noise in the farthest cell", "noise")] = 0.8
-  seed: options.Seed = 0
-  alpha: options.Alpha = 0.01
-  k_fwer: options.KFwer = 0.0
-  samples: options.Samples = 1000
-  selection_samples: options.SelectionSamples = 100
-  scores: options.Scores = ("votes",)
-  budgets: options.Radii = None
-  method: options.Method = "envelope"
-  bins: options.Bins = None
-  gap: options.Gap = 0.01
-  time_limit: options.TimeLimit = None
-  precision: options.Precision = "float32"
 
 
 def load(config: Config) -> Data:

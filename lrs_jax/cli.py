@@ -142,7 +142,7 @@ def _argument(kind: Any, option: Option, default: Any) -> dict[str, Any]:
 
 
 def _parser_of_tuple(kind: Any, option: Option) -> Callable[[str], tuple]:
-  """Reads "64x96", "0,0.5,1" or "votes,kl"; of a pair, one value stands for both if they rise."""
+  """Reads "64x96", "0,0.5,1" or "votes,kl"."""
   parts = typing.get_args(kind)
   any_number, of = parts[-1] is Ellipsis, parts[0]
 
@@ -152,8 +152,6 @@ def _parser_of_tuple(kind: Any, option: Option) -> Callable[[str], tuple]:
       values = tuple(of(word) for word in words if word)
     except ValueError:
       values = ()
-    if option.single and len(values) == 1:
-      values = values * len(parts)
     fits = values and (any_number or len(values) == len(parts))
     if not fits or not set(values) <= set(option.choices or values):
       what = {int: "whole numbers", float: "numbers"}.get(

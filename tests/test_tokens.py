@@ -312,4 +312,3 @@ def test_the_figure_shows_every_word():
   figure = TASK.figures(CONFIG, DATA, [Record], {})["words.png"]
   shown = [text.get_text() for text in figure.axes[0].texts]
   assert shown == list(documents.load("test", 1, CONFIG.seed).words[0])
-  assert TASK.figures(CONFIG, DATA, [], {}) == {}

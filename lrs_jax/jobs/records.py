@@ -340,7 +340,7 @@ def is_of(record: Record, smoothing: Smoothing, adversary: Adversary, labelled: 
     (record.adversary.caps, adversary.caps),
   ]
   return (
-    common.same_noise(record.noise, smoothing.noise)
+    common.noise_digest(record.noise) == common.noise_digest(smoothing.noise)
     and all(np.array_equal(one, other) for one, other in pairs)
     and set(record.certified) == set(_wanted(smoothing, labelled))
   )

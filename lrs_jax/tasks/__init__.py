@@ -7,7 +7,7 @@ come with the library, and a new one is one file and one entry here.
 from lrs_jax.tasks import graphs, images, tokens, volumes
 from lrs_jax.tasks.task import Task
 
-_ALL = images.TASK, graphs.TASK, tokens.TASK, volumes.TASK
-
-TASKS: dict[str, Task] = {task.name: task for task in _ALL}
+TASKS: dict[str, Task] = {
+  task.name: task for task in (images.TASK, graphs.TASK, tokens.TASK, volumes.TASK)
+}
 """Every task by its name."""

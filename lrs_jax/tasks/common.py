@@ -14,6 +14,7 @@ from jax.sharding import Mesh
 from jax.typing import ArrayLike
 
 from lrs_jax import noise, sampling, storage
+from lrs_jax.cells import partition
 from lrs_jax.confidence import corrections, planning
 from lrs_jax.confidence.certificates import BaseCertificates
 from lrs_jax.sampling import ClassSums
@@ -42,10 +43,10 @@ def certificates_of(
 
 def plain_config(config: Config) -> dict[str, Any]:
   """A configuration as it comes back from JSON, without the paths of a machine."""
-  hidden: dict[str, str | None] = {name: None for name in ("data_dir",) if name in config._fields}
-  if getattr(config, "graph", None) is not None:  # a file of the user's own
-    hidden["graph"] = Path(config.graph).name
-  return json.loads(json.dumps(config._replace(**hidden)._asdict()))
+  plain = {**config._asdict(), "data_dir": None}
+  if plain.get("graph") is not None:  # a file of the user's own
+    plain["graph"] = Path(plain["graph"]).name
+  return json.loads(json.dumps(plain))
 
 
 def plain_fields(config: Config, names: Sequence[str]) -> dict[str, Any]:
@@ -54,29 +55,12 @@ def plain_fields(config: Config, names: Sequence[str]) -> dict[str, Any]:
   return {name: plain[name] for name in names}
 
 
-def same_noise(one: noise.SmoothingDistribution, other: noise.SmoothingDistribution) -> bool:
-  """Whether two smoothing distributions have the same levels in the same cells."""
-  return noise_digest(one) == noise_digest(other)
-
-
 def noise_digest(distribution: noise.SmoothingDistribution) -> str:
   """SHA-256 of a smoothing distribution: family, levels and cells."""
   levels = dict(zip(distribution.family.parameters, distribution.parameters, strict=True))
   arrays = {f"parameters/{name}": level for name, level in levels.items()}
   family = np.asarray(distribution.family.name)
   return storage.digest({"family": family, "cells": distribution.cells, **arrays})
-
-
-def isotropic_gaussian(config: Config, channels: int) -> noise.SmoothingDistribution:
-  """A baseline's noise: --isotropic-std, or else --std-min, everywhere in an input of --size.
-
-  Example:
-    >>> from lrs_jax.tasks.volumes import Config
-    >>> isotropic_gaussian(Config(isotropic_std=0.5), channels=1).scale
-    array([[0.5]])
-  """
-  std = config.std_min if config.isotropic_std is None else config.isotropic_std
-  return noise.gaussian(np.array([[std]]), np.zeros((*config.size, channels), np.int32))
 
 
 def with_baseline(
@@ -94,16 +78,26 @@ def with_baseline(
   )
 
 
+def on_grid(config: Config, localized: noise.SmoothingDistribution) -> tuple[Smoothing, ...]:
+  """`with_baseline` for Gaussian noise in the cells of --grid in an input of --size.
+
+  The baseline's is --isotropic-std, or else --std-min, everywhere.
+  """
+  std = config.std_min if config.isotropic_std is None else config.isotropic_std
+  isotropic = noise.gaussian(np.array([[std]]), np.zeros_like(localized.cells))
+  groups = partition.image_grid(config.size, config.grid).ravel()
+  return with_baseline(config, localized, groups, isotropic)
+
+
 def check_smoothing(smoothings: Sequence[Smoothing], record: Any) -> None:
   """Raises a ValueError if a record's noise or groups are not those of the job that it names."""
-  wanted = {smoothing.name: smoothing for smoothing in smoothings}.get(record.smoothing.name)
-  if wanted is None:
-    names = ", ".join(smoothing.name for smoothing in smoothings)
+  known, name = {smoothing.name: smoothing for smoothing in smoothings}, record.smoothing.name
+  if name not in known:
     raise ValueError(
-      f"`smoothing` must be one of {names} in the job in `meta`, but it is "
-      f"{record.smoothing.name!r}."
+      f"`smoothing` must be one of {', '.join(known)} in the job in `meta`, but it is {name!r}."
     )
-  if not same_noise(wanted.noise, record.noise):
+  wanted = known[name]
+  if noise_digest(wanted.noise) != noise_digest(record.noise):
     raise ValueError("`noise` or `cells` are not those of the noise of the job in `meta`.")
   if not np.array_equal(wanted.groups, record.groups):
     raise ValueError("`groups` are not those of the grid of the job in `meta`.")
@@ -127,20 +121,16 @@ def counter(
   """A task's `counter` for a model (params, x) -> logits [..., K] of one array x.
 
   Votes are counted, and scores as well if the configuration's `scores` ask for others than votes.
-
-  Returns:
-    (key, number of samples, first sample) -> `ClassSums`.
   """
-  soft, mesh = tuple(config.scores) != ("votes",), local_mesh()
-  asked = apply, params, x, smoothing.noise, smoothing.groups
+  soft, asked = tuple(config.scores) != ("votes",), (smoothing.noise, smoothing.groups)
+  how: dict[str, Any] = {"num_classes": num_classes, "windows": windows, "mesh": local_mesh()}
 
   def count(key: jax.Array, num_samples: int, first_sample: int) -> ClassSums:
-    options: dict[str, Any] = {"num_classes": num_classes, "windows": windows, "mesh": mesh}
-    options["first_sample"] = first_sample
+    given = key, apply, params, x, *asked, num_samples
     with jax.default_matmul_precision(config.precision):
       if soft:
-        return sampling.class_sums(key, *asked, num_samples, **options)
-      votes = sampling.votes(key, *asked, num_samples, **options)
+        return sampling.class_sums(*given, first_sample=first_sample, **how)
+      votes = sampling.votes(*given, first_sample=first_sample, **how)
       return ClassSums(votes.counts, None, None, votes.num_samples)
 
   return count

@@ -1,7 +1,6 @@
 """Graph networks: what they read, and training under the flips that will be certified, by Optax."""
 
 import time
-from collections.abc import Mapping
 from functools import cache, partial
 from typing import Any, NamedTuple, cast
 
@@ -13,15 +12,11 @@ import optax
 from scipy import sparse
 from tqdm import tqdm
 
-from lrs_jax import keys, storage
-from lrs_jax.sampling import sparse_flips
+from lrs_jax import keys
 from lrs_jax.sampling.sparse_flips import FlipArrays, FlipPlan, FlipSizes, stitched_logits
-from lrs_jax.tasks import common, training
-from lrs_jax.tasks.data import citation
+from lrs_jax.tasks import training
 from lrs_jax.tasks.data.citation import Split
-from lrs_jax.tasks.models import gnn
 from lrs_jax.tasks.models.gnn import Edges
-from lrs_jax.tasks.task import Case, Config, Data, Network, Smoothing
 
 
 class Ones(NamedTuple):
@@ -63,8 +58,6 @@ class GraphHistory(NamedTuple):
 
 
 class _State(NamedTuple):
-  """What steps and evaluations change."""
-
   variables: Any
   optimizer: Any
   best: Any  # the variables of the lowest validation loss
@@ -108,8 +101,7 @@ def train(
     evaluate_every: steps between evaluations, compiled as one program.
     learning_rate: of Adam.
     l2: weight of the penalty on the first kernel.
-    checkpoint: keeps the state on disk; the same call goes on from there after a stop, to the very
-      same network.
+    checkpoint: keeps the state on disk; the same call goes on from there to the very same network.
 
   Returns:
     The model's variables and a `GraphHistory`.
@@ -134,9 +126,8 @@ def train(
   options = {"model": model, "sizes": plan.sizes}
   train_nodes, validation_nodes = jnp.asarray(split.train), jnp.asarray(split.validation)
   evaluate_every = min(evaluate_every, max_steps)
-  reached = state, np.zeros((0, 3))  # and (steps, loss, accuracy) of every evaluation
-  if checkpoint is not None and checkpoint.path.exists():
-    reached = training.load_state(checkpoint, state, "history")
+  # The state, and (steps, loss, accuracy) of every evaluation.
+  reached = training.load_state(checkpoint, state, history=np.zeros((0, 3)))
   kept = time.monotonic()
   rounds = range(evaluate_every, max_steps + 1, evaluate_every)
   progress = tqdm(total=len(rounds), initial=len(reached[1]), desc="training", leave=False)
@@ -147,12 +138,10 @@ def train(
         break
       first = jnp.asarray(done - evaluate_every, jnp.int32)
       variables, optimizer = _steps(
-        key_steps, first, state.variables, state.optimizer, data, train_nodes, rates,
-        num_steps=evaluate_every, **options,
-      )  # fmt: skip
-      loss, accuracy = map(
-        float, _validate(key_validation, variables, data, validation_nodes, **options)
+        key_steps, first, *state[:2], data, train_nodes, rates, num_steps=evaluate_every, **options
       )
+      found = _validate(key_validation, variables, data, validation_nodes, **options)
+      loss, accuracy = map(float, found)
       history = np.concatenate([history, [[done, loss, accuracy]]])
       improved = np.isfinite(loss) and _best(history) == len(history) - 1
       best = variables if improved else state.best
@@ -164,8 +153,7 @@ def train(
         kept = time.monotonic()
   finally:
     progress.close()
-    if checkpoint is not None:
-      training.save_state(checkpoint, reached[0], history=reached[1])
+    training.save_state(checkpoint, reached[0], history=reached[1])
   state, history = reached
   steps, losses, accuracies = history.T
   return state.best, GraphHistory(steps.astype(np.int64), losses, accuracies, _best(history))
@@ -204,8 +192,7 @@ def _steps(
   model: nn.Module,
   sizes: FlipSizes,
 ) -> tuple[Any, Any]:
-  edges, arrays, groups, labels = data
-  learning_rate, l2 = rates
+  (edges, arrays, groups, labels), (learning_rate, l2) = data, rates
   optimizer = optax.adam(learning_rate)
 
   def loss(variables: Any, key: jax.Array) -> jax.Array:
@@ -249,79 +236,7 @@ def _validate(
     logits, _ = stitched_logits(key, head_of(model), params, kernel, arrays, groups, sizes=sizes)
     return jax.nn.softmax(logits[nodes])
 
-  mean = jax.lax.map(probabilities, jax.random.split(key, 8)).mean(axis=0)
-  wanted = labels[nodes]
+  mean, wanted = jax.lax.map(probabilities, jax.random.split(key, 8)).mean(axis=0), labels[nodes]
   chosen = jnp.take_along_axis(mean, wanted[:, None], axis=1)[:, 0]
   right = jax.lax.argmax(mean, 1, jnp.int32) == wanted
   return -jnp.log(jnp.maximum(chosen, 1e-20)).mean(), right.astype(jnp.float32).mean()
-
-
-_DECISIVE = ("data", "graph", "per_class", "model_name", "steps", "learning_rate", "seed")
-"""Options that decide what is trained, beside the graph, its clusters and the flips."""
-
-
-def split(config: Config, labels: np.ndarray) -> Split:
-  """The nodes to train on, to stop by and to certify."""
-  return citation.split_nodes(labels, config.seed, per_class=config.per_class)
-
-
-def model(config: Config, data: Data) -> nn.Module:
-  """The configuration's network."""
-  num_attributes = int(data.cases[0].x.attributes.num_columns)
-  return gnn.make_model(config.model_name, num_attributes, len(data.classes))
-
-
-def network(config: Config, data: Data, smoothing: Smoothing) -> Network:
-  """What tells the network that is trained for a smoothing from all others."""
-  (case,) = data.cases
-  plus, minus = smoothing.noise.parameters
-  leaves = jax.tree.leaves((case.x.attributes, case.x.adjacency, case.truth, plus, minus))
-  arrays = {f"{i:02d}": np.asarray(leaf) for i, leaf in enumerate(leaves)}
-  if smoothing.name == "certificate":
-    arrays["clusters"] = case.x.clusters
-  fields = common.plain_fields(config, _DECISIVE)
-  return Network(config.model_name, fields, storage.digest(arrays))
-
-
-def learn(
-  key: jax.Array, config: Config, data: Data, smoothing: Smoothing, checkpoint: training.Checkpoint
-) -> tuple[Any, Mapping[str, Any]]:
-  """Trains a network for a smoothing: its variables, and what is remembered of the training."""
-  (case,) = data.cases
-  assert case.truth is not None
-  with jax.default_matmul_precision(config.precision):
-    variables, history = train(
-      key,
-      model(config, data),
-      gnn.normalized_edges(matrix(case.x.adjacency)),
-      sparse_flips.plan_flips(matrix(case.x.attributes), smoothing.noise),
-      smoothing.groups,
-      case.truth,
-      split(config, case.truth),
-      num_classes=len(data.classes),
-      max_steps=config.steps,
-      learning_rate=config.learning_rate,
-      checkpoint=checkpoint,
-    )
-  return variables, {
-    "steps": int(history.steps[history.best]),
-    "validation_accuracy": float(history.validation_accuracy[history.best]),
-  }
-
-
-def shapes(config: Config, data: Data) -> Any:
-  """Shapes and types of the network's variables."""
-  x = data.cases[0].x
-  attributes = jax.ShapeDtypeStruct((x.clusters.size, int(x.attributes.num_columns)), jnp.float32)
-  edges = gnn.normalized_edges(matrix(x.adjacency))
-  initialize = model(config, data).lazy_init
-  return jax.eval_shape(initialize, {"params": jax.random.key(0)}, attributes, edges)
-
-
-def predict(config: Config, data: Data, params: Any, case: Case) -> np.ndarray:
-  """Predictions without noise, int [N]."""
-  edges = gnn.normalized_edges(matrix(case.x.adjacency))
-  attributes = jnp.asarray(matrix(case.x.attributes).toarray())
-  with jax.default_matmul_precision(config.precision):
-    logits = jax.jit(model(config, data).apply)(params, attributes, edges)
-  return np.asarray(logits).argmax(axis=1)

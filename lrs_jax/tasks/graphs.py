@@ -3,13 +3,15 @@
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any, NamedTuple
+from typing import Annotated, Any
 
+import flax.linen as nn
 import jax
+import jax.numpy as jnp
 import numpy as np
 from matplotlib.figure import Figure
 
-from lrs_jax import noise
+from lrs_jax import noise, storage
 from lrs_jax.baselines import sparse_smoothing
 from lrs_jax.cells import clusters
 from lrs_jax.evaluation import plots
@@ -18,18 +20,17 @@ from lrs_jax.tasks import common, graph_training, options, training
 from lrs_jax.tasks.data import citation
 from lrs_jax.tasks.graph_training import Graph, matrix, ones
 from lrs_jax.tasks.models import gnn
-from lrs_jax.tasks.options import FRACTION, ONE, TRAINING, ZERO, Option
-from lrs_jax.tasks.task import Adversary, Case, Count, Data, Models, Smoothing, Task
+from lrs_jax.tasks.options import FRACTION, ONE, TRAINING, ZERO, Option, positive
+from lrs_jax.tasks.task import Adversary, Case, Count, Data, Models, Network, Smoothing, Task
 
 _ENDS = "in a group's own cluster, and in the least affine one"
 _BASELINE = "of the isotropic baseline; by default the low end of"
 
 
-class GraphConfig(NamedTuple):
+class GraphConfig(options.Shared):
   """Configuration of a job on a graph; `lrs-jax certify citeseer --help` explains the fields."""
 
   data: str = "citeseer"
-  data_dir: options.DataDir = None
   graph: Annotated[
     str | None, Option("any other graph of the same layout (.npz)", "data", "FILE")
   ] = None
@@ -59,15 +60,19 @@ class GraphConfig(NamedTuple):
   steps: Annotated[int, Option("gradient steps at most", TRAINING, **ONE)] = 1500
   learning_rate: Annotated[float, Option("of Adam", TRAINING, **options.POSITIVE)] = 0.01
   seed: Annotated[int, Option("of split, clusters, training and sampling", TRAINING)] = 0
-  alpha: options.Alpha = 0.01
-  k_fwer: options.KFwer = 0.0
   samples: options.Samples = 10_000
   selection_samples: options.SelectionSamples = 1000
   scores: options.Scores = ("votes", "kl", "mixed")
-  orders: options.Orders = (0.6, 1.0, 1.5, 2.0, 4.0, 1000.0)
+  orders: Annotated[
+    tuple[float, ...],
+    Option(
+      "Rényi orders whose base certificates are combined too; each budget takes the best",
+      metavar="ORDER,...",
+      **positive("must be greater than 0 and finite"),
+    ),
+  ] = (0.6, 1.0, 1.5, 2.0, 4.0, 1000.0)
   budgets: Annotated[
-    tuple[int, int],
-    Option("all of 0..A additions and 0..D deletions", metavar="A,D", **ZERO),
+    tuple[int, int], Option("all of 0..A additions and 0..D deletions", metavar="A,D", **ZERO)
   ] = (50, 50)
   method: Annotated[
     str,
@@ -76,10 +81,11 @@ class GraphConfig(NamedTuple):
       choices=("envelope", "milp"),
     ),
   ] = "envelope"
-  bins: options.Bins = None
-  gap: options.Gap = 0.01
   time_limit: options.TimeLimit = 10.0
-  precision: options.Precision = "float32"
+
+
+_DECISIVE = ("data", "graph", "per_class", "model_name", "steps", "learning_rate", "seed")
+"""Options that decide what is trained, beside the graph, its clusters and the flips."""
 
 
 def check(config: GraphConfig) -> None:
@@ -91,25 +97,20 @@ def check(config: GraphConfig) -> None:
         f"{options.flag(name)} must be LOW,HIGH with LOW at most HIGH, but it is {low:g},{high:g}: "
         "LOW is for a group's own cluster, HIGH for the least affine one."
       )
-  for names, pairs in (
-    (("theta_plus", "theta_minus"), zip(config.theta_plus, config.theta_minus, strict=True)),
-    (("isotropic_theta_plus", "isotropic_theta_minus"), [_isotropic_thetas(config)]),
-  ):
-    for plus, minus in pairs:
-      if plus + minus > 1 + 1e-9:
-        raise ValueError(
-          f"{options.flag(names[0])} and {options.flag(names[1])} must not exceed 1 together, or "
-          f"attributes would mean their opposite, but they are {plus:g} and {minus:g}."
-        )
+  pairs = [("--", *pair) for pair in zip(config.theta_plus, config.theta_minus, strict=True)]
+  for flag, plus, minus in (*pairs, ("--isotropic-", *_isotropic_thetas(config))):
+    if plus + minus > 1 + 1e-9:
+      raise ValueError(
+        f"{flag}theta-plus and {flag}theta-minus must not exceed 1 together, or attributes would "
+        f"mean their opposite, but they are {plus:g} and {minus:g}."
+      )
 
 
 def load(config: GraphConfig) -> Data:
   """Loads the graph, partitions its nodes, and keeps the test nodes for certificates.
 
-  The two named data sets are binarized; any other graph only on request.
-
-  Raises:
-    ValueError: a graph that can not be used.
+  The two named data sets are binarized; any other graph only on request. One that can not be used
+  is a ValueError.
   """
   if config.graph is not None:
     path, name, binarize = Path(config.graph), Path(config.graph).stem, config.binarize
@@ -121,8 +122,8 @@ def load(config: GraphConfig) -> Data:
   labels, (num_nodes, num_attributes) = graph.labels, graph.attributes.shape
   partition = {"spectral": clusters.spectral_clusters, "metis": clusters.metis_clusters}
   found = partition[config.partition](graph.adjacency, config.clusters, seed=config.seed)
-  counted = np.zeros(num_nodes, bool)
-  counted[graph_training.split(config, labels).test] = True
+  split = citation.split_nodes(labels, config.seed, per_class=config.per_class)
+  counted = np.isin(np.arange(num_nodes), split.test)
   if not counted.any():
     raise ValueError(
       f"--per-class {config.per_class} leaves none of the {num_nodes} nodes for testing."
@@ -165,10 +166,6 @@ def smoothings(config: GraphConfig, data: Data, case: Case) -> tuple[Smoothing, 
   )
 
 
-def _smoothed(config: GraphConfig, data: Data, network: str) -> Smoothing:
-  return {s.network: s for s in smoothings(config, data, data.cases[0])}[network]
-
-
 def adversaries(
   config: GraphConfig, data: Data, case: Case, smoothings: Sequence[Smoothing]
 ) -> tuple[Adversary, ...]:
@@ -180,16 +177,10 @@ def adversaries(
   grid = np.stack(np.meshgrid(additions, deletions, indexing="ij"), axis=-1).reshape(-1, 2)
   few = [np.unique(np.linspace(0, most, 6).round()) for most in config.budgets]
   coarse = np.isin(grid[:, 0], few[0]) & np.isin(grid[:, 1], few[1]) | (grid == 0).any(axis=1)
-  attributes, num_attributes = case.x.attributes, int(case.x.attributes.num_columns)
-  num_ones = np.diff(attributes.indptr)
-
-  def caps(flips: noise.SmoothingDistribution) -> np.ndarray:
-    return flip_caps(num_ones, num_attributes, flips.cells, flips.weights.shape[2])
-
-  return tuple(
-    Adversary(grid, caps=caps(smoothing.noise), integral=True, coarse=coarse)
-    for smoothing in smoothings
-  )
+  num_ones, num_attributes = np.diff(case.x.attributes.indptr), int(case.x.attributes.num_columns)
+  flips = [smoothing.noise for smoothing in smoothings]
+  caps = (flip_caps(num_ones, num_attributes, f.cells, f.weights.shape[2]) for f in flips)
+  return tuple(Adversary(grid, caps=most, integral=True, coarse=coarse) for most in caps)
 
 
 def flip_caps(
@@ -197,14 +188,8 @@ def flip_caps(
 ) -> np.ndarray:
   """How many zeros and ones every cell has: an adversary can not flip more.
 
-  Args:
-    num_ones: int [N], attributes that each node has.
-    num_attributes: D.
-    cells: int [N, 1].
-    num_cells: C.
-
-  Returns:
-    float64 [2, C]: zeros that can be added, ones that can be deleted.
+  Of the numbers of ones of the nodes, int [N], among D attributes each, and the nodes' cells, int
+  [N, 1], it makes float64 [2, C]: zeros that can be added, ones that can be deleted.
 
   Example:
     >>> flip_caps(np.array([1, 3]), 4, np.array([[0], [2]]), num_cells=3)
@@ -220,18 +205,21 @@ def counter(
   config: GraphConfig, data: Data, params: Any, case: Case, smoothing: Smoothing
 ) -> Count:
   """The task's `counter`: votes and scores of every class, by the sampler of sparse flips."""
-  edges = gnn.normalized_edges(matrix(case.x.adjacency))
   plan = sparse_flips.plan_flips(matrix(case.x.attributes), smoothing.noise)
-  head = graph_training.head_of(graph_training.model(config, data))
-  asked = head, (params, edges), params["params"]["first_kernel"], plan, smoothing.groups
-  mesh = common.local_mesh()
+  head, kernel = graph_training.head_of(model(config, data)), params["params"]["first_kernel"]
+  asked = head, (params, edges(case)), kernel, plan, smoothing.groups
+  how: dict[str, Any] = {"chunk_size": chunk_size(config, case), "mesh": common.local_mesh()}
 
   def count(key: jax.Array, num_samples: int, first_sample: int) -> ClassSums:
-    options: dict[str, Any] = {"chunk_size": chunk_size(config, case), "mesh": mesh}
     with jax.default_matmul_precision(config.precision):
-      return sparse_flips.class_sums(key, *asked, num_samples, first_sample=first_sample, **options)
+      return sparse_flips.class_sums(key, *asked, num_samples, first_sample=first_sample, **how)
 
   return count
+
+
+def edges(case: Case) -> gnn.Edges:
+  """The edges of a case's graph, as networks read them."""
+  return gnn.normalized_edges(matrix(case.x.adjacency))
 
 
 def chunk_size(config: GraphConfig, case: Case) -> int:
@@ -244,13 +232,10 @@ def region(record: Any) -> Mapping[str, np.ndarray] | None:
 
   It rests on the very bounds that the other certificates rest on, `base.q_lower`: a bound on the
   mean of a score in [0, 1] serves it as one on the probability of a vote does (Neyman & Pearson).
-  So all of them hold together with probability 1 - alpha, and the best of them may be taken.
+  So all of them hold together with probability 1 - alpha, and the best of them may be taken. There
+  is none (None) where flips are not the same for all.
 
-  Returns:
-    How many are kept at every budget of the record, or None where flips are not the same for all.
-
-  References:
-    Bojchevski, Gasteiger & Günnemann 2020 (arXiv 2008.12952).
+  References: Bojchevski, Gasteiger & Günnemann 2020 (arXiv 2008.12952).
   """
   if record.noise.weights.shape != (2, 1, 1):
     return None
@@ -284,9 +269,8 @@ def check_record(config: GraphConfig, record: Any) -> None:
 def _figures(
   config: GraphConfig, data: Data, records: Sequence[Any], summary: Mapping[str, Any]
 ) -> Mapping[str, Figure]:
-  title = f"{data.cases[0].name}, {config.model_name}: {config.samples} samples"
-  title += f", level {1 - config.alpha:g}"
-  (record,) = records  # there is one graph
+  (case,), (record,) = data.cases, records  # there is one graph
+  title = f"{case.name}, {config.model_name}: {config.samples} samples, level {1 - config.alpha:g}"
   best = surface(record.certified, int(record.counted.sum()))
   return {"heatmap.png": surface_figure(best, title)}
 
@@ -294,12 +278,7 @@ def _figures(
 def surface(certified: Mapping[str, Any], num_counted: int) -> np.ndarray:
   """Certified accuracy over (additions, deletions), by the best envelope of all orders.
 
-  Args:
-    certified: certificates by name, over one grid of budgets.
-    num_counted: nodes that are counted.
-
-  Returns:
-    float64 [A + 1, D + 1].
+  Of certificates by name, over one grid of budgets, it makes float64 [A + 1, D + 1].
   """
   found = [certified[name] for name in certified if name.startswith("correct/envelope")]
   budgets = found[0].budgets.astype(np.int64)
@@ -311,9 +290,9 @@ def surface(certified: Mapping[str, Any], num_counted: int) -> np.ndarray:
 def surface_figure(surface: np.ndarray, title: str) -> Figure:
   """Certified accuracy over (additions, deletions), [A + 1, D + 1], as far as there is any."""
   rows, columns = (np.max(part, initial=0) + 2 for part in np.nonzero(surface))
+  shown = surface[:rows, :columns]
   figure = Figure(figsize=(5.8, 4.6), layout="constrained")
   axes = figure.subplots()
-  shown = surface[:rows, :columns]
   image = axes.imshow(shown, origin="lower", aspect="auto", cmap="cividis", vmin=0)
   axes.set_yticks(plots.whole_ticks(shown.shape[0] - 1))
   axes.set_xticks(plots.whole_ticks(shown.shape[1] - 1))
@@ -325,10 +304,75 @@ def surface_figure(surface: np.ndarray, title: str) -> Figure:
 def _isotropic_thetas(config: GraphConfig) -> tuple[float, float]:
   """Probabilities of the baseline to add and to delete an attribute."""
   plus, minus = config.isotropic_theta_plus, config.isotropic_theta_minus
-  return (
-    config.theta_plus[0] if plus is None else plus,
-    config.theta_minus[0] if minus is None else minus,
-  )
+  low = config.theta_plus[0], config.theta_minus[0]
+  return low[0] if plus is None else plus, low[1] if minus is None else minus
+
+
+def network(config: GraphConfig, data: Data, name: str) -> Network:
+  """What tells the network that is trained for a smoothing from all others."""
+  (case,), smoothing = data.cases, _smoothed(config, data, name)
+  read = case.x.attributes, case.x.adjacency, case.truth, *smoothing.noise.parameters
+  arrays = {f"{i:02d}": np.asarray(leaf) for i, leaf in enumerate(jax.tree.leaves(read))}
+  if smoothing.name == "certificate":
+    arrays["clusters"] = case.x.clusters
+  fields = common.plain_fields(config, _DECISIVE)
+  return Network(config.model_name, fields, storage.digest(arrays))
+
+
+def model(config: GraphConfig, data: Data) -> nn.Module:
+  """The configuration's network."""
+  num_attributes = int(data.cases[0].x.attributes.num_columns)
+  return gnn.make_model(config.model_name, num_attributes, len(data.classes))
+
+
+def learn(
+  key: jax.Array,
+  config: GraphConfig,
+  data: Data,
+  name: str,
+  unfinished: Path,
+  manifest: Mapping[str, Any],
+) -> tuple[Any, Mapping[str, Any]]:
+  """Trains a network for a smoothing: its variables, and what is remembered of the training."""
+  (case,), smoothing = data.cases, _smoothed(config, data, name)
+  assert case.truth is not None
+  with jax.default_matmul_precision(config.precision):
+    variables, history = graph_training.train(
+      key,
+      model(config, data),
+      edges(case),
+      sparse_flips.plan_flips(matrix(case.x.attributes), smoothing.noise),
+      smoothing.groups,
+      case.truth,
+      citation.split_nodes(case.truth, config.seed, per_class=config.per_class),
+      num_classes=len(data.classes),
+      max_steps=config.steps,
+      learning_rate=config.learning_rate,
+      checkpoint=training.Checkpoint(unfinished, manifest),
+    )
+  return variables, {
+    "steps": int(history.steps[history.best]),
+    "validation_accuracy": float(history.validation_accuracy[history.best]),
+  }
+
+
+def shapes(config: GraphConfig, data: Data) -> Any:
+  """Shapes and types of the network's variables."""
+  (case,), initialize = data.cases, model(config, data).lazy_init
+  attributes = jax.ShapeDtypeStruct(matrix(case.x.attributes).shape, jnp.float32)
+  return jax.eval_shape(initialize, {"params": jax.random.key(0)}, attributes, edges(case))
+
+
+def predict(config: GraphConfig, data: Data, params: Any, case: Case) -> np.ndarray:
+  """Predictions without noise, int [N]."""
+  attributes = jnp.asarray(matrix(case.x.attributes).toarray())
+  with jax.default_matmul_precision(config.precision):
+    logits = jax.jit(model(config, data).apply)(params, attributes, edges(case))
+  return np.asarray(logits).argmax(axis=1)
+
+
+def _smoothed(config: GraphConfig, data: Data, network: str) -> Smoothing:
+  return {s.network: s for s in smoothings(config, data, data.cases[0])}[network]
 
 
 TASK = Task(
@@ -341,21 +385,7 @@ TASK = Task(
   },
   check=check,
   load=load,
-  models=Models(
-    network=lambda config, data, name: graph_training.network(
-      config, data, _smoothed(config, data, name)
-    ),
-    train=lambda key, config, data, name, unfinished, manifest: graph_training.learn(
-      key,
-      config,
-      data,
-      _smoothed(config, data, name),
-      training.Checkpoint(unfinished, manifest),
-    ),
-    shapes=graph_training.shapes,
-    finish=lambda config, data, variables: variables,
-    predict=graph_training.predict,
-  ),
+  models=Models(network, learn, shapes, lambda config, data, variables: variables, predict),
   smoothings=smoothings,
   counter=counter,
   chunk_size=chunk_size,

@@ -1,7 +1,4 @@
-"""Images: every pixel's class under Gaussian noise that grows with the distance between cells.
-
-The task as a value is `TASK`; `lrs-jax certify scenes --help` explains the fields of `Config`.
-"""
+"""Images: every pixel's class under Gaussian noise that grows with the distance between cells."""
 
 import math
 import os
@@ -26,15 +23,14 @@ from lrs_jax.tasks.models import folded_deeplab, folded_unet
 from lrs_jax.tasks.models.deeplab import DeepLab
 from lrs_jax.tasks.models.folding import Folded, fold
 from lrs_jax.tasks.models.unet import UNet
-from lrs_jax.tasks.options import ONE, TRAINING, Option
+from lrs_jax.tasks.options import ONE, POSITIVE, TRAINED, TRAINING, Option
 from lrs_jax.tasks.task import Case, Count, Data, Network, Smoothing, Task
 
 
-class Config(NamedTuple):
-  """Configuration of a job on images."""
+class Config(options.Shared):
+  """Configuration of a job on images; `lrs-jax certify scenes --help` explains the fields."""
 
   data: str = "scenes"
-  data_dir: options.DataDir = None
   size: Annotated[
     tuple[int, int], Option("pixels, images are resized", "images", "HxW", separator="x", **ONE)
   ] = (48, 64)
@@ -73,9 +69,7 @@ class Config(NamedTuple):
   ] = None
   isotropic_std: Annotated[
     float | None,
-    Option(
-      "noise of the isotropic baseline; by default --std-min", "noise", "STD", **options.POSITIVE
-    ),
+    Option("noise of the isotropic baseline; by default --std-min", "noise", "STD", **POSITIVE),
   ] = None
   network: Annotated[
     str,
@@ -89,8 +83,7 @@ class Config(NamedTuple):
     str, Option("what to train on; for voc also trainaug, with SegmentationClassAug", TRAINING)
   ] = "train"
   width: Annotated[
-    int,
-    Option("channels of unet at full resolution, of deeplab at a half of it", TRAINING, **ONE),
+    int, Option("channels of unet at full resolution, of deeplab at a half of it", TRAINING, **ONE)
   ] = 8
   depth: Annotated[
     int, Option("poolings of unet, residual blocks per stage of deeplab", TRAINING, **ONE)
@@ -98,18 +91,6 @@ class Config(NamedTuple):
   steps: options.Steps = 800
   batch_size: options.BatchSize = 16
   learning_rate: options.LearningRate = 5e-3
-  seed: options.Seed = 0
-  alpha: options.Alpha = 0.01
-  k_fwer: options.KFwer = 0.0
-  samples: options.Samples = 1000
-  selection_samples: options.SelectionSamples = 100
-  scores: options.Scores = ("votes",)
-  budgets: options.Radii = None
-  method: options.Method = "envelope"
-  bins: options.Bins = None
-  gap: options.Gap = 0.01
-  time_limit: options.TimeLimit = None
-  precision: options.Precision = "float32"
 
 
 _STREETS: Any = {"images": 8, "std_min": 0.2, "std_max": 1.0, "width": 16, "steps": 2500,
@@ -147,26 +128,15 @@ FILES = {
 """Every image data set that needs --data-dir."""
 
 
-class Architecture(NamedTuple):
-  """An architecture: the module that is trained, and the functions that it is certified by."""
-
-  model: Callable[..., nn.Module]  # (num_classes, width, depth)
-  apply: Callable[[Folded, jax.Array], jax.Array]  # one image [H, W, .] -> logits [H, W, K]
-  window: Callable[[tuple[int, int]], Callable]  # size -> (params, x, start) -> logits [h, w, K]
-  alignment: Callable[[Folded], int]  # what a window's start must be a multiple of
-
-
-NETWORKS = {
-  "unet": Architecture(UNet, folded_unet.apply, folded_unet.window, folded_unet.alignment),
-  "deeplab": Architecture(
-    DeepLab, folded_deeplab.apply, folded_deeplab.window, lambda params: folded_deeplab.STRIDE
-  ),
+NETWORKS: dict[str, tuple[Callable[..., nn.Module], Any]] = {
+  "unet": (UNet, folded_unet),
+  "deeplab": (DeepLab, folded_deeplab),
 }
-"""Every architecture by its name on the command line."""
+"""Every architecture: the module that is trained, and the functions that it is certified by."""
 
-_TRAINED = (
+_NETWORK = (
   *("data", "train_split", "size", "network", "width", "depth", "grid", "std_min", "std_max"),
-  *("interpolation", "reach", "hide_beyond", "steps", "batch_size", "learning_rate", "seed"),
+  *("interpolation", "reach", "hide_beyond", *TRAINED),
 )
 """Fields that decide what is trained."""
 
@@ -192,16 +162,11 @@ def check(config: Config) -> None:
 
 
 def load_images(config: Config, split: str, count: int | None) -> LabelledImages:
-  """Images to train on ("train"), to choose by ("val") or to certify ("test").
+  """`count` images to train on ("train"), to choose by ("val") or to certify ("test").
 
-  Args:
-    config: says which data, and which of its splits is "train".
-    split: "train", "val" or "test". Of Pascal VOC and Cityscapes, whose test labels are not
-      published, "test" is the validation split, and there is no other "val".
-    count: number of images; None means all (1,000 scenes).
-
-  Raises:
-    ValueError: data that cannot be read, or "val" where that would be what is certified.
+  None means all, or 1,000 scenes. Of Pascal VOC and Cityscapes, whose test labels are not public,
+  "test" is the validation split, and there is no other "val": it is a ValueError, as are data that
+  cannot be read.
   """
   if config.data == "scenes":
     return scenes.load(split, config.size, 1000 if count is None else count, config.seed)
@@ -248,50 +213,43 @@ def output_groups(config: Config) -> np.ndarray:
 
 def network(config: Config, data: Data) -> nn.Module:
   """The job's network, to be trained."""
-  model = NETWORKS[config.network].model
+  model, _ = NETWORKS[config.network]
   return model(num_classes=len(data.classes), width=config.width, depth=config.depth)
+
+
+def apply(config: Config) -> Callable[[Folded, jax.Array], jax.Array]:
+  """The job's network, folded: (params, image [H, W, .]) -> logits [H, W, K]."""
+  return NETWORKS[config.network][1].apply
 
 
 def network_windows(config: Config, params: Folded, groups: np.ndarray) -> Windows:
   """The windows in which the job's network, folded, is evaluated for groups [H, W]."""
-  architecture = NETWORKS[config.network]
-  starts, size = partition.windows(groups, alignment=architecture.alignment(params))
-  return Windows(architecture.window(size), starts, size)
+  _, folded = NETWORKS[config.network]
+  starts, size = partition.windows(groups, alignment=folded.alignment(params))
+  return Windows(folded.window(size), starts, size)
 
 
-def smoothings(
-  config: Config, data: Data | None = None, case: Case | None = None
-) -> tuple[Smoothing, ...]:
+def smoothings(config: Config) -> tuple[Smoothing, ...]:
   """Localized smoothing and its isotropic baseline, of one network."""
-  groups = output_groups(config).reshape(-1)
-  isotropic = common.isotropic_gaussian(config, channels=3)
-  return common.with_baseline(config, localized_noise(config), groups, isotropic)
+  return common.on_grid(config, localized_noise(config))
 
 
 def counter(config: Config, data: Data, params: Folded, case: Case, smoothing: Smoothing) -> Count:
   """Counts in windows, each holding a group, where there are several groups."""
   local, groups = smoothing.noise.weights.shape[1] > 1, smoothing.groups.reshape(config.size)
+  windows = network_windows(config, params, groups) if local else None
+  num_classes = len(data.classes)
   return common.counter(
-    config,
-    NETWORKS[config.network].apply,
-    params,
-    case.x,
-    smoothing,
-    len(data.classes),
-    windows=network_windows(config, params, groups) if local else None,
+    config, apply(config), params, case.x, smoothing, num_classes, windows=windows
   )
 
 
 def lesson(config: Config) -> common.Lesson:
   """All training images, each under the noise of a group drawn at random."""
-  images = load_images(config, "train", None)
-  return common.Lesson(
-    images.images,
-    images.labels,
-    training.random_group(localized_noise(config)),
-    augment=training.keep if config.data == "scenes" else training.mirror_and_rescale,
-    facts={"classes": images.classes},
-  )
+  images, labels, _, classes = load_images(config, "train", None)
+  expose = training.random_group(localized_noise(config))
+  augment = training.keep if config.data == "scenes" else training.mirror_and_rescale
+  return common.Lesson(images, labels, expose, augment, facts={"classes": classes})
 
 
 def against_segcertify(record: Any) -> dict[str, np.ndarray] | None:
@@ -302,17 +260,10 @@ def against_segcertify(record: Any) -> dict[str, np.ndarray] | None:
   """
   if record.noise.p != 2 or record.noise.weights.shape != (1, 1, 1):
     return None
-  kept = [
-    segcertify.at_radius(
-      record.selection.votes,
-      record.estimation.votes,
-      float(record.noise.scale[0, 0]),
-      float(radius),
-      alpha=record.alpha,
-      num_samples=int(record.estimation.num_samples),
-    ).labels
-    for radius in record.adversary.radii
-  ]
+  given = record.selection.votes, record.estimation.votes, float(record.noise.scale[0, 0])
+  how = {"alpha": record.alpha, "num_samples": int(record.estimation.num_samples)}
+  radii = map(float, record.adversary.radii)
+  kept = [segcertify.at_radius(*given, radius, **how).labels for radius in radii]
   return {
     "all": np.array([np.sum(labels >= 0) for labels in kept], np.int64),
     "correct": np.array([np.sum(labels == record.truth) for labels in kept], np.int64),
@@ -363,13 +314,13 @@ TASK = Task(
   check=check,
   load=load,
   models=common.models(
-    network=lambda config, data: Network(config.network, common.plain_fields(config, _TRAINED)),
+    network=lambda config, data: Network(config.network, common.plain_fields(config, _NETWORK)),
     model=network,
     lesson=lesson,
-    apply=lambda config: NETWORKS[config.network].apply,
+    apply=apply,
     finish=fold,
   ),
-  smoothings=smoothings,
+  smoothings=lambda config, data, case: smoothings(config),
   counter=counter,
   chunk_size=common.chunk_size,
   adversaries=common.ball,

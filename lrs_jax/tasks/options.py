@@ -1,12 +1,14 @@
 """Options of a task's configuration: name, type, default and help in one place.
 
-A configuration is a named tuple whose fields are annotated with an `Option`. The command line, the
-checks and the messages follow from that.
+The fields of a configuration are annotated with an `Option`. The command line, the checks and the
+messages follow from that. `Shared` has the fields that every configuration has.
 """
 
+import dataclasses
 import typing
 from collections.abc import Callable, Mapping
-from typing import Annotated, Any, NamedTuple
+from dataclasses import dataclass
+from typing import Annotated, Any, NamedTuple, Self
 
 import numpy as np
 
@@ -19,19 +21,8 @@ class Option(NamedTuple):
   metavar: str | None = None
   choices: tuple[str, ...] = ()
   separator: str = ","  # between the parts of a tuple
-  single: bool = False  # one value may stand for all parts of a tuple
   rule: str = ""  # such as "must be at least 1"
   allowed: Callable[[Any], bool] | None = None  # what the rule says, of a value or of every part
-
-
-def positive(value: float) -> bool:
-  """Whether a number is greater than 0 and finite."""
-  return 0 < value < np.inf
-
-
-def at_least(least: float) -> Callable[[float], bool]:
-  """Whether a number is at least `least`, and finite."""
-  return lambda value: least <= value < np.inf
 
 
 def rule(says: str, allowed: Callable[[Any], bool]) -> Any:
@@ -39,39 +30,28 @@ def rule(says: str, allowed: Callable[[Any], bool]) -> Any:
   return {"rule": says, "allowed": allowed}
 
 
-ONE = rule("must be at least 1", at_least(1))
-ZERO = rule("must be at least 0", at_least(0))
-POSITIVE = rule("must be positive", positive)
-FRACTION = rule("must lie in [0, 1)", lambda value: 0 <= value < 1)
-TRAINING = "network and training"
-"""The group of options that say what is trained, and how."""
+def at_least(least: float, says: str = "must be at least {:g}") -> Any:
+  """The `rule` that a number is at least `least`, and finite."""
+  return rule(says.format(least), lambda value: least <= value < np.inf)
 
-DataDir = Annotated[
-  str | None, Option("folder of the data; else LRS_JAX_DATA in the environment", "data", "DIR")
-]
-Seed = Annotated[int, Option("of data, training and sampling", TRAINING)]
+
+def positive(says: str = "must be positive") -> Any:
+  """The `rule` that a number is greater than 0 and finite."""
+  return rule(says, lambda value: 0 < value < np.inf)
+
+
+ONE, ZERO, POSITIVE = at_least(1), at_least(0), positive()
+FRACTION = rule("must lie in [0, 1)", lambda value: 0 <= value < 1)
+TRAINING = "network and training"  # the group of options that say what is trained, and how
+STATISTICS = ("votes", "kl", "mixed", "bernstein")
+
 Steps = Annotated[int, Option("gradient steps", TRAINING, **ONE)]
 BatchSize = Annotated[int, Option("inputs per step", TRAINING, **ONE)]
 LearningRate = Annotated[float, Option("peak of the schedule", TRAINING, **POSITIVE)]
-Alpha = Annotated[
-  float,
-  Option(
-    "probability that anything certified of an input is wrong, all outputs and budgets together",
-    **rule("must lie strictly between 0 and 1", lambda value: 0 < value < 1),
-  ),
-]
-KFwer = Annotated[
-  float,
-  Option(
-    "part of an input's outputs that may be false and is given up in every count, for bounds at "
-    "a higher level; 0 gives up none",
-    metavar="FRACTION",
-    **FRACTION,
-  ),
-]
+TRAINED = ("steps", "batch_size", "learning_rate", "seed")  # of all that decides what is trained
+
 Samples = Annotated[int, Option("votes per output that bound its class", **ONE)]
 SelectionSamples = Annotated[int, Option("further votes per output that choose its class", **ONE)]
-STATISTICS = ("votes", "kl", "mixed", "bernstein")
 Scores = Annotated[
   tuple[str, ...],
   Option(
@@ -80,56 +60,103 @@ Scores = Annotated[
     choices=STATISTICS,
   ),
 ]
-Orders = Annotated[
-  tuple[float, ...],
-  Option(
-    "Rényi orders whose base certificates are combined too; each budget takes the best",
-    metavar="ORDER,...",
-    **rule("must be greater than 0 and finite", positive),
-  ),
-]
-Radii = Annotated[
-  tuple[float, ...] | None,
-  Option(
-    "radii of the perturbation of the whole input, instead of an average radius; by default 41 "
-    "from 0 to where nothing can be certified",
-    metavar="E,E,...",
-    **rule("must be finite and at least 0", at_least(0)),
-  ),
-]
-Method = Annotated[
-  str,
-  Option(
-    "how base certificates are combined; naive, lp (the paper's) and envelope are always "
-    "reported, milp (exact up to --gap, seconds per budget) only if asked for",
-    choices=("naive", "lp", "envelope", "milp"),
-  ),
-]
-Bins = Annotated[
-  int | None, Option("thresholds per group in lp; by default all", metavar="BINS", **ONE)
-]
-Gap = Annotated[
-  float,
-  Option(
-    "milp: part of the outputs by which the bound may exceed the best attack found", **FRACTION
-  ),
-]
 TimeLimit = Annotated[
   float | None, Option("seconds per budget; by default none", metavar="SECONDS", **POSITIVE)
 ]
-Precision = Annotated[
-  str,
-  Option(
-    "of products and convolutions on accelerators, recorded in the result",
-    choices=("float32", "tensorfloat32", "bfloat16"),
-  ),
-]
+
+
+@typing.dataclass_transform(kw_only_default=True, frozen_default=True)
+@dataclass(frozen=True, kw_only=True)
+class Shared:
+  """Options of every task: a configuration is a class that adds its own, or has other defaults.
+
+  It is immutable, and changed as a named tuple is: by `_replace`, with `_fields` and `_asdict`.
+
+  Example:
+    >>> class Config(Shared):
+    ...   data: str = "toys"
+    ...   toys: int = 3
+    >>> Config(toys=2)._replace(seed=1)._fields[:4]
+    ('data', 'data_dir', 'toys', 'seed')
+  """
+
+  _fields = tuple[str, ...]()
+
+  data: str = ""
+  data_dir: Annotated[
+    str | None, Option("folder of the data; else LRS_JAX_DATA in the environment", "data", "DIR")
+  ] = None
+  seed: Annotated[int, Option("of data, training and sampling", TRAINING)] = 0
+  alpha: Annotated[
+    float,
+    Option(
+      "probability that anything certified of an input is wrong, all outputs and budgets together",
+      **rule("must lie strictly between 0 and 1", lambda value: 0 < value < 1),
+    ),
+  ] = 0.01
+  k_fwer: Annotated[
+    float,
+    Option(
+      "part of an input's outputs that may be false and is given up in every count, for bounds at "
+      "a higher level; 0 gives up none",
+      metavar="FRACTION",
+      **FRACTION,
+    ),
+  ] = 0.0
+  samples: Samples = 1000
+  selection_samples: SelectionSamples = 100
+  scores: Scores = ("votes",)
+  budgets: Annotated[
+    tuple[float, ...] | None,
+    Option(
+      "radii of the perturbation of the whole input, instead of an average radius; by default 41 "
+      "from 0 to where nothing can be certified",
+      metavar="E,E,...",
+      **at_least(0, "must be finite and at least 0"),
+    ),
+  ] = None
+  method: Annotated[
+    str,
+    Option(
+      "how base certificates are combined; naive, lp (the paper's) and envelope are always "
+      "reported, milp (exact up to --gap, seconds per budget) only if asked for",
+      choices=("naive", "lp", "envelope", "milp"),
+    ),
+  ] = "envelope"
+  bins: Annotated[
+    int | None, Option("thresholds per group in lp; by default all", metavar="BINS", **ONE)
+  ] = None
+  gap: Annotated[
+    float,
+    Option(
+      "milp: part of the outputs by which the bound may exceed the best attack found", **FRACTION
+    ),
+  ] = 0.01
+  time_limit: TimeLimit = None
+  precision: Annotated[
+    str,
+    Option(
+      "of products and convolutions on accelerators, recorded in the result",
+      choices=("float32", "tensorfloat32", "bfloat16"),
+    ),
+  ] = "float32"
+
+  def __init_subclass__(cls) -> None:
+    dataclass(frozen=True, kw_only=True)(cls)
+    shared, every = ([field.name for field in dataclasses.fields(c)] for c in (Shared, cls))
+    cls._fields = (*shared[:2], *every[len(shared) :], *shared[2:])  # its own come after the data
+
+  def _replace(self, **changes: Any) -> Self:
+    return dataclasses.replace(self, **changes)
+
+  def _asdict(self) -> dict[str, Any]:
+    return {name: getattr(self, name) for name in self._fields}
 
 
 def of(config: Any) -> Mapping[str, tuple[Any, Option]]:
   """Every field of a configuration that is an option: name -> (type, `Option`)."""
   hints = typing.get_type_hints(type(config), include_extras=True)
-  annotated = {name: hint for name, hint in hints.items() if hasattr(hint, "__metadata__")}
+  annotated = {name: hints[name] for name in config._fields if hasattr(hints[name], "__metadata__")}
   return {name: (hint.__origin__, hint.__metadata__[0]) for name, hint in annotated.items()}
 
 

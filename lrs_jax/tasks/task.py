@@ -12,7 +12,7 @@ from lrs_jax.noise import SmoothingDistribution
 from lrs_jax.sampling import ClassSums
 
 Config = Any
-"""A named tuple of a task's options, see `tasks.options`; every field has a default."""
+"""A task's options, see `tasks.options.Shared`; every field has a default."""
 
 Count = Callable[[jax.Array, int, int], ClassSums]
 """(key, number of samples, first sample) -> sums over them; compiled when it is called first."""

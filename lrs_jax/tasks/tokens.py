@@ -27,7 +27,7 @@ part of the document.
 import functools
 import platform
 from collections.abc import Callable, Mapping, Sequence
-from typing import Annotated, Any, NamedTuple
+from typing import Annotated, Any
 
 import jax
 import jax.numpy as jnp
@@ -46,38 +46,34 @@ from lrs_jax.tasks import common, options, training
 from lrs_jax.tasks.data import documents
 from lrs_jax.tasks.models import tagger
 from lrs_jax.tasks.models.tagger import HIDDEN, Tagger
-from lrs_jax.tasks.options import ONE, TRAINING, ZERO, Option, rule
+from lrs_jax.tasks.options import ONE, TRAINED, TRAINING, ZERO, Option, rule
 from lrs_jax.tasks.task import Adversary, Case, Count, Data, Network, Smoothing, Task
 
 TRAINING_DOCUMENTS, TRAINING_LENGTH = 4000, 384
 
-COLUMNS = 120
-"""Characters in a row of the figure."""
-
+COLUMNS = 120  # characters in a row of the figure
 _COLORS = (*plots.COLORS[:5], "#999933")  # told apart when pale, too
 
-_PROBABILITY = rule("must lie in (0, 1]", lambda value: 0 < value <= 1)
+_RHO = rule("must lie in (0, 1]", lambda value: 0 < value <= 1)
+_OPEN = rule("must lie in (0, 1)", lambda value: 0 < value < 1)
 
 
-class Config(NamedTuple):
+class Config(options.Shared):
   """Configuration of a job on documents."""
 
   data: str = "documents"
-  data_dir: options.DataDir = None
   documents: Annotated[int, Option("test documents to certify", "data", **ONE)] = 6
   segments: Annotated[int, Option("cells of a document", "smoothing", **ONE)] = 12
   rho_min: Annotated[
     float,
-    Option(
-      "probability that a word of a group's own segment is hidden", "smoothing", **_PROBABILITY
-    ),
+    Option("probability that a word of a group's own segment is hidden", "smoothing", **_RHO),
   ] = 0.7
   rho_max: Annotated[
     float,
     Option(
       "probability that a word --reach segments away is hidden; 1 shows none of them",
       "smoothing",
-      **_PROBABILITY,
+      **_RHO,
     ),
   ] = 1.0
   reach: Annotated[
@@ -86,11 +82,7 @@ class Config(NamedTuple):
   ] = 2
   isotropic_rho: Annotated[
     float | None,
-    Option(
-      "the baseline's probability to hide a word; by default --rho-min",
-      "smoothing",
-      **rule("must lie in (0, 1)", lambda value: 0 < value < 1),
-    ),
+    Option("the baseline's probability to hide a word; by default --rho-min", "smoothing", **_OPEN),
   ] = None
   width: Annotated[int, Option("channels of the network", TRAINING, **ONE)] = 32
   depth: Annotated[
@@ -100,12 +92,6 @@ class Config(NamedTuple):
   steps: options.Steps = 1500
   batch_size: options.BatchSize = 16
   learning_rate: options.LearningRate = 1e-2
-  seed: options.Seed = 0
-  alpha: options.Alpha = 0.01
-  k_fwer: options.KFwer = 0.0
-  samples: options.Samples = 1000
-  selection_samples: options.SelectionSamples = 100
-  scores: options.Scores = ("votes",)
   budgets: Annotated[
     int | None,
     Option(
@@ -113,18 +99,10 @@ class Config(NamedTuple):
       metavar="WORDS",
       **ZERO,
     ),
-  ] = None
-  method: options.Method = "envelope"
-  bins: options.Bins = None
-  gap: options.Gap = 0.01
-  time_limit: options.TimeLimit = None
-  precision: options.Precision = "float32"
+  ] = None  # type: ignore[assignment]
 
 
-_NETWORK = (
-  *("data", "segments", "rho_min", "rho_max", "reach", "width", "depth"),
-  *("steps", "batch_size", "learning_rate", "seed"),
-)
+_NETWORK = ("data", "segments", "rho_min", "rho_max", "reach", "width", "depth", *TRAINED)
 """Options that decide what is trained."""
 
 
@@ -159,10 +137,8 @@ def load(config: Config) -> Data:
     (2, True)
   """
   test = documents.load("test", config.documents, config.seed)
-  cases = tuple(
-    Case(name, tokens.astype(np.float32), labels)
-    for name, tokens, labels in zip(test.names, test.tokens, test.labels, strict=True)
-  )
+  inputs = (tokens.astype(np.float32) for tokens in test.tokens)
+  cases = [Case(*case) for case in zip(test.names, inputs, test.labels, strict=True)]
   facts = {
     "words": [case.x.size for case in cases],
     "vocabulary": len(documents.vocabulary()),
@@ -195,45 +171,28 @@ def localized_noise(config: Config, num_words: int) -> noise.SmoothingDistributi
   return noise.ablation(rho, segments(config, num_words), fill=HIDDEN)
 
 
-def isotropic_noise(config: Config, num_words: int) -> noise.SmoothingDistribution:
-  """The baseline's: every word is hidden with one probability.
-
-  Example:
-    >>> isotropic_noise(Config(isotropic_rho=0.5), 6).scale
-    array([[0.5]])
-  """
+def smoothings(config: Config, num_words: int) -> tuple[Smoothing, ...]:
+  """Localized noise, and the same network's baseline, which hides all words alike."""
   rho = config.rho_min if config.isotropic_rho is None else config.isotropic_rho
-  return noise.ablation(np.array([[rho]]), np.zeros(num_words, np.int32), fill=HIDDEN)
-
-
-def smoothings(config: Config, data: Data, case: Case) -> tuple[Smoothing, ...]:
-  """Localized noise, and the isotropic baseline of the same network."""
-  return _smoothings(config, case.x.size)
-
-
-def _smoothings(config: Config, num_words: int) -> tuple[Smoothing, ...]:
-  localized, isotropic = localized_noise(config, num_words), isotropic_noise(config, num_words)
-  return common.with_baseline(config, localized, segments(config, num_words), isotropic)
+  groups, everywhere = segments(config, num_words), np.zeros(num_words, np.int32)
+  isotropic = noise.ablation(np.array([[rho]]), everywhere, fill=HIDDEN)
+  return common.with_baseline(config, localized_noise(config, num_words), groups, isotropic)
 
 
 def adversaries(
   config: Config, data: Data, case: Case, smoothings: Sequence[Smoothing]
 ) -> tuple[Adversary, ...]:
   """Up to B words are replaced, and no segment has more words to replace than it has words."""
-  last = config.budgets
+  noises, last = [smoothing.noise for smoothing in smoothings], config.budgets
   if last is None:
-    last = max(_enough(config, smoothing.noise) for smoothing in smoothings)
+    last = max(_enough(config, distribution) for distribution in noises)
   budgets = np.arange(last + 1, dtype=np.float64)[:, None]
-  return tuple(
-    Adversary(budgets, caps=_sizes(smoothing.noise)[None], integral=True)
-    for smoothing in smoothings
-  )
+  return tuple(Adversary(budgets, caps=_sizes(each)[None], integral=True) for each in noises)
 
 
 def _sizes(distribution: noise.SmoothingDistribution) -> np.ndarray:
   """The words of every segment, float64 [C]."""
-  sizes = np.bincount(distribution.cells, minlength=distribution.weights.shape[2])
-  return sizes.astype(np.float64)
+  return np.bincount(distribution.cells, minlength=distribution.weights.shape[2]).astype(np.float64)
 
 
 def _enough(config: Config, distribution: noise.SmoothingDistribution) -> int:
@@ -256,10 +215,7 @@ def _model(config: Config) -> Tagger:
 
 @functools.cache
 def _apply(model: Tagger) -> Callable[[Any, jax.Array], jax.Array]:
-  """(params, x) -> logits [1, L, K]: a document is an image of one row.
-
-  One function for equal models, so that nothing compiles again.
-  """
+  """(params, x) -> logits [1, L, K], a document as an image of one row; one of equal models."""
   return lambda params, x: jnp.asarray(model.apply(params, x))[None]
 
 
@@ -284,11 +240,9 @@ def lesson(config: Config) -> common.Lesson:
   learned = documents.load("train", TRAINING_DOCUMENTS, config.seed, length=TRAINING_LENGTH)
   localized = localized_noise(config, TRAINING_LENGTH)
   rho = np.concatenate([localized.scale, np.full_like(localized.scale, config.rho_min)])
-  return common.Lesson(
-    np.stack(learned.tokens).astype(np.float32),
-    np.stack(learned.labels),
-    training.random_group(noise.ablation(rho, localized.cells, fill=HIDDEN)),
-  )
+  expose = training.random_group(noise.ablation(rho, localized.cells, fill=HIDDEN))
+  tokens = np.stack(learned.tokens).astype(np.float32)
+  return common.Lesson(tokens, np.stack(learned.labels), expose)
 
 
 def counter(config: Config, data: Data, params: Any, case: Case, smoothing: Smoothing) -> Count:
@@ -304,8 +258,6 @@ def figures(
   config: Config, data: Data, records: Sequence[Any], summary: Mapping[str, Any]
 ) -> dict[str, Figure]:
   """The first document's words, over their predicted subjects."""
-  if not records:
-    return {}
   words, truth = documents.load("test", 1, config.seed).words[0], np.asarray(data.cases[0].truth)
   return {"words.png": words_figure(words, truth, records[0].base, data.classes)}
 
@@ -316,17 +268,8 @@ def words_figure(
   """Draws the words of a document over the color of their predicted subject.
 
   The color is the stronger the more words may be replaced, anywhere in the document, before the
-  prediction can change; a line under a word has the color of its label, where that is another. A
-  thin black line stands between two segments.
-
-  Args:
-    words: L words.
-    truth: int [L].
-    base: base certificates of all words, against replaced ones.
-    classes: K names.
-
-  Returns:
-    A Matplotlib figure.
+  prediction can change; a line under a word has the color of its label (`truth`, int [L]), where
+  that is another. A thin black line stands between two segments.
 
   Example:
     >>> zeros = np.zeros(2, int)
@@ -387,12 +330,12 @@ TASK = Task(
   models=common.models(
     network, lambda config, data: _model(config), lesson, lambda config: _apply(_model(config))
   ),
-  smoothings=smoothings,
+  smoothings=lambda config, data, case: smoothings(config, case.x.size),
   counter=counter,
   chunk_size=common.chunk_size,
   adversaries=adversaries,
   check_record=lambda config, record: common.check_smoothing(
-    _smoothings(config, record.noise.cells.size), record
+    smoothings(config, record.noise.cells.size), record
   ),
   figures=figures,
 )

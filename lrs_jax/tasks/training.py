@@ -59,11 +59,11 @@ def rescale(key: jax.Array, image: jax.Array, labels: jax.Array) -> tuple[jax.Ar
   factor = 2 ** jax.random.uniform(key_scale, minval=-1.0, maxval=1.0)
   size = jnp.asarray(labels.shape, jnp.float32)
   center = jax.random.uniform(key_center, (2,)) * (size - 1)
-  rows, columns = (
+  lines = [
     center[i] + (jnp.arange(n, dtype=jnp.float32) - center[i]) / factor
     for i, n in enumerate(labels.shape)
-  )
-  at = tuple(jnp.meshgrid(rows, columns, indexing="ij"))
+  ]
+  at = tuple(jnp.meshgrid(*lines, indexing="ij"))
   bilinear = partial(map_coordinates, coordinates=at, order=1, mode="nearest")
   nearest = tuple(jnp.rint(a).astype(jnp.int32) for a in at)
   inside = [(a >= 0) & (a < n) for a, n in zip(nearest, labels.shape, strict=True)]
@@ -107,8 +107,7 @@ def random_group(noise: SmoothingDistribution) -> Expose:
   A distribution of one group makes this training under isotropic noise; one that stacks the groups
   of several distributions trains for all of them.
 
-  References:
-    Schuchardt et al. 2023 (arXiv 2210.16140), section 7: training with the noise of one group.
+  References: Schuchardt et al. 2023 (arXiv 2210.16140), section 7: training with one group's noise.
   """
   return _of_random_group(noise, lambda group: jnp.ones((), bool))
 
@@ -117,11 +116,8 @@ def own_pixels(noise: SmoothingDistribution, groups: ArrayLike) -> Expose:
   """One view, under the noise of a group drawn at random, whose loss counts where the group lies.
 
   What the network says elsewhere, where that noise is strong, is never asked for: it need not learn
-  to say it. Distributions of the same groups may be stacked, one after the other.
-
-  Args:
-    noise: smoothing distribution of G groups, or of a multiple of it.
-    groups: int [H, W] or [D, H, W], the group of every pixel, in [0, G).
+  to say it. The group of every pixel, int [H, W] or [D, H, W], is in [0, G); the noise is of G
+  groups, or of a multiple: distributions of the same groups may be stacked, one after the other.
   """
   num_groups, groups = int(np.max(groups)) + 1, jnp.asarray(groups, jnp.int32)
   return _of_random_group(noise, lambda row: (groups == row % num_groups)[None])
@@ -143,14 +139,10 @@ def _of_random_group(
 def stitched(noise: SmoothingDistribution, groups: ArrayLike) -> Expose:
   """A view per group under one shared draw, whose loss counts at that group's own pixels.
 
-  The loss is that of the prediction as it will be certified, at G times the cost of a step.
+  The loss is that of the prediction as it will be certified, at G times the cost of a step. The
+  group of every pixel is int [H, W].
 
-  Args:
-    noise: smoothing distribution of G groups.
-    groups: int [H, W], the group of every pixel.
-
-  References:
-    Schuchardt et al. 2023 (arXiv 2210.16140), section 7: training on the assembled prediction.
+  References: Schuchardt et al. 2023 (arXiv 2210.16140), section 7: the assembled prediction.
   """
   noise, groups = to_device(noise), jnp.asarray(groups, jnp.int32)
   every_group = jnp.arange(noise.num_groups, dtype=jnp.int32)
@@ -215,10 +207,8 @@ def train(
     variables = jax.jit(model.init)(key_init, images[0])
   variables = jax.tree.map(jnp.array, variables)  # a copy: every step gives its state away
   state = TrainingState(variables, optimizer.init(variables["params"]), jnp.asarray(0, jnp.int32))
-  losses: list[jax.Array | np.ndarray] = []
-  if checkpoint is not None and checkpoint.path.exists():
-    state, told = load_state(checkpoint, state, "losses")
-    losses = list(told)
+  state, told = load_state(checkpoint, state, losses=np.zeros(0, np.float32))
+  losses: list[jax.Array | np.ndarray] = list(told)
   step = jax.jit(partial(_step, model, optimizer, augment, expose, batch_size), donate_argnums=0)
   kept = time.monotonic()
   # One call a step: XLA on a CPU runs the convolutions of a gradient ten times slower in a loop.
@@ -236,35 +226,38 @@ def train(
             _keep(checkpoint, state, losses)
             kept = time.monotonic()
     finally:
-      if checkpoint is not None:
-        _keep(checkpoint, state, losses)
+      _keep(checkpoint, state, losses)
   return state.variables, np.asarray(losses, np.float32)
 
 
-def _keep(checkpoint: Checkpoint, state: TrainingState, losses: list) -> None:
+def _keep(checkpoint: Checkpoint | None, state: TrainingState, losses: list) -> None:
   if any(leaf.is_deleted() for leaf in jax.tree.leaves(state)):
     return  # stopped within a step, which owns the state: what was kept before stays
   save_state(checkpoint, state, losses=np.asarray(losses[: int(state.step)], np.float32))
 
 
-def save_state(checkpoint: Checkpoint, state: Any, **history: np.ndarray) -> None:
+def save_state(checkpoint: Checkpoint | None, state: Any, **history: np.ndarray) -> None:
   """Keeps a training's state, a pytree of arrays, and what it told so far: whole or not at all."""
+  if checkpoint is None:
+    return
   arrays = {f"state/{i}": np.asarray(leaf) for i, leaf in enumerate(jax.tree.leaves(state))}
   manifest = storage.json_array(checkpoint.manifest)
   storage.save_arrays(checkpoint.path, {**arrays, **history, "manifest": manifest})
 
 
-def load_state(checkpoint: Checkpoint, state: Any, history: str) -> tuple[Any, np.ndarray]:
-  """What `save_state` was given: the state, on the device, and the history of that name.
+def load_state(
+  checkpoint: Checkpoint | None, state: Any, **history: np.ndarray
+) -> tuple[Any, np.ndarray]:
+  """What `save_state` was given: the state, on the device, and the one array of its history.
 
-  Args:
-    checkpoint: of a file that exists.
-    state: a pytree of the same structure, shapes and types.
-    history: name of what the training told.
+  Where nothing was kept, it is the start that is given here, of the same structure and types.
 
   Raises:
     ValueError: a file that is damaged, no checkpoint, or of another training.
   """
+  ((name, told),) = history.items()
+  if checkpoint is None or not checkpoint.path.exists():
+    return state, told
   arrays = storage.load_arrays(checkpoint.path)
   leaves, structure = jax.tree.flatten(state)
   try:
@@ -274,7 +267,7 @@ def load_state(checkpoint: Checkpoint, state: Any, history: str) -> tuple[Any, n
         f"{dict(checkpoint.manifest)}: delete it to start again, or choose another file."
       )
     stored = [arrays[f"state/{i}"] for i in range(len(leaves))]
-    told = arrays[history]
+    told = arrays[name]
   except KeyError as error:
     raise ValueError(
       f"{checkpoint.path} is no training checkpoint, its array {error} is missing: "

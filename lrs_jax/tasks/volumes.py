@@ -28,7 +28,7 @@ adds nothing to isotropic noise here: all groups see the two cells in the middle
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Annotated, Any, NamedTuple
+from typing import Annotated, Any
 
 import jax
 import jax.numpy as jnp
@@ -45,33 +45,24 @@ from lrs_jax.tasks import common, options, training
 from lrs_jax.tasks.data import bodies
 from lrs_jax.tasks.models import slabs
 from lrs_jax.tasks.models.slabs import Slabs
-from lrs_jax.tasks.options import ONE, TRAINING, Option, at_least, positive, rule
-from lrs_jax.tasks.task import Case, Count, Data, Network, Smoothing, Task
+from lrs_jax.tasks.options import ONE, TRAINED, TRAINING, Option, at_least, positive
+from lrs_jax.tasks.task import Case, Data, Network, Smoothing, Task
 
 TRAINING_VOLUMES = 256
+_SIZE = at_least(8, "must be at least 8 each")
+_STD = positive("must be positive and finite")
 
-_STD = rule("must be positive and finite", positive)
 
-
-class Config(NamedTuple):
+class Config(options.Shared):
   """Configuration of a job on volumes."""
 
   data: str = "bodies"
-  data_dir: options.DataDir = None
   size: Annotated[
-    tuple[int, int, int],
-    Option(
-      "voxels of a volume",
-      "data",
-      "DxHxW",
-      separator="x",
-      **rule("must be at least 8 each", at_least(8)),
-    ),
+    tuple[int, int, int], Option("voxels of a volume", "data", "DxHxW", separator="x", **_SIZE)
   ] = (16, 24, 24)
   volumes: Annotated[int, Option("test volumes to certify", "data", **ONE)] = 4
   grid: Annotated[
-    tuple[int, int, int],
-    Option("cells of a volume", "smoothing", "PxRxQ", separator="x", **ONE),
+    tuple[int, int, int], Option("cells of a volume", "smoothing", "PxRxQ", separator="x", **ONE)
   ] = (2, 3, 3)
   std_min: Annotated[
     float, Option("noise in a group's own cell, on the input's [0, 1] scale", "smoothing", **_STD)
@@ -97,24 +88,9 @@ class Config(NamedTuple):
   steps: options.Steps = 1500
   batch_size: options.BatchSize = 8
   learning_rate: options.LearningRate = 1e-2
-  seed: options.Seed = 0
-  alpha: options.Alpha = 0.01
-  k_fwer: options.KFwer = 0.0
-  samples: options.Samples = 1000
-  selection_samples: options.SelectionSamples = 100
-  scores: options.Scores = ("votes",)
-  budgets: options.Radii = None
-  method: options.Method = "envelope"
-  bins: options.Bins = None
-  gap: options.Gap = 0.01
-  time_limit: options.TimeLimit = None
-  precision: options.Precision = "float32"
 
 
-_NETWORK = (
-  *("data", "size", "grid", "std_min", "std_max", "width", "depth"),
-  *("steps", "batch_size", "learning_rate", "seed"),
-)
+_NETWORK = ("data", "size", "grid", "std_min", "std_max", "width", "depth", *TRAINED)
 """Options that decide what is trained."""
 
 
@@ -148,10 +124,8 @@ def load(config: Config) -> Data:
     [((8, 8, 12, 1), (768,)), ((8, 8, 12, 1), (768,))]
   """
   test = bodies.load("test", config.size, config.volumes, config.seed)
-  cases = tuple(
-    Case(name, volume, labels.ravel())
-    for name, volume, labels in zip(test.names, test.volumes, test.labels, strict=True)
-  )
+  truth = test.labels.reshape(config.volumes, -1)
+  cases = [Case(*case) for case in zip(test.names, test.volumes, truth, strict=True)]
   return Data(cases, test.classes, facts={"size": list(config.size)})
 
 
@@ -179,13 +153,9 @@ def localized_noise(config: Config) -> noise.SmoothingDistribution:
   )
 
 
-def smoothings(
-  config: Config, data: Data | None = None, case: Case | None = None
-) -> tuple[Smoothing, ...]:
+def smoothings(config: Config) -> tuple[Smoothing, ...]:
   """Localized noise, and the isotropic baseline of the same network."""
-  groups = output_groups(config).ravel()
-  isotropic = common.isotropic_gaussian(config, channels=1)
-  return common.with_baseline(config, localized_noise(config), groups, isotropic)
+  return common.on_grid(config, localized_noise(config))
 
 
 def mirror(key: jax.Array, volume: jax.Array, labels: jax.Array) -> tuple[jax.Array, jax.Array]:
@@ -197,28 +167,20 @@ def mirror(key: jax.Array, volume: jax.Array, labels: jax.Array) -> tuple[jax.Ar
 
 
 def lesson(config: Config) -> common.Lesson:
-  """Training volumes, each under the noise of a random group.
+  """Training volumes, each under the noise of a random group, whose own voxels alone count.
 
-  The loss is that of the group's own voxels (`training.own_pixels`): elsewhere the volume is under
-  strong noise, or hidden. Where it counts everywhere, the same network gets 83 rather than 94 % of
-  the validation voxels right.
+  Elsewhere the volume is under strong noise, or hidden: where that counts too, the same network
+  gets 83 rather than 94 % of the validation voxels right.
   """
   learned = bodies.load("train", config.size, TRAINING_VOLUMES, config.seed)
   expose = training.own_pixels(localized_noise(config), output_groups(config))
   return common.Lesson(learned.volumes, learned.labels, expose, mirror)
 
 
-def counter(config: Config, data: Data, params: Any, case: Case, smoothing: Smoothing) -> Count:
-  """Counts the network's votes on a volume."""
-  return common.counter(config, slabs.apply, params, case.x, smoothing, len(data.classes))
-
-
 def figures(
   config: Config, data: Data, records: Sequence[Any], summary: Mapping[str, Any]
 ) -> dict[str, Figure]:
   """`noise.png`, and every volume's `volume.png`."""
-  if not records:
-    return {}
   found = {"noise.png": noise_figure(localized_noise(config).scale, config.grid)}
   for case, record in zip(data.cases, records, strict=True):
     found[f"{case.name}/volume.png"] = volume_figure(case, record.base, data.classes)
@@ -228,12 +190,7 @@ def figures(
 def noise_figure(scale: np.ndarray, grid: tuple[int, int, int]) -> Figure:
   """Draws what every group adds to every cell, the layers of the grid one below the other.
 
-  Args:
-    scale: [G, C], in the units of the input; inf (hidden) is hatched.
-    grid: (P, R, Q) with G = C = P R Q.
-
-  Returns:
-    A Matplotlib figure: a map for every group, where the group lies.
+  It is `plots.noise_figure` of a grid of (P, R, Q) cells.
 
   Example:
     >>> len(noise_figure(np.full((8, 8), 0.5), (2, 2, 2)).axes)  # 8 groups, a scale
@@ -252,15 +209,8 @@ def volume_figure(case: Case, base: BaseCertificates, classes: Sequence[str]) ->
   """Draws three orthogonal slices: input, labels, smoothed prediction, every voxel's own radius.
 
   The slices are those with most of the labels' bodies, along each axis; dashed lines in each show
-  where the other two cut it, thin white ones the cells.
-
-  Args:
-    case: a volume [D, H, W, 1] in [0, 1], and its labels.
-    base: its base certificates, against an l2 ball, for every voxel.
-    classes: K names.
-
-  Returns:
-    A Matplotlib figure.
+  where the other two cut it, thin white ones the cells. The case is a volume [D, H, W, 1] in [0, 1]
+  with its labels, `base` its base certificates, against an l2 ball, for every voxel.
 
   Example:
     >>> zeros = np.zeros(24, int)
@@ -275,24 +225,19 @@ def volume_figure(case: Case, base: BaseCertificates, classes: Sequence[str]) ->
     for a in (np.asarray(case.truth), np.where(base.eta > 0, base.labels, -1))
   )
   groups, radius = base.groups.reshape(size), np.sqrt(common.lone_budgets(base)).reshape(size)
-  colors = ["#f2efe6", *plots.COLORS]
-  palette = matplotlib.colors.ListedColormap(
-    [*(colors[i % len(colors)] for i in range(gray)), "#999999"]
-  )
+  colors = np.resize(["#f2efe6", *plots.COLORS], gray).tolist()
+  palette = matplotlib.colors.ListedColormap([*colors, "#999999"])
   bodies_at = np.nonzero((truth > 0) & (truth < gray))
   at = [int(np.bincount(i, minlength=n).argmax()) for i, n in zip(bodies_at, size, strict=True)]
   figure = Figure(figsize=(11.5, 8.2), layout="constrained")
   panels = figure.subplots(3, 4)
   labels: dict[str, Any] = {"cmap": palette, "vmin": -0.5, "vmax": gray + 0.5}
+  radii = {"cmap": "viridis", "vmin": 0, "vmax": max(float(radius.max(initial=0.0)), 1e-9)}
   columns: tuple[tuple[str, np.ndarray, dict[str, Any]], ...] = (
     ("input", case.x[..., 0], {"cmap": "gray", "vmin": 0, "vmax": 1}),
     ("labels", truth, labels),
     (f"smoothed prediction, {np.mean(predicted == gray):.1%} abstain", predicted, labels),
-    (
-      "radius of every voxel on its own",
-      np.ma.masked_equal(radius, 0),
-      {"cmap": "viridis", "vmin": 0, "vmax": max(float(radius.max(initial=0.0)), 1e-9)},
-    ),
+    ("radius of every voxel on its own", np.ma.masked_equal(radius, 0), radii),
   )
   for axis, row in enumerate(panels):
     down, right = (other for other in range(3) if other != axis)
@@ -302,10 +247,9 @@ def volume_figure(case: Case, base: BaseCertificates, classes: Sequence[str]) ->
       shown = axes.imshow(values.take(at[axis], axis), interpolation="nearest", **style)
       axes.axhline(at[down], color="red", linestyle="--", linewidth=0.7)
       axes.axvline(at[right], color="red", linestyle="--", linewidth=0.7)
-      for horizontal in edges[0]:
-        axes.axhline(horizontal, color="white", linewidth=0.6)
-      for vertical in edges[1]:
-        axes.axvline(vertical, color="white", linewidth=0.6)
+      for draw, borders in zip((axes.axhline, axes.axvline), edges, strict=True):
+        for border in borders:
+          draw(border, color="white", linewidth=0.6)
       axes.patch.set_facecolor("#999999")
       axes.set(xticks=[], yticks=[])
       if axis == 0:
@@ -335,8 +279,10 @@ TASK = Task(
     apply=lambda config: slabs.apply,
     finish=slabs.fold,
   ),
-  smoothings=smoothings,
-  counter=counter,
+  smoothings=lambda config, data, case: smoothings(config),
+  counter=lambda config, data, params, case, smoothing: common.counter(
+    config, slabs.apply, params, case.x, smoothing, len(data.classes)
+  ),
   chunk_size=common.chunk_size,
   adversaries=common.ball,
   check_record=lambda config, record: common.check_smoothing(smoothings(config), record),

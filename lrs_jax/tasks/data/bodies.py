@@ -19,8 +19,7 @@ SPLITS = ("train", "val", "test")
 TEXTURES: tuple[list[int], ...] = ([], [0, 1, 2], [0], [1, 2])
 """Along which axes a body of every class alternates from voxel to voxel."""
 
-CONTRAST = 0.3
-"""How far the texture goes up and down."""
+CONTRAST = 0.3  # how far the texture goes up and down
 
 
 class LabelledVolumes(NamedTuple):
@@ -33,16 +32,10 @@ class LabelledVolumes(NamedTuple):
 
 
 def load(split: str, size: tuple[int, int, int], count: int, seed: int = 0) -> LabelledVolumes:
-  """Makes `count` volumes; the first ones are the same for any count.
+  """Makes `count` volumes, M; the first ones are the same for any count, others for any seed.
 
-  Args:
-    split: "train", "val" or "test".
-    size: (D, H, W) in voxels, at least 8 each.
-    count: number of volumes M.
-    seed: a different seed gives different volumes.
-
-  Raises:
-    ValueError: an unknown split, or too small a volume.
+  The split is "train", "val" or "test", and the size (D, H, W) at least 8 voxels each, or there is
+  a ValueError.
 
   Example:
     >>> bodies = load("test", size=(8, 12, 16), count=2)

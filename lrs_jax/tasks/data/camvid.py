@@ -1,8 +1,6 @@
 """CamVid street scenes, in the SegNet tutorial's layout: {train,val,test}{,annot}/*.png (host)."""
 
-import os
-
-from lrs_jax.tasks.data.images import LabelledImages, Size, find_folders, read_split
+from lrs_jax.tasks.data.images import LabelledImages, Root, Size, find_folders, read_split
 
 CLASSES = (
   *("sky", "building", "pole", "road", "pavement", "tree"),
@@ -10,23 +8,15 @@ CLASSES = (
 )
 
 
-def load(
-  data_dir: str | os.PathLike, split: str, size: Size = None, count: int | None = None
-) -> LabelledImages:
-  """Loads one split of CamVid: 11 classes, label 11 is void.
+def load(data_dir: Root, split: str, size: Size = None, count: int | None = None) -> LabelledImages:
+  """Loads "train", "val" or "test" of CamVid: 11 classes, label 11 is void.
 
-  Args:
+  Args, beside those of `images.read_split`:
     data_dir: folder that holds `camvid/train`, `camvid/trainannot` and so on, or `train` itself.
-    split: "train", "val" or "test".
-    size: (H, W) to resize to, see `images.Size`.
-    count: number of images, spread evenly over the split in the order of their names; all if None.
+    split: its images are in the order of their names.
 
-  Raises:
-    ValueError: a folder or label map that is missing, sizes that differ, or labels above 11.
-
-  References:
-    Brostow et al. 2009, Pattern Recognition Letters 30(2); Badrinarayanan et al. 2017 (SegNet,
-    arXiv 1511.00561) for the 11 classes and the split.
+  References: Brostow et al. 2009, Pattern Recognition Letters 30(2); Badrinarayanan et al. 2017
+  (SegNet, arXiv 1511.00561) for the 11 classes and the split.
   """
   needs = f"CamVid needs camvid/{split} and camvid/{split}annot, with PNG files of the same names,"
   image_dir, label_dir = find_folders(data_dir, ["camvid"], [split, f"{split}annot"], needs)

@@ -38,9 +38,7 @@ class Split(NamedTuple):
 def find_graph(name: str, data_dir: str | Path | None = None) -> Path:
   """Path of a named data set: ``data_dir/name.npz``, or ``$LRS_JAX_DATA/name.npz``.
 
-  Raises:
-    ValueError: a name that is not known, or no directory given.
-    FileNotFoundError: no such file.
+  A name that is not known, or no directory, is a ValueError; no file a FileNotFoundError.
   """
   if name not in NAMES:
     raise ValueError(f"`name` must be one of {', '.join(NAMES)}, but it is {name!r}.")
@@ -58,8 +56,7 @@ def find_graph(name: str, data_dir: str | Path | None = None) -> Path:
 def load_graph(path: str | Path, *, binarize: bool = False) -> CitationGraph:
   """Loads a graph file, an ``.npz`` of the layout above, for `standardize`, and `binarize` there.
 
-  Raises:
-    ValueError: an array is missing, pickled, or not what the layout says.
+  An array that is missing, pickled, or not what the layout says is a ValueError.
   """
   names, parts = ("adj_matrix", "attr_matrix"), ("data", "indices", "indptr", "shape")
   wanted = [*(f"{name}.{part}" for name in names for part in parts), "labels"]
@@ -114,13 +111,11 @@ def standardize(
     adjacency: [N, N]; any entry that is not zero is an edge, in both directions.
     attributes: [N, D], finite.
     labels: int [N].
-    binarize: turn attributes that are not 0 or 1 into "is not zero"; an error otherwise.
+    binarize: turn attributes that are not 0 or 1 into "is not zero"; a ValueError otherwise, as
+      shapes are that do not fit.
 
   Returns:
     A `CitationGraph`, with a note for everything that changed.
-
-  Raises:
-    ValueError: shapes that do not fit, or attributes that are not binary without `binarize`.
 
   Example:
     >>> adjacency = sparse.csr_array(np.array([[1, 1, 0], [0, 0, 0], [0, 0, 0]]))
@@ -134,8 +129,7 @@ def standardize(
     ('2 of 3 nodes are in the largest connected component', '2 of 3 classes occur in it')
   """
   adjacency, attributes = sparse.csr_array(adjacency), sparse.csr_array(attributes, copy=True)
-  labels = np.asarray(labels)
-  num_nodes = labels.size
+  labels, num_nodes = np.asarray(labels), np.size(labels)
   if adjacency.shape != (num_nodes, num_nodes) or attributes.shape[0] != num_nodes:
     raise ValueError(
       f"`adjacency` must be [N, N] and `attributes` [N, D] for N = {num_nodes} `labels`, "
@@ -162,7 +156,6 @@ def standardize(
   undirected = sparse.csr_array((np.ones(ends[0].size, np.float32), ends), shape=adjacency.shape)
   undirected.sum_duplicates()
   undirected.data[:] = 1
-
   count, component = sparse.csgraph.connected_components(undirected, directed=False)
   inside = component == np.bincount(component, minlength=count).argmax()
   if not inside.all():
@@ -181,8 +174,7 @@ def standardize(
 def split_nodes(labels: np.ndarray, seed: int, *, per_class: int = 20) -> Split:
   """Draws `per_class` nodes of every class for training, as many for validation; the rest test.
 
-  Raises:
-    ValueError: a class in [0, K) with fewer than 2 `per_class` nodes, or nothing to train on.
+  A class in [0, K) with fewer than 2 `per_class` nodes, or nothing to train on, is a ValueError.
 
   Example:
     >>> split_nodes(np.array([0, 1, 0, 1, 0, 1]), seed=0, per_class=1).test.size
@@ -198,8 +190,7 @@ def split_nodes(labels: np.ndarray, seed: int, *, per_class: int = 20) -> Split:
     )
   order = np.random.default_rng(seed).permutation(labels.size)
   rank = np.empty(labels.size, np.int64)  # a node's place among those of its class
-  for k in range(counts.size):
-    mine = order[labels[order] == k]
-    rank[mine] = np.arange(mine.size)
+  for k, count in enumerate(counts):
+    rank[order[labels[order] == k]] = np.arange(count)
   turn = np.minimum(rank // per_class, 2)
   return Split(*(np.flatnonzero(turn == part) for part in range(3)))

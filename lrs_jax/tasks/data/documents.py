@@ -34,17 +34,10 @@ CLASSES = tuple(SUBJECTS)
 SPLITS = {"train": (0, 1, 2, 4, 5), "val": (3,), "test": (6,)}
 """Which of every seven blocks a split is made of."""
 
-BLOCK = 200
-"""Words of a block."""
-
-PASSAGE = (80, 180)
-"""The fewest and the most words of a passage."""
-
-PASSAGES = (3, 5)
-"""The fewest and the most passages of a document."""
-
-UNKNOWN = 0
-"""The token of a word that the training text has not, or only once."""
+BLOCK = 200  # words of a block
+PASSAGE = (80, 180)  # the fewest and the most words of a passage
+PASSAGES = (3, 5)  # the fewest and the most passages of a document
+UNKNOWN = 0  # the token of a word that the training text has not, or only once
 
 
 class Documents(NamedTuple):
@@ -57,16 +50,11 @@ class Documents(NamedTuple):
 
 
 def load(split: str, count: int, seed: int = 0, *, length: int | None = None) -> Documents:
-  """Composes `count` documents; the first ones are the same for any count.
+  """Composes `count` documents, M; the first ones are the same for any count, others for any seed.
 
-  Args:
-    split: "train", "val" or "test".
-    count: number of documents M.
-    seed: a different seed gives different documents.
-    length: words of every document, which is cut out of a longer one; by default they differ.
-
-  Raises:
-    ValueError: an unknown split, or a Python without its standard library's source files.
+  The split is "train", "val" or "test". Where a `length` is given, every document has so many
+  words, cut out of a longer one. A Python without its standard library's source files is a
+  ValueError, and so is another split.
 
   Example:
     >>> documents = load("test", count=2)
@@ -75,14 +63,10 @@ def load(split: str, count: int, seed: int = 0, *, length: int | None = None) ->
   """
   composed = [_compose(rng, split, length) for rng in generators(split, SPLITS, count, seed)]
   numbers = {word: number for number, word in enumerate(vocabulary(), UNKNOWN + 1)}
-  words = tuple(text for text, _ in composed)
+  words, labels = tuple(text for text, _ in composed), tuple(labels for _, labels in composed)
   tokens = ([numbers.get(word.lower(), UNKNOWN) for word in text] for text in words)
-  return Documents(
-    tuple(f"document-{i:03d}" for i in range(count)),
-    words,
-    tuple(np.array(of_text, np.int32) for of_text in tokens),
-    tuple(labels for _, labels in composed),
-  )
+  names = tuple(f"document-{i:03d}" for i in range(count))
+  return Documents(names, words, tuple(np.array(of, np.int32) for of in tokens), labels)
 
 
 @functools.cache
@@ -108,9 +92,8 @@ def passages(split: str, subject: str) -> tuple[tuple[str, ...], ...]:
     >>> len(passages("test", "mail")[0]) == BLOCK
     True
   """
-  words = _text(subject)
+  words, period = _text(subject), sum(map(len, SPLITS.values()))
   blocks = [words[i : i + BLOCK] for i in range(0, len(words) - BLOCK + 1, BLOCK)]
-  period = sum(map(len, SPLITS.values()))
   return tuple(block for i, block in enumerate(blocks) if i % period in SPLITS[split])
 
 
@@ -139,8 +122,7 @@ def _compose(
 ) -> tuple[tuple[str, ...], np.ndarray]:
   few, many = PASSAGES
   left = int(rng.integers(few, many + 1)) if length is None else 2 + length // PASSAGE[0]
-  words: list[str] = []
-  labels: list[int] = []
+  words, labels = list[str](), list[int]()
   while left:
     subject = int(rng.integers(len(CLASSES)))
     if labels and labels[-1] == subject:
@@ -151,8 +133,7 @@ def _compose(
         f"there is no text about {CLASSES[subject]} in {sysconfig.get_path('stdlib')}: documents "
         "need the source files of Python's standard library."
       )
-    block = blocks[rng.integers(len(blocks))]
-    size = int(rng.integers(PASSAGE[0], PASSAGE[1] + 1))
+    block, size = blocks[rng.integers(len(blocks))], int(rng.integers(PASSAGE[0], PASSAGE[1] + 1))
     first = int(rng.integers(BLOCK - size + 1))
     words += block[first : first + size]
     labels += [subject] * size

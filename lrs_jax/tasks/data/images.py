@@ -9,8 +9,9 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 Size = tuple[int, int] | None
-"""(H, W) in pixels to resize to: nothing is cropped, and the aspect is not kept. None keeps the
-files' own size."""
+"""(H, W) in pixels to resize to, without cropping; None keeps the files' own size."""
+
+Root = str | os.PathLike  # a data folder
 
 
 class LabelledImages(NamedTuple):
@@ -23,7 +24,7 @@ class LabelledImages(NamedTuple):
 
 
 def find_folders(
-  data_dir: str | os.PathLike, inside: Sequence[str], folders: Sequence[str], needs: str
+  data_dir: Root, inside: Sequence[str], folders: Sequence[str], needs: str
 ) -> list[Path]:
   """Paths of `folders` in the data folder, or in those `inside` it (one in the other) that exist.
 
@@ -56,13 +57,13 @@ def read_split(
     files: name -> paths of the image and of its label map, at least one.
     classes: K.
     void: the label that does not count.
-    size: how, see `read_pair`.
+    size: (H, W) in pixels to resize to, by `read_pair`; the files' own if None.
     count: number of images, spread evenly over `files`; all if None.
     relabel: int [256], the label that each value of a label map stands for; itself if None.
 
   Raises:
-    ValueError: a file that is missing, sizes that differ, or a label that is neither in [0, K) nor
-      void.
+    ValueError: an unknown split, a folder, list or file that is missing, sizes that differ, or a
+      label that is neither in [0, K) nor void.
   """
   names = list(files)
   if count is not None:
@@ -71,12 +72,11 @@ def read_split(
         f"`count` must lie in [1, {len(names)}], the images of this split, but it is {count}."
       )
     names = [names[i] for i in np.linspace(0, len(names) - 1, count).round().astype(int)]
-  images: list[np.ndarray] = []
-  labels: list[np.ndarray] = []
+  pairs: list[tuple[np.ndarray, np.ndarray]] = []
   for name in names:
     image, label = read_pair(*files[name], size)
-    if images and image.shape != images[0].shape:
-      first, other = (f"{width}x{height}" for height, width, _ in (images[0].shape, image.shape))
+    if pairs and image.shape != pairs[0][0].shape:
+      first, other = (f"{i.shape[1]}x{i.shape[0]}" for i in (pairs[0][0], image))
       raise ValueError(
         f"the images differ in size: {first} pixels and, {name}, {other}; give a size to resize to."
       )
@@ -87,20 +87,16 @@ def read_split(
         f"the labels in {files[name][1]} must lie in [0, {len(classes)}) or be {void} (void), "
         f"but {wrong[0]} is among them."
       )
-    images.append(image)
-    labels.append(label)
-  stacked = np.stack(images), np.stack(labels).astype(np.int32)
-  return LabelledImages(*stacked, tuple(names), classes)
+    pairs.append((image, label))
+  images, labels = (np.stack(part) for part in zip(*pairs, strict=True))
+  return LabelledImages(images, labels.astype(np.int32), tuple(names), classes)
 
 
 def read_pair(image_path: Path, label_path: Path, size: Size) -> tuple[np.ndarray, np.ndarray]:
-  """Reads an RGB image and its label map, and resizes both if asked.
+  """Reads an RGB image and its label map, of 8 bit, and resizes both if asked.
 
-  Args:
-    image_path: any format that Pillow reads.
-    label_path: one label per pixel, 8 bit.
-    size: see `Size`: images by a box filter, which is the mean of what a new pixel covers, labels
-      to the nearest.
+  Images are resized by a box filter, which is the mean of what a new pixel covers, labels to the
+  nearest; the aspect is not kept.
 
   Returns:
     float32 [H, W, 3] in [0, 1] and int32 [H, W].

@@ -16,16 +16,10 @@ CLASSES = ("background", *"0123456789")
 
 
 def load(split: str, size: tuple[int, int], count: int, seed: int = 0) -> LabelledImages:
-  """Composes `count` scenes; the first ones are the same for any count.
+  """Composes `count` scenes, M; the first ones are the same for any count, others for any seed.
 
-  Args:
-    split: "train", "val" or "test".
-    size: (H, W) in pixels, at least 16 x 16.
-    count: number of scenes M.
-    seed: a different seed gives different scenes.
-
-  Raises:
-    ValueError: an unknown split, or too small a canvas.
+  The split is "train", "val" or "test", and the size (H, W) at least 16 x 16 pixels, or there is a
+  ValueError.
 
   Example:
     >>> scenes = load("test", size=(32, 48), count=2)

@@ -1,9 +1,8 @@
 """Pascal VOC 2012 segmentation, in the official layout of VOCdevkit/VOC2012 (host)."""
 
-import os
 from pathlib import Path
 
-from lrs_jax.tasks.data.images import LabelledImages, Size, find_folders, read_split
+from lrs_jax.tasks.data.images import LabelledImages, Root, Size, find_folders, read_split
 from lrs_jax.tasks.data.splits import check_split
 
 CLASSES = (
@@ -14,9 +13,7 @@ CLASSES = (
 VOID = 255
 
 
-def load(
-  data_dir: str | os.PathLike, split: str, size: Size = None, count: int | None = None
-) -> LabelledImages:
+def load(data_dir: Root, split: str, size: Size = None, count: int | None = None) -> LabelledImages:
   """Loads one split of Pascal VOC 2012: 21 classes, label 255 is void.
 
   The images are `JPEGImages/*.jpg`, the label maps `SegmentationClass/*.png`, the splits
@@ -24,37 +21,26 @@ def load(
   Boundaries Dataset's annotations, as commonly laid out beside: `SegmentationClassAug/*.png` and
   `trainaug.txt`, or `train_aug.txt`, of names or of pairs of paths.
 
-  Args:
+  Args, beside those of `images.read_split`:
     data_dir: folder that holds `VOCdevkit/VOC2012`, or `VOC2012`, or `JPEGImages` itself.
-    split: "train", "val", "trainval" or "trainaug".
-    size: (H, W) to resize to, see `images.Size`; the images' own sizes differ.
-    count: number of images, spread evenly over the split in the order of its list; all if None.
+    split: "train", "val", "trainval" or "trainaug"; its images are in the order of its list, and
+      their own sizes differ.
 
-  Raises:
-    ValueError: an unknown split, a folder, list or label map that is missing, sizes that differ, or
-      labels that are neither a class nor void.
-
-  References:
-    Everingham et al. 2010, International Journal of Computer Vision 88(2); Hariharan et al. 2011,
-    "Semantic contours from inverse detectors", for the additional annotations.
+  References: Everingham et al. 2010, International Journal of Computer Vision 88(2); Hariharan et
+  al. 2011, "Semantic contours from inverse detectors", for the additional annotations.
   """
   check_split(split, ("train", "val", "trainval", "trainaug"))
   labels = "SegmentationClassAug" if split == "trainaug" else "SegmentationClass"
   needs = f"Pascal VOC needs VOCdevkit/VOC2012/JPEGImages and {labels}"
-  image_dir, label_dir = find_folders(
-    data_dir, ["VOCdevkit", "VOC2012"], ["JPEGImages", labels], needs
-  )
-  names = _names(image_dir.parent / "ImageSets" / "Segmentation", split)
+  inside, folders = ["VOCdevkit", "VOC2012"], ["JPEGImages", labels]
+  image_dir, label_dir = find_folders(data_dir, inside, folders, needs)
+  folder = image_dir.parent / "ImageSets" / "Segmentation"
+  lists = ("trainaug.txt", "train_aug.txt") if split == "trainaug" else (f"{split}.txt",)
+  path = next((folder / name for name in lists if (folder / name).is_file()), None)
+  if path is None:
+    raise ValueError(f"no list {' or '.join(lists)} in {folder}: one name of an image per line.")
+  names = [Path(line.split()[0]).stem for line in path.read_text().splitlines() if line.strip()]
+  if not names:
+    raise ValueError(f"{path} lists no images.")
   files = {name: (image_dir / f"{name}.jpg", label_dir / f"{name}.png") for name in names}
   return read_split(files, CLASSES, void=VOID, size=size, count=count)
-
-
-def _names(folder: Path, split: str) -> list[str]:
-  files = ("trainaug.txt", "train_aug.txt") if split == "trainaug" else (f"{split}.txt",)
-  for path in (folder / file for file in files):
-    if path.is_file():
-      names = [Path(line.split()[0]).stem for line in path.read_text().splitlines() if line.strip()]
-      if not names:
-        raise ValueError(f"{path} lists no images.")
-      return names
-  raise ValueError(f"no list {' or '.join(files)} in {folder}: one name of an image per line.")

@@ -7,9 +7,7 @@ import jax.numpy as jnp
 from lrs_jax.tasks.models import folding
 from lrs_jax.tasks.models.folding import Layer
 
-STRIDE = 8
-"""One pixel of the features is so many pixels of the image high and wide."""
-
+STRIDE = 8  # one pixel of the features is so many pixels of the image high and wide
 STAGES = ((1, 2, 1), (2, 2, 1), (4, 1, 2), (4, 1, 4))
 """Of every stage: channels in units of `width`, stride of its first block, rate of its kernels."""
 
@@ -23,21 +21,14 @@ class DeepLab(nn.Module):
   rates, and their mean over the image, and projects all that to the logits, which are enlarged by
   bilinear interpolation. Every convolution is followed by BatchNorm, and ReLU.
 
-  Attributes:
-    num_classes: K.
-    width: channels at 1 / 2 of the resolution.
-    depth: residual blocks per stage.
-    rates: of the head, in pixels of the features.
-
-  References:
-    Chen et al. 2017 (arXiv 1706.05587), section 3, at output stride 8, on a small network of He et
-    al. 2016 (arXiv 1512.03385).
+  References: Chen et al. 2017 (arXiv 1706.05587), section 3, at output stride 8, on a small network
+  of He et al. 2016 (arXiv 1512.03385).
   """
 
-  num_classes: int
-  width: int = 16
-  depth: int = 2
-  rates: tuple[int, ...] = (3, 6, 9)
+  num_classes: int  # K
+  width: int = 16  # channels at 1 / 2 of the resolution
+  depth: int = 2  # residual blocks per stage
+  rates: tuple[int, ...] = (3, 6, 9)  # of the head, in pixels of the features
 
   @nn.compact
   def __call__(self, x: jax.Array, train: bool = False) -> jax.Array:

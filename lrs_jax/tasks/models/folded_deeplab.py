@@ -13,7 +13,7 @@ from lrs_jax.tasks.models import deeplab, folding
 from lrs_jax.tasks.models.deeplab import STRIDE
 from lrs_jax.tasks.models.folding import Folded, convolve, fold
 
-__all__ = ["STRIDE", "Folded", "apply", "fold", "window"]
+__all__ = ["STRIDE", "Folded", "alignment", "apply", "fold", "window"]
 
 
 def apply(params: Folded, x: jax.Array) -> jax.Array:
@@ -51,6 +51,11 @@ def window(size: tuple[int, int]) -> Callable[[Folded, jax.Array, jax.Array], ja
   return apply_window
 
 
+def alignment(params: Folded) -> int:
+  """As `folded_unet.alignment`: `STRIDE`."""
+  return STRIDE
+
+
 def _rates(params: Folded) -> list[int]:
   return sorted(int(name.split("_")[1]) for name in params if name.startswith("atrous_"))
 
@@ -61,12 +66,9 @@ def _encode(params: Folded, x: jax.Array) -> jax.Array:
 
 
 def _head(params: Folded, seen: list[jax.Array], features: jax.Array) -> jax.Array:
-  """Logits [h, w, K] at the features' resolution.
+  """Logits [h, w, K] at the features' resolution, of all features and of what is `seen` of them.
 
-  Args:
-    params: of the network.
-    seen: what the 1 x 1 kernel sees, [h, w, .], and those of every rate, with a margin of the rate.
-    features: all of them.
+  That is what the 1 x 1 kernel sees, [h, w, .], and those of every rate, with a margin of the rate.
   """
   branches = [convolve(params["point_conv_0"], seen[0], "VALID")]
   for rate, x in zip(_rates(params), seen[1:], strict=True):

@@ -33,20 +33,16 @@ def window(size: tuple[int, int]) -> Callable[[Folded, jax.Array, jax.Array], ja
   every side: none at the end, and for two 3 x 3 convolutions and an upsampling, half of 2 more on
   the next coarser level, rounded up. What lies outside the image is zero before every convolution.
 
-  Args:
-    size: (h, w) of the window.
-
   Returns:
-    (params, x, start) -> logits [h, w, K] of the rows start[0], ... and columns start[1], ...,
-    equal to those of `apply` up to rounding. `start` is int32 [2], non-negative multiples of
+    (params, x, start) -> logits of the (h, w) = `size` pixels from row start[0] and column start[1]
+    on, equal to those of `apply` up to rounding. `start` is int32 [2], non-negative multiples of
     `alignment(params)`, and may be traced. The window may leave the image by less than that on the
     right and below, where its logits mean nothing.
   """
 
   def apply_window(params: Folded, x: jax.Array, start: jax.Array) -> jax.Array:
     depth = _depth(params)
-    margins = _margins(depth)
-    x, start = _receptive_field(x, start, size, depth)
+    margins, (x, start) = _margins(depth), _receptive_field(x, start, size, depth)
 
     def cut(features: jax.Array, level: int, margin: int) -> jax.Array:
       """The window with its margin out of a level's features, zero outside the image."""
@@ -62,8 +58,7 @@ def window(size: tuple[int, int]) -> Callable[[Folded, jax.Array, jax.Array], ja
     for level, skip in reversed(list(enumerate(skips))):
       margin = margins[level] + 2
       x = unet.upsample(convolve(params[f"up_{level}"], x, "VALID"))
-      surplus = 2 * margins[level + 1] - margin
-      rows, columns = extent(level, margin)
+      surplus, (rows, columns) = 2 * margins[level + 1] - margin, extent(level, margin)
       x = x[surplus : surplus + rows, surplus : surplus + columns]
       first = (start >> level) - margin
       x = jnp.where(_inside(first, x, skip), x, 0)
@@ -118,10 +113,7 @@ def _margins(depth: int) -> list[int]:
 def _receptive_field(
   x: jax.Array, start: jax.Array, size: tuple[int, int], depth: int
 ) -> tuple[jax.Array, jax.Array]:
-  """Cuts out of the image what a window's logits depend on; also where the window starts in it.
-
-  The cut's start and what it ends with are those of the pooling's grid.
-  """
+  """Cuts out, along the pooling's grid, what a window's logits depend on, and its start in that."""
   margin = _at(_field(depth), depth) << depth
   height, width = (
     min(whole, (_at(n, depth) << depth) + 2 * margin + whole % (1 << depth))
@@ -134,7 +126,6 @@ def _receptive_field(
 
 def _inside(first: jax.Array, x: jax.Array, whole: jax.Array) -> jax.Array:
   """Which pixels of x, whose first one is `first` of `whole`, lie inside `whole`: [h, w, 1]."""
-  row, column = (first[i] + jnp.arange(x.shape[i], dtype=jnp.int32) for i in range(2))
-  rows = (row >= 0) & (row < whole.shape[0])
-  columns = (column >= 0) & (column < whole.shape[1])
+  at = (first[i] + jnp.arange(x.shape[i], dtype=jnp.int32) for i in range(2))
+  rows, columns = ((a >= 0) & (a < n) for a, n in zip(at, whole.shape[:2], strict=True))
   return rows[:, None, None] & columns[None, :, None]

@@ -53,14 +53,7 @@ def folded(params: Folded) -> Layer:
 
 
 def fold(variables: Any) -> dict[str, tuple[jax.Array, jax.Array]]:
-  """Folds every BatchNorm into the convolution before it.
-
-  Args:
-    variables: of a Flax model: {"params": ..., "batch_stats": ...}.
-
-  Returns:
-    `Folded`.
-  """
+  """Folds every BatchNorm into the convolution before it, of a Flax model's variables."""
   params, statistics = variables["params"], variables["batch_stats"]
   folded = {}
   for name, layer in params.items():
@@ -80,14 +73,9 @@ def convolve(
   layer: tuple[jax.Array, jax.Array], x: jax.Array, padding: str, stride: int = 1, rate: int = 1
 ) -> jax.Array:
   """A folded convolution of an image [H, W, in], its kernel spread by `rate`."""
-  kernel, bias = layer
+  (kernel, bias), order = layer, ("NHWC", "HWIO", "NHWC")
   y = jax.lax.conv_general_dilated(
-    x[None],
-    kernel,
-    (stride, stride),
-    padding,
-    rhs_dilation=(rate, rate),
-    dimension_numbers=("NHWC", "HWIO", "NHWC"),
+    x[None], kernel, (stride,) * 2, padding, rhs_dilation=(rate,) * 2, dimension_numbers=order
   )
   return y[0] + bias[None, None]
 

@@ -28,18 +28,13 @@ class Edges(NamedTuple):
 def normalized_edges(adjacency: sparse.csr_array) -> Edges:
   r"""Edges of :math:`\hat A = D^{-1/2} (A + I) D^{-1/2}`, D the degrees of A + I (host).
 
-  Args:
-    adjacency: [N, N], symmetric, 0 or 1, no self-loops.
-
-  Returns:
-    `Edges`, E the number of non-zeros of A + I.
+  `adjacency` [N, N] is symmetric, 0 or 1, without self-loops; A + I has E non-zeros.
 
   Example:
     >>> normalized_edges(sparse.csr_array(np.array([[0, 1], [1, 0]]))).weights
     Array([0.5, 0.5, 0.5, 0.5], dtype=float32)
 
-  References:
-    Kipf & Welling 2017 (arXiv 1609.02907), equation 2.
+  References: Kipf & Welling 2017 (arXiv 1609.02907), equation 2.
   """
   looped = sparse.csr_array(adjacency + sparse.eye_array(adjacency.shape[0]))
   receivers, senders = looped.tocoo().coords
@@ -89,8 +84,7 @@ class GCN(_Network):
 
   `widths` lists the hidden layers: (64,) is the usual network of two layers.
 
-  References:
-    Kipf & Welling 2017 (arXiv 1609.02907).
+  References: Kipf & Welling 2017 (arXiv 1609.02907).
   """
 
   widths: Sequence[int] = (64,)
@@ -117,8 +111,7 @@ class GAT(_Network):
   :math:`\alpha_{ij} = \mathrm{softmax}_j \mathrm{LeakyReLU}(a_r^\top h_i + a_s^\top h_j)` over the
   neighbors j of i, i included.
 
-  References:
-    Veličković et al. 2018 (arXiv 1710.10903), section 2.1.
+  References: Veličković et al. 2018 (arXiv 1710.10903), section 2.1.
   """
 
   heads: int = 8
@@ -129,10 +122,8 @@ class GAT(_Network):
     self.first_kernel = self._kernel(self.heads * self.hidden)
     self.second = nn.Dense(self.num_classes, use_bias=False)
     glorot = nn.initializers.glorot_uniform()
-    self.attend = [
-      self.param(f"attend_{layer}", glorot, (2, heads, width))
-      for layer, heads, width in ((0, self.heads, self.hidden), (1, 1, self.num_classes))
-    ]
+    shapes = (2, self.heads, self.hidden), (2, 1, self.num_classes)
+    self.attend = [self.param(f"attend_{i}", glorot, shape) for i, shape in enumerate(shapes)]
     self.bias_0 = self._bias("bias_0", self.heads * self.hidden)
     self.bias_1 = self._bias("bias_1", self.num_classes)
     self.drop = nn.Dropout(self.dropout)
@@ -164,8 +155,7 @@ class APPNP(_Network):
   :math:`z \leftarrow (1 - \beta) \hat A z + \beta h`, `hops` times from z = h, where h are the
   perceptron's logits and :math:`\beta` is the teleport probability.
 
-  References:
-    Gasteiger et al. 2019 (arXiv 1810.05997), equations 5 to 7.
+  References: Gasteiger et al. 2019 (arXiv 1810.05997), equations 5 to 7.
   """
 
   hidden: int = 64
@@ -199,9 +189,8 @@ def make_model(name: str, num_attributes: int, num_classes: int) -> nn.Module:
     >>> make_model("appnp", 3703, 6).hops
     10
   """
-  six_layers = partial(GCN, widths=(64,) * 5)
   models: Mapping[str, Callable[..., nn.Module]]
-  models = {"appnp": APPNP, "gcn": GCN, "gcn6": six_layers, "gat": GAT}
+  models = {"appnp": APPNP, "gcn": GCN, "gcn6": partial(GCN, widths=(64,) * 5), "gat": GAT}
   if name not in models:
     raise ValueError(f"`name` must be appnp, gcn, gcn6 or gat, but it is {name!r}.")
   return models[name](num_attributes, num_classes)

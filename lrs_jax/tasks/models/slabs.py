@@ -20,16 +20,11 @@ class Slabs(nn.Module):
 
   A convolution at full resolution; one of stride 2, and `depth` more at half the resolution; and
   for every voxel a perceptron of what both say of it.
-
-  Attributes:
-    num_classes: K.
-    width: channels at full resolution, half of those at half the resolution.
-    depth: convolutions at half the resolution.
   """
 
-  num_classes: int
-  width: int = 8
-  depth: int = 3
+  num_classes: int  # K
+  width: int = 8  # channels at full resolution, half of those at half the resolution
+  depth: int = 3  # convolutions at half the resolution
 
   @nn.compact
   def __call__(self, x: jax.Array, train: bool = False) -> jax.Array:

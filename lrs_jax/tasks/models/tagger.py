@@ -7,11 +7,8 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-KERNEL = 5
-"""Tokens that a convolution sees, so many apart as its block's dilation says."""
-
-HIDDEN = -1
-"""The token of a hidden word, and of those before the first word and after the last."""
+KERNEL = 5  # tokens that a convolution sees, so many apart as its block's dilation says
+HIDDEN = -1  # the token of a hidden word, and of those before the first word and after the last
 
 
 class Tagger(nn.Module):
@@ -21,18 +18,12 @@ class Tagger(nn.Module):
   tokens and ReLU, added to what it was given. A logit depends on the tokens at most
   `reach(depth)` before and after its own, and on nothing else: not even on how far the ends of the
   sequence are, beyond which hidden words go on.
-
-  Attributes:
-    num_classes: K.
-    num_tokens: V, tokens that there are, 0 to V - 1; any below 0 is a hidden one.
-    width: channels.
-    depth: number of blocks.
   """
 
-  num_classes: int
-  num_tokens: int
-  width: int = 32
-  depth: int = 5
+  num_classes: int  # K
+  num_tokens: int  # V, tokens that there are, 0 to V - 1; any below 0 is a hidden one
+  width: int = 32  # channels
+  depth: int = 5  # number of blocks
 
   @nn.compact
   def __call__(self, x: jax.Array, train: bool = False, whole: bool = True) -> jax.Array:
@@ -69,9 +60,8 @@ def reach(depth: int) -> int:
 def window(model: Tagger, size: int) -> Callable[[Any, jax.Array, jax.Array], jax.Array]:
   """The model on a window of w = `size` tokens, and on what it can see from there alone.
 
-  Returns:
-    (variables, x [L], start) -> logits [w, K] of the tokens from `start` on, which is in [0, L);
-    those beyond the end mean nothing.
+  (variables, x [L], start) -> logits [w, K] of the tokens from `start` on, which is in [0, L);
+  those beyond the end mean nothing.
 
   Example:
     >>> model, x = Tagger(num_classes=2, num_tokens=9, width=4, depth=1), jnp.arange(9.0)

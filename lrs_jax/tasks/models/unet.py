@@ -15,18 +15,12 @@ class UNet(nn.Module):
   3 x 3 convolutions, each followed by BatchNorm and ReLU. Odd sizes are pooled upwards and cropped
   on the way back.
 
-  Attributes:
-    num_classes: K.
-    width: channels at full resolution.
-    depth: number of poolings.
-
-  References:
-    Ronneberger et al. 2015 (arXiv 1505.04597), with BatchNorm and "same" padding.
+  References: Ronneberger et al. 2015 (arXiv 1505.04597), with BatchNorm and "same" padding.
   """
 
-  num_classes: int
-  width: int = 16
-  depth: int = 3
+  num_classes: int  # K
+  width: int = 16  # channels at full resolution
+  depth: int = 3  # number of poolings
 
   @nn.compact
   def __call__(self, x: jax.Array, train: bool = False) -> jax.Array:
