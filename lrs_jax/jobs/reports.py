@@ -40,8 +40,8 @@ def quality(
 
   Labels outside [0, K), K being `num_classes`, are void and do not count but for abstentions.
   """
-  labels, predicted = np.concatenate([*truth]), np.concatenate([*predictions])
-  confusion = metrics.confusion_matrix(labels, predicted, num_classes)
+  predicted = np.concatenate(predictions)
+  confusion = metrics.confusion_matrix(np.concatenate(truth), predicted, num_classes)
   return {
     "accuracy": metrics.accuracy(confusion),
     "mean_iou": metrics.mean_iou(confusion),
@@ -80,10 +80,8 @@ def report(task: Task, config: Config, done: Sequence[Record]) -> dict[str, Any]
   kind of perturbation alone. Its area is the average certifiable radius, or, where changes are
   counted, the sum over 1, 2, ... of them. Method "orders" is the best envelope of all Rényi orders
   at every budget; rivals of the task are methods, too. Over radii of a job's own an average radius
-  would say more of them than of the method, and is None.
-
-  Raises:
-    ValueError: records of other budgets than the one that has most begins with.
+  would say more of them than of the method, and is None. Records of other budgets than the one that
+  has most begins with are a ValueError.
   """
   first = max(done, key=lambda record: len(record.budgets))
   for record in done:
@@ -110,14 +108,12 @@ def report(task: Task, config: Config, done: Sequence[Record]) -> dict[str, Any]
   if methods[0] is not None:
     chosen, numbers = np.unique(np.concatenate([*methods]), return_counts=True)
     found["statistics"] = dict(zip(chosen.tolist(), numbers.tolist(), strict=True))
-  proven = {name: [record.certified[name] for record in done] for name in first.certified}
-  found["solve_seconds"] = {
-    name: float(sum(one.solve_time.sum() for one in of)) for name, of in proven.items()
-  }
-  found["not_optimal"] = {
-    name: int(sum((one.status != "optimal").sum() for one in of)) for name, of in proven.items()
-  }
-  gaps = [one.gap for name, of in proven.items() if name.endswith("/milp") for one in of]
+  found |= {"solve_seconds": {}, "not_optimal": {}}
+  for name in first.certified:
+    proven = [record.certified[name] for record in done]
+    found["solve_seconds"][name] = float(sum(one.solve_time.sum() for one in proven))
+    found["not_optimal"][name] = int(sum((one.status != "optimal").sum() for one in proven))
+  gaps = [r.certified[name].gap for name in first.certified if name.endswith("/milp") for r in done]
   if gaps:
     found["largest_gap"] = float(np.nanmax(np.concatenate(gaps)))
   return found
@@ -189,9 +185,8 @@ def table(summary: Mapping[str, Any]) -> str:
     poor = [name for name, accuracy in accuracies.items() if 1 - accuracy > 0.9 * (1 - share)]
     if poor:
       lines.append(f"NOTE: hardly more often right than that, or less often: {', '.join(poor)}")
-  seconds = summary["seconds"]
-  lines += ["", "seconds: " + "   ".join(f"{name} {value:.1f}" for name, value in seconds.items())]
-  return "\n".join(lines)
+  seconds = "   ".join(f"{name} {value:.1f}" for name, value in summary["seconds"].items())
+  return "\n".join([*lines, "", f"seconds: {seconds}"])
 
 
 def _block(title: str, kind: str, curves: Mapping[str, Mapping[str, Any]], own: bool) -> list[str]:
