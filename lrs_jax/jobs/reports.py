@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from lrs_jax import storage
 from lrs_jax.evaluation import metrics, plots
 from lrs_jax.jobs.records import Record
-from lrs_jax.tasks.task import Config, Data, Task
+from lrs_jax.tasks.task import Case, Config, Data, Task
 
 _TITLES = {"certificate": "localized"}
 """Smoothings whose title is not their file's name."""
@@ -53,22 +53,23 @@ def quality_of_cases(data: Data, predictions: Sequence[np.ndarray]) -> dict[str,
   """Quality of predictions [N], one for each case."""
   truth, predicted = [], []
   for case, found in zip(data.cases, predictions, strict=True):
-    counted = slice(None) if case.counted is None else case.counted
     labels = np.full(found.shape, -1) if case.truth is None else case.truth
-    truth.append(labels[counted])
-    predicted.append(found[counted])
+    truth.append(_counted(case, labels))
+    predicted.append(_counted(case, found))
   return quality(truth, predicted, len(data.classes))
+
+
+def _counted(case: Case, values: np.ndarray) -> np.ndarray:
+  return values if case.counted is None else values[case.counted]
 
 
 def majority(data: Data) -> dict[str, Any]:
   """The most frequent label of all cases together, and how often always answering it is right."""
-  num_classes, counts = len(data.classes), np.zeros(len(data.classes), np.int64)
-  for case in data.cases:
-    if case.truth is not None:
-      labels = case.truth if case.counted is None else case.truth[case.counted]
-      inside = labels[(labels >= 0) & (labels < num_classes)]
-      counts += np.bincount(inside, minlength=num_classes)
-  share = float(counts.max() / counts.sum()) if counts.sum() else math.nan
+  known = [_counted(case, case.truth) for case in data.cases if case.truth is not None]
+  labels = np.concatenate([np.zeros(0, int), *known])
+  inside = labels[(labels >= 0) & (labels < len(data.classes))]
+  counts = np.bincount(inside, minlength=len(data.classes))
+  share = float(counts.max() / inside.size) if inside.size else math.nan
   return {"class": data.classes[int(counts.argmax())], "share": share}
 
 
