@@ -185,12 +185,21 @@ def choose(
   truth = labels.reshape(len(labels), -1).astype(np.int64)
   level = bonferroni(alpha, truth.shape[1]).alpha
   key_pilot, key_planned = keys.tagged(key, "pilot"), keys.tagged(key, "planned votes")
+  key_sets = jax.random.split(key_pilot)
+
+  def votes_of(candidate: Candidate, key_set: jax.Array, size: int) -> np.ndarray:
+    """Votes int [M, N, K], from independent keys for every image."""
+    _, noise, groups, windows = candidate
+    options: dict[str, Any] = {"num_classes": num_classes, "windows": windows}
+    pairs = zip(jax.random.split(key_set, len(images)), images, strict=True)
+    votes = [sampling.votes(k, apply, params, x, noise, groups, size, **options) for k, x in pairs]
+    return np.stack([of_image.counts for of_image in votes])
+
   certified, confusions = [], []
   for candidate in tqdm(candidates, desc="choosing", unit="candidate", mininterval=1.0):
     smoothing, groups = candidate.smoothing, candidate.groups
-    selection, pilot = _pilot_votes(
-      key_pilot, candidate, apply, params, images, num_classes, (selection_samples, pilot_samples)
-    )
+    selection = votes_of(candidate, key_sets[0], selection_samples)
+    pilot = votes_of(candidate, key_sets[1], pilot_samples)
     predictions = selection.argmax(axis=2)
     votes = np.take_along_axis(pilot, predictions[..., None], axis=2)[..., 0]
     votes = _planned_votes(key_planned, votes, pilot_samples, num_samples)
@@ -214,29 +223,6 @@ def choose(
     eligible=eligible,
     best=int(np.argmax(np.where(eligible, score, -1.0))),
   )
-
-
-def _pilot_votes(
-  key: jax.Array,
-  candidate: Candidate,
-  apply: sampling.Apply,
-  params: Any,
-  images: np.ndarray,
-  num_classes: int,
-  sizes: tuple[int, int],
-) -> list[np.ndarray]:
-  """Votes of both sample sets, int [M, N, K] each, from independent keys for every image."""
-  _, smoothing, groups, windows = candidate
-  options: dict[str, Any] = {"num_classes": num_classes, "windows": windows}
-  found = []
-  for key_set, size in zip(jax.random.split(key), sizes, strict=True):
-    pairs = zip(jax.random.split(key_set, len(images)), images, strict=True)
-    votes = [
-      sampling.votes(key, apply, params, image, smoothing, groups, size, **options).counts
-      for key, image in pairs
-    ]
-    found.append(np.stack(votes))
-  return found
 
 
 def _planned_votes(

@@ -40,7 +40,8 @@ def count_in_pieces(
   The counts of samples 0, ..., n - 1 and n, ..., S - 1 add up to those of all S, so that a job in
   pieces counts what one in a single call would. They are stored before the first piece, so that a
   folder that cannot be written to costs nothing, then every `interval` seconds, when an exception
-  stops the job and at the end; whoever stores the result calls `discard`.
+  stops the job and at the end; whoever stores the result calls `discard`. Returned are the sums,
+  and the seconds that counting took, those before the stop included.
 
   Args:
     count: (first sample, number of samples) -> pytree of integer arrays.
@@ -50,9 +51,6 @@ def count_in_pieces(
     piece: samples a call; a multiple of the chunk size, so that chunks are the same after a stop.
     progress: told how many samples were done.
     interval: seconds of work that a kill may cost, beside the piece that was being counted.
-
-  Returns:
-    The sums, and the seconds that counting took, those before the stop included.
 
   Raises:
     ValueError: the file is damaged, or holds samples of another job.

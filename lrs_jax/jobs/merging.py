@@ -178,8 +178,8 @@ def _common_job(tasks: Mapping[str, Task], shares: Mapping[Share, Merged]) -> tu
     task = tasks.get(manifest.get("task", ""))
     if task is None:
       raise ValueError(f"there is no task {manifest.get('task')!r}.")
-    default = next(iter(task.data.values()))
-    config = storage.from_plain(type(default), manifest.get("job", {}))
+    kind = type(next(iter(task.data.values())))
+    config = storage.from_plain(kind, manifest.get("job", {}))
     preparing.check(task, config)
   except ValueError as error:
     raise ValueError(f"{first.path} holds counts of a job that cannot be: {error}") from None
