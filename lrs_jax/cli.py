@@ -29,9 +29,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     print(f"lrs-jax: error: {error}", file=sys.stderr)
     return 1
   except KeyboardInterrupt:
-    print(
-      "lrs-jax: interrupted; samples counted so far are kept for the same command.", file=sys.stderr
-    )
+    told = "interrupted; samples counted so far are kept for the same command."
+    print(f"lrs-jax: {told}", file=sys.stderr)
     return 130
   finally:
     signal.signal(signal.SIGTERM, before)
@@ -59,50 +58,45 @@ def _parser() -> argparse.ArgumentParser:
     description="Proves how many predictions of a multi-output model no single perturbation of its "
     "input can change, by localized randomized smoothing (arXiv 2210.16140).",
   )
-  parser.add_argument(
-    "--version", action="version", version=f"lrs-jax {running.versions()['lrs_jax']}"
-  )
+  version = f"lrs-jax {running.versions()['lrs_jax']}"
+  parser.add_argument("--version", action="version", version=version)
   commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-
-  def add_command(name: str, text: str) -> argparse.ArgumentParser:
-    return commands.add_parser(name, help=text, description=_sentence(text))
-
-  certify = add_command("certify", "train or load a network, sample, certify, draw")
-  train = add_command("train", "only train the network that `certify` would use")
+  certify = _add_parser(commands, "certify", "train or load a network, sample, certify, draw")
+  train = _add_parser(commands, "train", "only train the network that `certify` would use")
   for command, run in ((certify, _certify), (train, _train)):
     data = command.add_subparsers(dest="data", required=True, metavar="DATA")
     for task in TASKS.values():
       for name, default in task.data.items():
-        text = task.about[name]
-        job = data.add_parser(name, help=text, description=_sentence(text), formatter_class=_Help)
+        job = _add_parser(data, name, task.about[name], formatter_class=_Help)
         _add_options(job, task, default)
         if command is certify:
           _add_run_options(job)
         job.set_defaults(run=run, task=task.name)
   text = "add up samples that several machines counted with certify --sample-range, and certify"
-  merge = add_command("merge", text)
+  merge = _add_parser(commands, "merge", text)
   merge.add_argument("paths", nargs="+", type=Path, metavar="PATH", help="folder, or .counts.npz")
   merge.add_argument("--out", type=Path, required=True, help="folder for the results")
-  found = "file of the network; else as found"
-  merge.add_argument("--model", type=Path, metavar="PATH", help=found)
+  text = "file of the network; else as found"
+  merge.add_argument("--model", type=Path, metavar="PATH", help=text)
   merge.add_argument("--data-dir", metavar="DIR", help="folder of the data, as of certify")
   _add_force(merge)
   merge.set_defaults(run=_merge)
   text = "re-check stored certificates from their counts, without trusting a solver"
-  verify = add_command("verify", text)
+  verify = _add_parser(commands, "verify", text)
   verify.add_argument("paths", nargs="+", type=Path, metavar="PATH", help=".npz file, or a folder")
   verify.add_argument("--exact", action="store_true", help="in rational arithmetic (slow)")
   verify.set_defaults(run=_verify)
   text = "print what a stored certificate proves and assumes, once it is re-checked"
-  card = add_command("card", text)
+  card = _add_parser(commands, "card", text)
   card.add_argument("path", type=Path, metavar="PATH", help=".npz file")
   card.add_argument("--json", action="store_true", help="instead of Markdown")
   card.set_defaults(run=_card)
   return parser
 
 
-def _sentence(text: str) -> str:
-  return f"{text[0].upper()}{text[1:]}."
+def _add_parser(commands: Any, name: str, text: str, **options: Any) -> argparse.ArgumentParser:
+  description = f"{text[0].upper()}{text[1:]}."
+  return commands.add_parser(name, help=text, description=description, **options)
 
 
 def _add_force(parser: argparse.ArgumentParser) -> None:
@@ -119,10 +113,10 @@ def _add_options(parser: argparse.ArgumentParser, task: Task, default: Config) -
     "named by what decides it"
   )
   add("--model", type=Path, metavar="PATH", help=text)
-  groups: dict[str, Any] = {}
-  for name, (kind, option) in options.of(default).items():
-    if option.group not in groups:
-      groups[option.group] = parser.add_argument_group(option.group)
+  given = options.of(default)
+  names = dict.fromkeys(option.group for _, option in given.values())
+  groups = {name: parser.add_argument_group(name) for name in names}
+  for name, (kind, option) in given.items():
     argument = _argument(kind, option, getattr(default, name))
     groups[option.group].add_argument(options.flag(name), **argument)
 
@@ -154,9 +148,8 @@ def _parser_of_tuple(kind: Any, option: Option) -> Callable[[str], tuple]:
       values = ()
     fits = values and (any_number or len(values) == len(parts))
     if not fits or not set(values) <= set(option.choices or values):
-      what = {int: "whole numbers", float: "numbers"}.get(
-        of, f"some of {', '.join(option.choices)}"
-      )
+      known = f"some of {', '.join(option.choices)}"
+      what = {int: "whole numbers", float: "numbers"}.get(of, known)
       many = "" if any_number else f"{len(parts)} "
       raise argparse.ArgumentTypeError(
         f"expected {many}{what} with {option.separator!r} between them, as in {option.metavar}, "
@@ -205,10 +198,8 @@ def _certify(given: argparse.Namespace) -> int:
 
 
 def _merge(given: argparse.Namespace) -> int:
-  summary = merging.merge(
-    TASKS, given.paths, given.out, given.model, given.data_dir, force=given.force
-  )
-  _show(summary, given.out)
+  files = given.paths, given.out, given.model, given.data_dir
+  _show(merging.merge(TASKS, *files, force=given.force), given.out)
   return 0
 
 

@@ -15,14 +15,13 @@ for a mask y, then :math:`d(y, y') \le (1 + \beta) R` for every center y' at eve
 least :math:`1/2 - \Delta`, has a mask in common with the ball of radius R about y, as they have
 more than 1 together. The triangle inequality does the rest.
 
-The theorem holds for *any* y, so the best one at hand may be taken: a sample, or the majority of
-every pixel. It speaks of *all* centers at x', so what has to be paid for is what is guaranteed of
-the answer there. With :math:`\Delta = 0` and :math:`\beta = 1`, the answer is the center of the
-smallest ball that holds half of the masks, which nobody can compute, and the factor is 2. The
-published algorithm (`select_center`) chooses among samples, for which :math:`\beta = 2`: where a
-ball holds half of the samples and a candidate, one of twice its radius about that candidate holds
-them, too. The factor is 3. The algorithm's answer has an error probability of its own, and an
-attack may make it abstain: neither is part of the certificate.
+The theorem holds for *any* y: a sample, or the majority of every pixel. It speaks of *all* centers
+at x', so what has to be paid for is what is guaranteed of the answer there. With
+:math:`\Delta = 0` and :math:`\beta = 1`, that is the center of the smallest ball with half of the
+masks, which nobody can compute, and the factor is 2. The published algorithm (`select_center`)
+chooses among samples, :math:`\beta = 2`: where a ball holds half of the samples and a candidate,
+one of twice its radius about that candidate holds them, too. The factor is 3. Its answer has an
+error probability of its own, and an attack may make it abstain: neither is part of the certificate.
 """
 
 import math
@@ -65,14 +64,8 @@ def hamming_distances(
   not with S N. One compilation serves all inputs, centers and noise levels for one S.
 
   Arguments and errors are those of `sampling.vote_counts`, its `first_sample`, `chunk_size`, `mesh`
-  and `prng` among them, but that `noise` has one group, and `centers` are masks, int [M, N], in the
-  order of the flattened logits.
-
-  Returns:
-    int32 [M, S], on the device.
-
-  Raises:
-    ValueError: centers that do not fit, or noise with several groups.
+  and `prng` among them, but that `noise` has one group, or it is a `ValueError`, and `centers` are
+  masks, int [M, N], in the order of the flattened logits. Returned is int32 [M, S], on the device.
 
   Example:
     >>> from lrs_jax import noise
@@ -94,15 +87,9 @@ def hamming_distances(
   request = checks.check_request(
     key, apply, params, x, noise, groups, num_samples, num_classes=None, **options
   )
-  return _hamming_distances(
-    request.sample_range,
-    request.setting,
-    jnp.asarray(centers, jnp.int32),
-    apply=apply,
-    num_samples=num_samples,
-    chunk_size=request.chunk_size,
-    mesh=request.mesh,
-  )
+  arrays = request.sample_range, request.setting, jnp.asarray(centers, jnp.int32)
+  static = {"num_samples": num_samples, "chunk_size": request.chunk_size, "mesh": request.mesh}
+  return _hamming_distances(*arrays, apply=apply, **static)
 
 
 @partial(jax.jit, static_argnames=("apply", "num_samples", "chunk_size", "mesh"))
@@ -151,29 +138,25 @@ def select_center(
   :math:`\beta = 2` unless one of these happens: fewer than half of the S selection samples lie in
   the smallest ball of probability :math:`1/2 + \Delta`, with probability
   :math:`P[\mathrm{Bin}(S, 1/2 + \Delta) < S/2]` at most; no candidate does,
-  :math:`(1/2 - \Delta)^M`; the test errs, for which the rest of :math:`\alpha` is left: it accepts
-  if the lower confidence bound (Clopper & Pearson) on the probability of the chosen ball is at
-  least :math:`1/2 - \Delta`.
+  :math:`(1/2 - \Delta)^M`; the test errs, with the rest of :math:`\alpha`: it accepts if the
+  chosen ball's probability is at least :math:`1/2 - \Delta` by its lower bound (Clopper & Pearson).
 
   Args:
     selection_distances: int [candidates, S], from one key.
     test_distances: int [candidates, S'], from another key.
     num_sampled: M, how many of the candidates are independent samples, from a third key; others,
       such as the pixels' majority, may be anything.
-    alpha: probability that the answer is accepted and no center, in (0, 1).
-    delta: in (0, 1/2), fixed before sampling.
-
-  Raises:
-    ValueError: too few samples or candidates for this alpha and delta, or delta outside (0, 1/2).
+    alpha: probability that the answer is accepted and no center, in (0, 1); a `ValueError` if there
+      are too few samples or candidates for it.
+    delta: in (0, 1/2), fixed before sampling; a `ValueError` otherwise.
 
   Example:
     >>> distances = [[2] * 100, [1] * 100, [9] * 100]
     >>> select_center(distances, distances, 3, alpha=0.1, delta=0.25)
     Center(candidate=1, radius=1, accepted=True)
 
-  References:
-    Kumar & Goldstein 2021 (arXiv 2102.09701), algorithms 1 and 2, with exact binomial tails in the
-    place of Hoeffding's inequality, and the candidates of their variant for high dimensions.
+  References: Kumar & Goldstein 2021 (arXiv 2102.09701), algorithms 1 and 2, with exact binomial
+    tails in the place of Hoeffding's inequality, and candidates of their high-dimensional variant.
   """
   selection_distances, test_distances = np.asarray(selection_distances), np.asarray(test_distances)
   _check_delta(delta)
@@ -196,23 +179,20 @@ def select_center(
 def ranks_by_dkw(probability: np.ndarray, num_samples: int, alpha: float) -> np.ndarray:
   r"""Order statistics that bound quantiles, all at once: the published ones (host).
 
-  :math:`k = \lceil S (p + \sqrt{\ln(1/\alpha) / 2S}) \rceil`. Published, by Hoeffding's inequality,
-  for one p; by Massart's, for :math:`\alpha \le 1/2`, it holds for all p together.
+  :math:`k = \lceil S (p + \sqrt{\ln(1/\alpha) / 2S}) \rceil`, int64 [B] in 1, ..., S; S + 1 where
+  no sample suffices. Published, by Hoeffding's inequality, for one p; by Massart's, for
+  :math:`\alpha \le 1/2`, it holds for all p together.
 
   Args:
     probability: p [B].
     num_samples: S.
     alpha: joint error probability, in (0, 1/2]; a `ValueError` otherwise.
 
-  Returns:
-    int64 [B], in 1, ..., S; S + 1 where no sample suffices.
-
   Example:
     >>> ranks_by_dkw(np.array([0.5, 0.9, 0.99]), 1000, 0.01)
     array([ 548,  948, 1001])
 
-  References:
-    Massart 1990, Annals of Probability 18(3), theorem 1.
+  References: Massart 1990, Annals of Probability 18(3), theorem 1.
   """
   if not 0 < alpha <= 0.5:
     raise ValueError(f"`alpha` must lie in (0, 1/2], but it is {alpha}.")
@@ -258,24 +238,21 @@ def certify(
   Args:
     distances: int [S], of fresh samples to the center: their key chose neither it nor another.
     radii: epsilon [B] >= 0.
-    std: sigma of the isotropic noise.
+    std: sigma > 0 of the isotropic noise.
     alpha: joint error probability over all radii, in (0, 1).
     delta: Delta in [0, 1/2), as in `select_center`.
-    beta: 2 for `select_center`; 1, with delta = 0, for the center of the smallest ball.
+    beta: at least 1: 2 for `select_center`; 1, with delta = 0, for the smallest ball's center.
     ranks: `ranks_by_dkw`, as published, or `ranks_by_binomial`, which goes farther.
 
   Returns:
     float64 [B], whole numbers, not falling where the radii rise; inf where nothing is certified.
-
-  Raises:
-    ValueError: delta outside [0, 1/2), beta below 1, or a std that is not positive.
+    Arguments outside their ranges are a `ValueError`.
 
   Example:
     >>> certify(np.arange(1000) // 100, [0.0, 0.1, 1.0], 0.5, alpha=0.005)
     array([18., 18., inf])
 
-  References:
-    Kumar & Goldstein 2021 (arXiv 2102.09701), theorem 2 and algorithm 3.
+  References: Kumar & Goldstein 2021 (arXiv 2102.09701), theorem 2 and algorithm 3.
   """
   distances, radii = np.sort(np.asarray(distances)), np.asarray(radii, np.float64)
   if delta:
@@ -295,12 +272,9 @@ def certify(
 def certified_outputs(distance: ArrayLike, num_targets: int) -> np.ndarray:
   """How many of a set of outputs keep what the center says, at least, int64 [B] (host).
 
-  All outputs that change may be among the set: of the correct ones, too, as many can be lost as of
-  all. If the smoothed model abstains (`Center.accepted`), nothing is certified.
-
-  Args:
-    distance: [B], from `certify`.
-    num_targets: all outputs, or those in which the center agrees with the truth.
+  `distance`, [B], is from `certify`; `num_targets` counts all outputs, or those in which the center
+  agrees with the truth: of the correct ones, too, as many can be lost as of all. If the smoothed
+  model abstains (`Center.accepted`), nothing is certified.
 
   Example:
     >>> certified_outputs([18.0, 36.0, np.inf], 30)

@@ -68,9 +68,8 @@ def certify(
     >>> certify(survives_one, [shared], [[1], [2], [4]]).certified
     array([2, 0, 0])
 
-  References:
-    Schuchardt, Bojchevski, Gasteiger & Günnemann 2021, "Collective robustness certificates:
-    exploiting interdependence in graph neural networks", ICLR, sections 4 and 5.
+  References: Schuchardt, Bojchevski, Gasteiger & Günnemann 2021, "Collective robustness
+    certificates: exploiting interdependence in graph neural networks", ICLR, sections 4 and 5.
   """
   survived, budgets = np.asarray(survived, bool), np.asarray(budgets, np.float64)
   num_outputs, num_kinds = survived.shape[0], survived.ndim - 1
@@ -84,7 +83,8 @@ def certify(
     raise ValueError(
       f"`budgets` must be numbers of at least 0 of shape [B, {num_kinds}], but they are {budgets}."
     )
-  limits = _limits(local, fields)
+  local = [None] * num_kinds if local is None else local
+  limits = [_limit(most, field) for most, field in zip(local, fields, strict=True)]
   points = [_minimal_attacks(grid, n) for n, grid in enumerate(survived)]
   solver = highs.new_solver()
   certified, status = [], []
@@ -103,19 +103,14 @@ def certify(
   return ReceptiveFieldBound(np.array(certified, np.int64), np.array(status, str))
 
 
-def _limits(
-  local: Sequence[ArrayLike | None] | None, fields: list[sparse.csr_array]
-) -> list[np.ndarray]:
-  local = [None] * len(fields) if local is None else local
-  limits = []
-  for limit, field in zip(local, fields, strict=True):
-    values = np.full(field.shape[1], np.inf) if limit is None else np.asarray(limit, np.float64)
-    if values.shape != (field.shape[1],) or (values < 0).any():
-      raise ValueError(
-        f"`local` must hold at least 0 for each of {field.shape[1]} elements, but it is {limit}."
-      )
-    limits.append(np.floor(values))
-  return limits
+def _limit(limit: ArrayLike | None, field: sparse.csr_array) -> np.ndarray:
+  num_elements = field.shape[1]
+  values = np.full(num_elements, np.inf) if limit is None else np.asarray(limit, np.float64)
+  if values.shape != (num_elements,) or (values < 0).any():
+    raise ValueError(
+      f"`local` must hold at least 0 for each of {num_elements} elements, but it is {limit}."
+    )
+  return np.floor(values)
 
 
 def _minimal_attacks(grid: np.ndarray, output: int) -> np.ndarray:
@@ -144,9 +139,8 @@ def _program(
   num_outputs = len(points)
   stacked = np.concatenate([np.zeros((0, len(fields))), *points])
   owner = np.repeat(np.arange(num_outputs), np.array([len(v) for v in points], np.int64))
-  member = sparse.csr_array(
-    (np.ones(owner.size), (owner, np.arange(owner.size))), shape=(num_outputs, owner.size)
-  )
+  entries = np.ones(owner.size), (owner, np.arange(owner.size))
+  member = sparse.csr_array(entries, shape=(num_outputs, owner.size))
   needed = sparse.vstack([member @ sparse.diags_array(amounts) for amounts in stacked.T])
   perceived = sparse.block_diag([field.astype(bool).astype(np.float64) for field in fields])
   spent = sparse.block_diag([sparse.csr_array(np.ones((1, field.shape[1]))) for field in fields])

@@ -3,13 +3,10 @@ r"""SegCertify: isotropic Gaussian smoothing of a segmentation, each pixel teste
 Under noise :math:`\mathcal{N}(0, \sigma^2 I)` on the whole image, pixel n keeps its label
 :math:`y_n` for all perturbations of norm :math:`\|\delta\|_2 < \sigma \Phi^{-1}(q_n)`, where
 :math:`q_n` is the label's probability (Cohen et al. 2019, theorem 1). SegCertify tests
-:math:`q_n \le \tau` for all pixels at one threshold, and what is not rejected abstains: with
-probability :math:`1 - \alpha` all others survive
-:math:`\|\delta\|_2 < R = \sigma \Phi^{-1}(\tau)` at the same time. Since every pixel is certified
-on its own, each of them is granted an adversary of its own.
-
-Either the threshold is fixed, for one radius (`fixed_threshold`, as published), or a radius is, and
-the threshold follows from it (`at_radius`).
+:math:`q_n \le \tau` for all pixels at one threshold, fixed as such (`fixed_threshold`, as
+published) or by a radius (`at_radius`), and what is not rejected abstains: with probability
+:math:`1 - \alpha` all others survive :math:`\|\delta\|_2 < R = \sigma \Phi^{-1}(\tau)` at the same
+time. Every pixel, certified on its own, is granted an adversary of its own.
 """
 
 from collections.abc import Callable
@@ -67,13 +64,11 @@ def fixed_threshold(
     >>> fixed_threshold(votes, votes, 0.5, alpha=0.01)  # two keys in earnest
     Segmentation(labels=array([ 0,  0, -1]), radius=0.33724...)
 
-  References:
-    Fischer, Baader & Vechev 2021 (arXiv 2107.00228), algorithm 2 and section 4.2.
+  References: Fischer, Baader & Vechev 2021 (arXiv 2107.00228), algorithm 2 and section 4.2.
   """
   if not 0.5 <= tau < 1:
     raise ValueError(f"`tau` must lie in [1/2, 1), but it is {tau}.")
-  labels, p_values = _tested(selection_counts, counts, tau, num_samples)
-  labels = np.where(reject(p_values, alpha), labels, ABSTAIN)
+  labels = _tested(selection_counts, counts, tau, alpha, reject, num_samples)
   return Segmentation(labels, float(round_down(_checked(std) * special.ndtri(tau))))
 
 
@@ -94,33 +89,29 @@ def at_radius(
   radii, a curve of them or the best of them do not hold together. `naive.naive_holm` is the
   same for other noise.
 
-  Arguments are those of `fixed_threshold`, with a radius, epsilon >= 0, fixed before sampling, in
-  the place of tau.
-
-  Raises:
-    ValueError: a negative radius, a std that is not positive, or counts of two shapes.
+  Arguments, errors and source are those of `fixed_threshold`, with a radius, epsilon >= 0, fixed
+  before sampling, in the place of tau.
 
   Example:
     >>> votes = [[100, 0], [90, 10], [45, 55]]
     >>> at_radius(votes, votes, 0.5, 0.7, alpha=0.01).labels  # two keys in earnest
     array([ 0, -1, -1])
-
-  References:
-    Fischer, Baader & Vechev 2021 (arXiv 2107.00228), section 4.2.
   """
   if not radius >= 0:
     raise ValueError(f"`radius` must be at least 0, but it is {radius}.")
   tau = min(float(round_up(special.ndtr(radius / _checked(std)))), 1.0)
-  labels, p_values = _tested(selection_counts, counts, tau, num_samples)
-  # No number of votes rejects q <= 1, but rounding might.
-  rejected = reject(p_values, alpha) & (tau < 1)
-  return Segmentation(np.where(rejected, labels, ABSTAIN), radius)
+  return Segmentation(_tested(selection_counts, counts, tau, alpha, reject, num_samples), radius)
 
 
 def _tested(
-  selection_counts: ArrayLike, counts: ArrayLike, tau: float, num_samples: int | None
-) -> tuple[np.ndarray, np.ndarray]:
-  """Labels, and p-values of the hypotheses that their probabilities are at most tau."""
+  selection_counts: ArrayLike,
+  counts: ArrayLike,
+  tau: float,
+  alpha: float,
+  reject: Reject,
+  num_samples: int | None,
+) -> np.ndarray:
+  """Labels, and `ABSTAIN` where it is not rejected that the label's probability is at most tau."""
   selection_counts, counts = np.asarray(selection_counts), np.asarray(counts)
   if selection_counts.shape != counts.shape or counts.ndim != 2:
     raise ValueError(
@@ -129,7 +120,9 @@ def _tested(
     )
   labels = selection_counts.argmax(axis=1)
   successes = np.take_along_axis(counts, labels[:, None], axis=1)[:, 0]
-  return labels, binomial_p_value(successes, number_of_samples(counts, num_samples), tau)
+  p_values = binomial_p_value(successes, number_of_samples(counts, num_samples), tau)
+  # No number of votes rejects q <= 1, but rounding might.
+  return np.where(reject(p_values, alpha) & (tau < 1), labels, ABSTAIN)
 
 
 def _checked(std: float) -> float:

@@ -29,10 +29,8 @@ def required_probability(
 
   Regions are filled from the largest ratio on until they hold :math:`P' = 1/2`; what they then hold
   of P is the probability that is returned: an output of :math:`q_n` greater than that keeps more
-  than 1/2 under the attack, and one of less may not.
-
-  The flip probabilities are the dyadic rationals that their floats are, so all of this is integer
-  arithmetic, exact until the result is rounded up.
+  than 1/2 under the attack, and one of less may not. The flip probabilities are the dyadic
+  rationals that their floats are: all of this is exact until the result is rounded up.
 
   Args:
     theta_plus: probability of 0 to 1, in [0, 1).
@@ -54,8 +52,7 @@ def required_probability(
     array([[0.5   , 0.8333],
            [0.8333, 0.9444]])
 
-  References:
-    Bojchevski, Gasteiger & Günnemann 2020 (arXiv 2008.12952), section 4 and proposition 1.
+  References: Bojchevski, Gasteiger & Günnemann 2020 (arXiv 2008.12952), section 4, proposition 1.
   """
   for name, theta in (("theta_plus", theta_plus), ("theta_minus", theta_minus)):
     if not 0 <= theta < 1:
@@ -103,10 +100,8 @@ def certified_grid(
 
 def _with_trial(masses: list[int], success: int, unit: int) -> list[int]:
   """Masses of a sum of Bernoullis after one more of probability success / unit."""
-  failure = unit - success
-  return [
-    stay * failure + move * success for stay, move in zip([*masses, 0], [0, *masses], strict=True)
-  ]
+  pairs = zip([*masses, 0], [0, *masses], strict=True)
+  return [stay * (unit - success) + move * success for stay, move in pairs]
 
 
 def _filled(clean: list[int], attacked: list[int], whole: int, *, descending: bool) -> float:
@@ -114,9 +109,8 @@ def _filled(clean: list[int], attacked: list[int], whole: int, *, descending: bo
 
   The ratio falls in q while theta_plus + theta_minus < 1 and rises beyond; at 1 it is constant.
   """
-  order = range(len(clean) - 1, -1, -1) if descending else range(len(clean))
   left, held = Fraction(whole, 2), Fraction(0)
-  for q in order:
+  for q in range(len(clean))[:: -1 if descending else 1]:
     if attacked[q] >= left:  # which is positive
       held += clean[q] * left / attacked[q]
       break

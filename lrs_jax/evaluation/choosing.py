@@ -7,9 +7,8 @@ predictive (a beta-binomial). For 64 pilot samples of 1,000 and three kinds of U
 probabilities this met the true mean :math:`\eta` of 40,000 outputs within 5 %, where a plug-in
 estimate, blind beyond unanimous pilot votes, lost 16 % to 27 %.
 
-The choice is part of the model, made before anything is certified. It may look at anything but the
-images that will be certified, and it costs nothing of their :math:`\alpha`. A choice that has seen
-a certified image's votes voids that image's certificate.
+The choice is part of the model, made before anything is certified, and costs nothing of
+:math:`\alpha`. But one that has seen a certified image's votes voids that image's certificate.
 """
 
 import itertools
@@ -80,8 +79,7 @@ def grid_candidates(
       of a U-Net. Cells beyond are hidden from a group: that costs no accuracy, and certifies more.
 
   Returns:
-    Candidates of different scales, those of one grid one after the other; combinations with std_min
-    above std_max are left out.
+    Those of different scales, grid by grid; none with std_min above std_max.
 
   Example:
     >>> [c.name for c in grid_candidates((6, 9), [(1, 1), (2, 3)], [0.2], [0.5, 1.0], [0.5, 1.0])]
@@ -89,7 +87,8 @@ def grid_candidates(
     ['1x1, std 0.2', '2x3, std 0.2 to 0.5, power 0.5', '2x3, std 0.2 to 0.5, power 1',
      '2x3, std 0.2 to 1, power 0.5', '2x3, std 0.2 to 1, power 1']
   """
-  combinations = list(itertools.product(std_min, std_max, powers))
+  every = itertools.product(std_min, std_max, powers)
+  combinations = [(low, high, power) for low, high, power in every if low <= high]
   found: list[Candidate] = []
   for grid in grids:
     groups = partition.image_grid(image_shape, grid)
@@ -98,8 +97,6 @@ def grid_candidates(
     away = partition.pixel_distances(groups, groups)
     different: dict[bytes, Candidate] = {}
     for low, high, power in combinations:
-      if low > high:
-        continue
       scale = locality.interpolate_std(share**power, low, high)
       name = f"{grid[0]}x{grid[1]}, std {low:g}"
       if scale.min() < scale.max():
@@ -134,19 +131,17 @@ def choose(
 
   with certificates of the envelope method, for `num_samples` votes like those of the pilot. One
   budget is the wanted one; evenly spaced radii give the average certifiable radius up to a factor.
-  All candidates see the same standard draws. The cost is M (`pilot_samples` + `selection_samples`)
-  evaluations of every candidate for each of its groups, and a compilation for every number of
-  groups.
-
-  All candidates are judged by one network. One that was trained for the first candidate's noise
-  favors that: train for a wide range of noise, or choose again after training for the choice.
+  All candidates see the same standard draws, at M (`pilot_samples` + `selection_samples`)
+  evaluations for each of their groups, and a compilation for every number of groups. A network that
+  was trained for the first candidate's noise favors that: train for a wide range of noise, or
+  choose again after training for the choice.
 
   Args:
     key: typed key, not one of those that certify.
     candidates: the first is the reference, such as the paper's hand-made grid.
     apply: pure function (params, x) -> logits [..., K] of one input.
     params: pytree of arrays.
-    images: [M, ...], training images: never one that will be certified. Images that the network
+    images: [M, ...], never one that will be certified. Of training images, those that the network
       was not fitted to (a validation split) promise less too much.
     labels: int [M, ...]; outside [0, K) is void. All void: any accuracy will do.
     budgets: [B] or [B, A], in the units of b: epsilon^p, or counts.
@@ -157,8 +152,7 @@ def choose(
     selection_samples: further votes that choose every output's label.
     tolerance: accuracy that may be given up.
 
-  Raises:
-    ValueError: no candidates or no images, or shapes that do not fit together.
+  No candidates or images, or shapes that do not fit together, are a `ValueError`.
 
   Example:
     >>> import jax.numpy as jnp
@@ -172,8 +166,8 @@ def choose(
     >>> choice.names[choice.best], choice.score.round(2), choice.accuracy
     ('3x5, std 0.2 to 1, power 1', array([0.  , 0.41]), array([1., 1.]))
 
-  References:
-    The posterior predictive is empirical Bayes, Efron 2010, "Large-scale inference", chapter 1.
+  References: the posterior predictive is empirical Bayes, Efron 2010, "Large-scale inference",
+    chapter 1.
   """
   images, labels = np.asarray(images), np.asarray(labels)
   if not candidates:
@@ -191,12 +185,21 @@ def choose(
   truth = labels.reshape(len(labels), -1).astype(np.int64)
   level = bonferroni(alpha, truth.shape[1]).alpha
   key_pilot, key_planned = keys.tagged(key, "pilot"), keys.tagged(key, "planned votes")
+  key_sets = jax.random.split(key_pilot)
+
+  def votes_of(candidate: Candidate, key_set: jax.Array, size: int) -> np.ndarray:
+    """Votes int [M, N, K], from independent keys for every image."""
+    _, noise, groups, windows = candidate
+    options: dict[str, Any] = {"num_classes": num_classes, "windows": windows}
+    pairs = zip(jax.random.split(key_set, len(images)), images, strict=True)
+    votes = [sampling.votes(k, apply, params, x, noise, groups, size, **options) for k, x in pairs]
+    return np.stack([of_image.counts for of_image in votes])
+
   certified, confusions = [], []
   for candidate in tqdm(candidates, desc="choosing", unit="candidate", mininterval=1.0):
     smoothing, groups = candidate.smoothing, candidate.groups
-    selection, pilot = _pilot_votes(
-      key_pilot, candidate, apply, params, images, num_classes, (selection_samples, pilot_samples)
-    )
+    selection = votes_of(candidate, key_sets[0], selection_samples)
+    pilot = votes_of(candidate, key_sets[1], pilot_samples)
     predictions = selection.argmax(axis=2)
     votes = np.take_along_axis(pilot, predictions[..., None], axis=2)[..., 0]
     votes = _planned_votes(key_planned, votes, pilot_samples, num_samples)
@@ -220,29 +223,6 @@ def choose(
     eligible=eligible,
     best=int(np.argmax(np.where(eligible, score, -1.0))),
   )
-
-
-def _pilot_votes(
-  key: jax.Array,
-  candidate: Candidate,
-  apply: sampling.Apply,
-  params: Any,
-  images: np.ndarray,
-  num_classes: int,
-  sizes: tuple[int, int],
-) -> list[np.ndarray]:
-  """Votes of both sample sets, int [M, N, K] each, from independent keys for every image."""
-  _, smoothing, groups, windows = candidate
-  options: dict[str, Any] = {"num_classes": num_classes, "windows": windows}
-  found = []
-  for key_set, size in zip(jax.random.split(key), sizes, strict=True):
-    pairs = zip(jax.random.split(key_set, len(images)), images, strict=True)
-    votes = [
-      sampling.votes(key, apply, params, image, smoothing, groups, size, **options).counts
-      for key, image in pairs
-    ]
-    found.append(np.stack(votes))
-  return found
 
 
 def _planned_votes(

@@ -15,10 +15,8 @@ ABSTAIN = -1
 def confusion_matrix(labels: ArrayLike, predictions: ArrayLike, num_classes: int) -> np.ndarray:
   """Counts pairs of label and prediction; the last column counts abstentions.
 
-  Args:
-    labels: int, any shape; outside [0, K) is void.
-    predictions: int, shaped like `labels`; in [0, K), or `ABSTAIN`.
-    num_classes: K; the counts are int64 [K, K + 1].
+  `labels`, int of any shape, are void outside [0, K), K being `num_classes`; `predictions`, of the
+  same shape, lie in [0, K), or are `ABSTAIN`. The counts are int64 [K, K + 1].
 
   Example:
     >>> confusion_matrix([0, 1, 1, 2], [0, 1, ABSTAIN, 0], num_classes=2)
@@ -74,13 +72,9 @@ def certified_fraction(certified: ArrayLike, num_outputs: int) -> np.ndarray:
 def round_down(number: ArrayLike, digits: int = 3, decimals: int | None = None) -> np.ndarray:
   """Numbers rounded down, to be shown: what is certified must not grow in print.
 
-  float64, at most `number` but for a relative 1e-12: such a decimal but for its last bits stays
-  what it is.
-
-  Args:
-    number: any shape, at least 0, or NaN.
-    digits: that are kept, from the first one that is not 0.
-    decimals: kept after the point, instead.
+  `number`, of any shape, is at least 0, or NaN. What is returned, float64, is at most that but for
+  a relative 1e-12: such a decimal but for its last bits stays what it is. Kept are so many `digits`
+  from the first one that is not 0, or instead `decimals` after the point.
 
   Example:
     >>> round_down([0.2587, 1239.9, 0.3]).tolist()
@@ -89,12 +83,9 @@ def round_down(number: ArrayLike, digits: int = 3, decimals: int | None = None) 
     0.79
   """
   number = np.asarray(number, np.float64)
+  places = np.full(number.shape, float(decimals or 0))
   if decimals is None:
-    with np.errstate(divide="ignore"):
-      exponent = np.floor(np.log10(np.where(number > 0, number, 1.0)))
-    places = digits - 1 - exponent
-  else:
-    places = np.full(number.shape, float(decimals))
+    places = digits - 1 - np.floor(np.log10(np.where(number > 0, number, 1.0)))
   unit = 10.0 ** np.abs(places)
   scaled = np.where(places >= 0, number * unit, number / unit)
   whole = np.floor(scaled * (1 + 1e-12))
@@ -105,19 +96,13 @@ def average_certifiable_radius(radii: ArrayLike, fraction: ArrayLike) -> float:
   r"""Area under a curve of certified fraction against radius, as far as it is proven.
 
   :math:`\sum_b (\varepsilon_b - \varepsilon_{b-1}) f(\varepsilon_b)` with
-  :math:`\varepsilon_{-1} = 0`: what is certified at a radius is certified at all smaller ones, so
-  that this is at most the integral of what is true. Few radii, or radii that end before nothing is
-  certified, make it smaller: compare areas over the same radii only.
+  :math:`\varepsilon_{-1} = 0`, in the units of the radii: what is certified at a radius is
+  certified at all smaller ones, so that this is at most the integral of what is true. Few radii, or
+  radii that end before nothing is certified, make it smaller: compare areas over the same radii.
 
   Args:
-    radii: [B], rising, none negative. Of the first one all from 0 on counts, as of the others.
-    fraction: [B], certified fraction at each radius.
-
-  Returns:
-    The area, in the units of the radii; 0 without radii.
-
-  Raises:
-    ValueError: radii that do not rise, or not as many of them as fractions.
+    radii: [B], rising from 0 or more, else a `ValueError`.
+    fraction: [B], certified fraction at each radius; a `ValueError` if there are more or fewer.
 
   Example:
     >>> average_certifiable_radius([0, 1, 2], [1.0, 0.5, 0.25])
@@ -143,12 +128,8 @@ def radius_sums(radii: ArrayLike, fraction: ArrayLike) -> RadiusSums:
   :math:`\sum_b (\varepsilon_{b+1} - \varepsilon_b) f`, with :math:`f(\varepsilon_{b+1})`, the mean
   of both ends, and :math:`f(\varepsilon_b)`.
 
-  Args:
-    radii: [B], rising; the first one 0, or there is no left sum.
-    fraction: [B], certified fraction at each radius.
-
-  Raises:
-    ValueError: radii that do not rise from 0, or not as many of them as fractions.
+  Arguments and errors are those of `average_certifiable_radius`, but that the first radius is 0, or
+  there is no left sum.
 
   Example:
     >>> radius_sums([0, 1, 2], [1.0, 0.5, 0.25])
@@ -166,13 +147,8 @@ def pareto_front(points: ArrayLike) -> np.ndarray:
   """Which points no other one beats, where more is better in every coordinate.
 
   A point beats another if it is at least as good in all coordinates and better in one; equal points
-  do not beat each other. A point with a NaN is on no front, and beats none.
-
-  Args:
-    points: [P, coordinates]; a `ValueError` if they are no matrix.
-
-  Returns:
-    bool [P].
+  do not beat each other. A point with a NaN is on no front, and beats none. `points` are a matrix
+  [P, coordinates], else a `ValueError`; the result is bool [P].
 
   Example:
     >>> pareto_front([[0.3, 0.9], [0.5, 0.5], [0.4, 0.5]])

@@ -48,8 +48,8 @@ def curves_figure(
   would lie above what is proven.
 
   Args:
-    radii: [B], rising, none negative; or one value per budget.
-    curves: label -> fraction in [0, 1], [B].
+    radii: [B], rising, none negative, else a `ValueError`; or one value per budget.
+    curves: label -> fraction in [0, 1], [B]; of another length it is a `ValueError`.
     xlabel: the budget and its unit.
     ylabel: what is certified.
     title: one line.
@@ -57,9 +57,6 @@ def curves_figure(
 
   Returns:
     A Matplotlib figure; `figure.savefig(path)` writes it.
-
-  Raises:
-    ValueError: radii that do not rise, or curves of another length.
 
   Example:
     >>> figure = curves_figure(
@@ -81,10 +78,9 @@ def curves_figure(
         f"`curves` must have a value for each of {radii.size} radii, but {label!r} has shape "
         f"{fraction.shape}."
       )
+    x, y = radii, fraction
     if radii.size and radii[0] > 0:  # what holds at the first one holds from 0 on
       x, y = np.append(0.0, radii), np.append(fraction[0], fraction)
-    else:
-      x, y = radii, fraction
     (line,) = axes.plot(x, y, drawstyle="steps-pre", linewidth=2, markersize=3, label=label)
     line.set(color=COLORS[i % len(COLORS)], linestyle=_STYLES[i % len(_STYLES)])
     line.set_marker("o" if whole or x.size == 1 else "")
@@ -112,9 +108,8 @@ def whole_ticks(last: float) -> np.ndarray:
 def noise_figure(scale: np.ndarray, grid_shape: tuple[int, int]) -> Figure:
   """Draws the noise scale over the image, one small map per group, where the group lies.
 
-  Args:
-    scale: [G, C], in the units of the input; inf (hidden) is hatched.
-    grid_shape: (R, Q) with G = C = R Q.
+  `scale` is [G, C], in the units of the input, where inf (hidden) is hatched; `grid_shape` is
+  (R, Q) with G = C = R Q.
 
   Example:
     >>> len(noise_figure(np.array([[0.2, 1.0], [1.0, 0.2]]), (1, 2)).axes)  # two maps, a scale
@@ -159,19 +154,17 @@ def image_figure(view: ImageView) -> Figure:
   panels[0, 0].imshow(view.image)
   panels[0, 0].set_title("input", fontsize=10)
   smoothed = f"smoothed prediction, {np.mean(prediction == gray):.1%} abstain"
-  for axes, values, title in zip(
-    panels[0, 1:3], (truth, prediction), ("labels", smoothed), strict=True
-  ):
+  masks = (panels[0, 1], truth, "labels"), (panels[0, 2], prediction, smoothed)
+  for axes, values, title in masks:
     axes.imshow(values, cmap=palette, vmin=-0.5, vmax=gray + 0.5, interpolation="nearest")
     axes.set_title(title, fontsize=10)
   radius = panels[0, 3].imshow(np.ma.masked_equal(view.radius, 0), cmap="viridis", vmin=0)
   panels[0, 3].patch.set_facecolor("#999999")
   panels[0, 3].set_title("radius of every pixel on its own", fontsize=10)
   figure.colorbar(radius, ax=panels[0, 3], label=r"$\ell_2$ radius on the [0, 1] scale")
-  for axes in panels[1]:
+  for axes in panels[1, len(view.noisy) :]:
     axes.set_visible(False)
   for axes, group, noisy in zip(panels[1], view.noisy_groups, view.noisy, strict=False):
-    axes.set_visible(True)
     axes.imshow(np.clip(noisy, 0, 1))
     inside = np.argwhere(view.groups == group)
     (top, left), (bottom, right) = inside.min(axis=0), inside.max(axis=0) + 1

@@ -3,6 +3,7 @@
 A card is a nested dictionary of strings, numbers and lists, ready for JSON; `markdown` renders it.
 """
 
+import contextlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -77,9 +78,6 @@ def of_certificate(
     context: what else should be on record, such as the model's hash, the input, the seed, devices,
       precision and versions.
 
-  Returns:
-    The card.
-
   Raises:
     ValueError: `certificate` forfeits fewer base certificates than may be false.
 
@@ -132,12 +130,10 @@ def of_file(path: Path) -> dict[str, Any]:
   record = records.load(path)
   prove(record)
   context = {"file": path.name}
-  try:
+  with contextlib.suppress(ValueError):  # there may be no summary
     summary = storage.load_json(path.absolute().parent.parent / "summary.json")
-  except ValueError:
-    return of_record(record, context)
-  if isinstance(summary, Mapping) and summary.get("job") == record.meta.get("job"):
-    context |= {"device": summary["device"]} if "device" in summary else {}
+    if isinstance(summary, Mapping) and summary.get("job") == record.meta.get("job"):
+      context |= {name: summary[name] for name in ("device",) if name in summary}
   return of_record(record, context)
 
 
@@ -191,16 +187,15 @@ def _card(
   recheck: str,
   trusted: tuple[str, ...] = (),
 ) -> dict[str, Any]:
-  if any(certificate.forfeit < base.forfeit for certificate in certified.values()):
-    forfeit = min(certificate.forfeit for certificate in certified.values())
+  forfeit = min((certificate.forfeit for certificate in certified.values()), default=base.forfeit)
+  if forfeit < base.forfeit:
     raise ValueError(
       f"`certificate` must forfeit as many base certificates as may be false, {base.forfeit}, but "
       f"it forfeits {forfeit}: give `forfeit=base.forfeit` to `collective.certify`."
     )
   order = sorted(certified, key=lambda name: (-int(certified[name].certified.sum()), name))
-  strongest = certified[order[0]]
+  strongest, rows = certified[order[0]], []
   shown = _shown(strongest)
-  rows = []
   for name in order:
     certificate, (targets, _, method) = certified[name], name.partition("/")
     order_of = f", Rényi order {method.partition('@')[2]}" if "@" in method else ""
@@ -278,18 +273,17 @@ def _claim(
 
 def _confidence(alpha: float, base: BaseCertificates) -> str:
   which = "all" if base.forfeit == 0 else f"all but at most {base.forfeit}"
-  text = (
+  given_up = "" if base.forfeit == 0 else " So many are given up in every count."
+  return (
     f"alpha = {alpha}: with probability at least 1 - alpha over the sampling, {which} of the "
     f"{base.eta.size:,} base certificates of this one input hold together, and with them every row "
-    "and budget of this card."
+    f"and budget of this card.{given_up}"
   )
-  return text if base.forfeit == 0 else f"{text} So many are given up in every count."
 
 
 def _levels(distribution: SmoothingDistribution) -> dict[str, Any]:
-  family = distribution.family
-  found: dict[str, Any] = {"family": family.name}
-  for name, level in zip(family.titles, distribution.parameters, strict=False):
+  found: dict[str, Any] = {"family": distribution.family.name}
+  for name, level in zip(distribution.family.titles, distribution.parameters, strict=False):
     visible = level[np.isfinite(level)]
     if visible.size:
       ends = visible.min(), visible.max()

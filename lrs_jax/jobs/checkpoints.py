@@ -3,7 +3,7 @@
 import json
 import math
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, TypeGuard
 
@@ -40,7 +40,8 @@ def count_in_pieces(
   The counts of samples 0, ..., n - 1 and n, ..., S - 1 add up to those of all S, so that a job in
   pieces counts what one in a single call would. They are stored before the first piece, so that a
   folder that cannot be written to costs nothing, then every `interval` seconds, when an exception
-  stops the job and at the end; whoever stores the result calls `discard`.
+  stops the job and at the end; whoever stores the result calls `discard`. Returned are the sums,
+  and the seconds that counting took, those before the stop included.
 
   Args:
     count: (first sample, number of samples) -> pytree of integer arrays.
@@ -50,9 +51,6 @@ def count_in_pieces(
     piece: samples a call; a multiple of the chunk size, so that chunks are the same after a stop.
     progress: told how many samples were done.
     interval: seconds of work that a kill may cost, beside the piece that was being counted.
-
-  Returns:
-    The sums, and the seconds that counting took, those before the stop included.
 
   Raises:
     ValueError: the file is damaged, or holds samples of another job.
@@ -67,11 +65,10 @@ def count_in_pieces(
     for first, size in _pieces(ranges, counts.done, piece):
       start = time.perf_counter()
       new = jax.tree.leaves(jax.device_get(count(first, size)))
-      counts = Counts(
-        counts.manifest,
-        tuple(np.add(one, other) for one, other in zip(counts.sums, new, strict=True)),
-        counts.done + size,
-        counts.seconds + time.perf_counter() - start,
+      counts = counts._replace(
+        sums=tuple(np.add(one, other) for one, other in zip(counts.sums, new, strict=True)),
+        done=counts.done + size,
+        seconds=counts.seconds + time.perf_counter() - start,
       )
       progress(size)
       if time.monotonic() - kept > interval:
@@ -101,14 +98,11 @@ def load(path: Path) -> Counts:
     manifest, done, seconds = arrays.pop("manifest"), arrays["done"], arrays["seconds"]
   except KeyError as error:
     raise ValueError(f"{path} is no checkpoint, its array {error} is missing: {again}.") from None
-  for name, array in arrays.items():
-    kind = "f" if name == "seconds" else "i"
-    if array.dtype.kind != kind or (array.ndim and not name.startswith("sums/")):
-      raise ValueError(
-        f"{path} is no checkpoint, its array {name!r} is {array.dtype} of shape {array.shape}: "
-        f"{again}."
-      )
   try:
+    for name, array in arrays.items():
+      kind = "f" if name == "seconds" else "i"
+      if array.dtype.kind != kind or (array.ndim and not name.startswith("sums/")):
+        raise ValueError(f"its array {name!r} is {array.dtype} of shape {array.shape}")
     plain = storage.from_json_array(manifest)
     ranges = plain.get("ranges") if isinstance(plain, Mapping) else None
     if not are_ranges(ranges):
@@ -145,8 +139,7 @@ def are_ranges(value: Any) -> TypeGuard[Ranges]:
   """Whether a JSON value is a list of ranges, each (first, one past the last) and not empty."""
   return isinstance(value, list | tuple) and all(
     isinstance(pair, list | tuple)
-    and len(pair) == 2
-    and all(type(i) is int for i in pair)
+    and [type(i) for i in pair] == [int, int]
     and 0 <= pair[0] < pair[1]
     for pair in value
   )
@@ -163,11 +156,8 @@ def add_up(parts: Mapping[Path, Counts]) -> Counts:
   Any set of distinct samples will do, so gaps are possible; but which ones must not depend on what
   they said, so a file whose samples are not all counted yet is refused.
 
-  Args:
-    parts: at least one, by the files that hold them.
-
-  Returns:
-    Their sum; its manifest has their ranges, those that touch as one.
+  `parts`, at least one, are by the files that hold them. The sum's manifest has their ranges, those
+  that touch as one.
 
   Raises:
     ValueError: samples that are in two files, unfinished files, and files of different jobs.
@@ -175,11 +165,7 @@ def add_up(parts: Mapping[Path, Counts]) -> Counts:
   (one, counts), *others = parts.items()
   for path, other in others:
     differing = set(differences(counts.manifest, other.manifest)) - {"ranges"}
-    if differing:
-      raise ValueError(
-        f"{path} holds samples of another job than {one}: they differ in "
-        f"{', '.join(sorted(differing))}."
-      )
+    refuse(f"{path} holds samples of another job than {one}", differing)
   for path, part in parts.items():
     wanted = num_samples(part.manifest["ranges"])
     if part.done < wanted:
@@ -199,15 +185,15 @@ def add_up(parts: Mapping[Path, Counts]) -> Counts:
       merged[-1][1] = end
     else:
       merged.append([first, end])
-  sums = [part.sums for part in parts.values()]
   for path, other in others:
     if [leaf.shape for leaf in other.sums] != [leaf.shape for leaf in counts.sums]:
       raise ValueError(f"{path} holds sums of other shapes than {one}.")
+  _, sums, done, seconds = zip(*parts.values(), strict=True)
   return Counts(
     {**counts.manifest, "ranges": merged},
     tuple(np.sum(leaves, axis=0, dtype=leaves[0].dtype) for leaves in zip(*sums, strict=True)),
-    sum(part.done for part in parts.values()),
-    sum(part.seconds for part in parts.values()),
+    sum(done),
+    sum(seconds),
   )
 
 
@@ -228,6 +214,12 @@ def differences(one: Any, other: Any, name: str = "") -> list[str]:
       one.get(key, missing), other.get(key, missing), f"{name}.{key}" if name else key
     )
   ]
+
+
+def refuse(what: str, differing: Collection[str]) -> None:
+  """Raises a ValueError that says `what` if there is anything in which two manifests differ."""
+  if differing:
+    raise ValueError(f"{what}: they differ in {', '.join(sorted(differing))}.")
 
 
 def _with_ranges(manifest: Mapping[str, Any], ranges: Ranges) -> dict[str, Any]:
@@ -256,9 +248,9 @@ def _resume(path: Path, manifest: Mapping[str, Any], nothing: tuple[np.ndarray, 
       f"{path} holds samples of another job, which differs in {', '.join(sorted(differing))}: "
       "run that one to its end, delete the file to start again, or choose another folder."
     )
-  kinds = [
+  there, here = (
     [(np.shape(leaf), np.asarray(leaf).dtype) for leaf in of] for of in (stored.sums, nothing)
-  ]
-  if kinds[0] != kinds[1]:
+  )
+  if there != here:
     raise ValueError(f"{path} holds sums of other shapes or types: delete it to start again.")
   return stored

@@ -11,8 +11,7 @@ from typing import Any, NamedTuple
 from lrs_jax import storage, tasks
 from lrs_jax.jobs import cards, records, reports
 
-CERTIFICATE = "certificate.npz"
-"""File of the smoothing whose card there is."""
+_CERTIFICATE = "certificate.npz"  # of the smoothing whose card there is
 
 
 class Finding(NamedTuple):
@@ -52,14 +51,14 @@ def check(path: Path, *, exact: bool = False) -> Finding:
 
 
 def _check_card(path: Path) -> str:
-  card, record = storage.load_json(path), records.load(path.parent / CERTIFICATE)
+  card, record = storage.load_json(path), records.load(path.parent / _CERTIFICATE)
   if not isinstance(card, Mapping) or not isinstance(card.get("context"), Mapping):
     raise ValueError("it is no card, with names and values and a `context` of such.")
   told = {name: value for name, value in card["context"].items() if name in ("device", "file")}
   again = storage.plain(cards.of_record(record, told))
   _compare("", card, again)
   _compare("", again, card)
-  return f"agrees with {CERTIFICATE}"
+  return f"agrees with {_CERTIFICATE}"
 
 
 def _check_text(path: Path) -> str:
@@ -128,18 +127,17 @@ def _compare(name: str, said: Any, again: Any) -> None:
   A mapping need not say all, and where it has null it says nothing.
   """
   if isinstance(said, Mapping) and isinstance(again, Mapping):
-    for key, value in said.items():
+    for key in (key for key in said if said[key] is not None):
       full = f"{name}.{key}" if name else str(key)
-      if value is not None and key not in again:
+      if key not in again:
         raise ValueError(f"what it says of {full} does not follow from the certificates.")
-      if value is not None:
-        _compare(full, value, again[key])
+      _compare(full, said[key], again[key])
     return
   if isinstance(said, list) and isinstance(again, list) and len(said) == len(again):
     for i, (one, other) in enumerate(zip(said, again, strict=True)):
       _compare(f"{name}[{i}]", one, other)
     return
-  if all(type(value) in (int, float) for value in (said, again)):
+  if {type(said), type(again)} <= {int, float}:
     same = abs(said - again) <= 1e-9 * max(abs(again), 1e-3)
   else:
     same = type(said) is type(again) and said == again

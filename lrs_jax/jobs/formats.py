@@ -2,8 +2,7 @@
 
 A table says of every array its kind and its axes: "f A G C" are float64 numbers of three axes, "i"
 is one integer, "?" stands before what may be missing. Axes of one letter have one size in all
-arrays of a record; A, C, F, G, K and M are at least 1. B, T, nodes and leaves belong to one
-certificate.
+arrays of a record; A, C, F, G, K and M are at least 1. B, T, nodes and leaves are a certificate's.
 """
 
 from collections.abc import Mapping
@@ -111,11 +110,18 @@ def check(arrays: Mapping[str, np.ndarray]) -> None:
   """Raises a ValueError that names an array which the table does not have, or has otherwise."""
   sizes: dict[str, int] = {}
   for group, parts in _groups(arrays).items():
-    kind = group.partition("/")[0] or group
-    if kind not in _TABLES:
-      raise ValueError(f"a record has no array {group + '/' + next(iter(parts))!r}.")
+    kind, prefix = group.partition("/")[0] or group, f"{group}/" if group else ""
+    table = _TABLES.get(kind, {})
+    for name in parts:
+      if name not in table:
+        raise ValueError(f"a record has no array {prefix + name!r}.")
     own = {axis: size for axis, size in sizes.items() if axis != "B"}
-    _check(f"{group}/" if group else "", parts, kind, own if kind == "certified" else sizes)
+    for name, text in table.items():
+      of, *axes = text.removeprefix("?").split()
+      if name in parts:
+        _check(f"{prefix}{name}", parts[name], of, axes, own if kind == "certified" else sizes)
+      elif not text.startswith("?"):
+        raise ValueError(f"its array {prefix + name!r} is missing.")
 
 
 def parts_of(arrays: Mapping[str, np.ndarray], prefix: str) -> dict[str, dict[str, np.ndarray]]:
@@ -125,8 +131,7 @@ def parts_of(arrays: Mapping[str, np.ndarray], prefix: str) -> dict[str, dict[st
     >>> parts_of({"a/b/c/d": np.zeros(1), "e": np.zeros(1)}, "a")
     {'b/c': {'d': array([0.])}}
   """
-  groups = _groups(arrays).items()
-  start = f"{prefix}/"
+  groups, start = _groups(arrays).items(), f"{prefix}/"
   return {name.removeprefix(start): parts for name, parts in groups if name.startswith(start)}
 
 
@@ -139,22 +144,7 @@ def _groups(arrays: Mapping[str, np.ndarray]) -> dict[str, dict[str, np.ndarray]
   return groups
 
 
-def _check(prefix: str, arrays: Mapping[str, np.ndarray], kind: str, sizes: dict[str, int]) -> None:
-  table = _TABLES[kind]
-  for name in arrays:
-    if name not in table:
-      raise ValueError(f"a record has no array {prefix + name!r}.")
-  for name, text in table.items():
-    of, *axes = text.removeprefix("?").split()
-    if name in arrays:
-      _check_array(f"{prefix}{name}", arrays[name], of, axes, sizes)
-    elif not text.startswith("?"):
-      raise ValueError(f"its array {prefix + name!r} is missing.")
-
-
-def _check_array(
-  name: str, array: np.ndarray, kind: str, axes: list[str], sizes: dict[str, int]
-) -> None:
+def _check(name: str, array: np.ndarray, kind: str, axes: list[str], sizes: dict[str, int]) -> None:
   fits = array.dtype.kind == kind and (kind != "f" or array.dtype == np.float64)
   if axes != ["..."]:
     fits &= array.ndim == len(axes)

@@ -1,5 +1,6 @@
 """Adds up the samples that several machines counted of one job, and certifies (host)."""
 
+import itertools
 import time
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
@@ -27,7 +28,6 @@ class Merged(NamedTuple):
 
   path: Path  # the first of its files, for messages
   counts: checkpoints.Counts
-  ranges: checkpoints.Ranges  # of its samples
 
 
 def merge(
@@ -41,20 +41,16 @@ def merge(
 ) -> dict[str, Any]:
   """Certifies what `running.count` counted, as one machine would that counted it all.
 
-  The noise of sample i follows from the seed and i alone, so that sums over disjoint samples add up
-  to what one machine counts, wherever they were drawn. The certificate is for the samples that
-  there are: their number is S, and gaps do no harm. The files that are merged stay as they are.
+  The certificate is for the samples that there are: their number is S, and gaps do no harm. The
+  files that are merged stay as they are.
 
   Args:
     tasks: known tasks by name.
     paths: files `*.counts.npz`, or folders that hold some.
-    out: folder for the results, as of `running.certify`.
+    out: folder for the results, as of `running.certify`, which has the result as well.
     model: file of the job's network; looked for in the folders if None.
     data_dir: folder of the data.
     force: replaces results of other jobs or samples, where they are in the way.
-
-  Returns:
-    What `summary.json` holds.
 
   Raises:
     OtherResultsError: `out` holds results of another job, or of other samples; nothing is done.
@@ -65,16 +61,15 @@ def merge(
   task, config = _common_job(tasks, shares)
   if "data_dir" in config._fields:
     config = config._replace(data_dir=data_dir)
-  ranges = next(of.ranges for (_, _, part), of in shares.items() if part == "estimation")
+  ranges = next(_ranges(of) for (_, _, part), of in shares.items() if part == "estimation")
   replaced = None if force else ranges
   setting = preparing.load(task, config, out, replaced)
-  for item in setting.items:
-    for part in PARTS:
-      if _share(item, part) not in shares:
-        searched = ", ".join(map(str, paths))
-        raise ValueError(
-          f"no {part} samples of {item.case.name} ({item.smoothing.name}) under {searched}."
-        )
+  for item, part in itertools.product(setting.items, PARTS):
+    if _share(item, part) not in shares:
+      searched = ", ".join(map(str, paths))
+      raise ValueError(
+        f"no {part} samples of {item.case.name} ({item.smoothing.name}) under {searched}."
+      )
   files = {}
   folders = [path for path in (*paths, out) if path.is_dir()]
   for name, path in preparing.network_files(setting, model).items():
@@ -121,6 +116,10 @@ def _share(item: Item, part: str) -> Share:
   return item.case.name, item.smoothing.name, part
 
 
+def _ranges(merged: Merged) -> checkpoints.Ranges:
+  return merged.counts.manifest["ranges"]
+
+
 def _shares(files: Sequence[Path]) -> Mapping[Share, list[Path]]:
   shares: defaultdict[Share, list[Path]] = defaultdict(list)
   for path in files:
@@ -152,7 +151,7 @@ def _add_up(files: Sequence[Path]) -> Merged:
     if sums.num_samples != part.done:
       raise ValueError(f"{path} says {part.done} samples, but its sum says {sums.num_samples}.")
     rechecks.check_sums(str(path), sums)
-  return Merged(files[0], total, total.manifest["ranges"])
+  return Merged(files[0], total)
 
 
 def _common_job(tasks: Mapping[str, Task], shares: Mapping[Share, Merged]) -> tuple[Task, Config]:
@@ -161,13 +160,9 @@ def _common_job(tasks: Mapping[str, Task], shares: Mapping[Share, Merged]) -> tu
   manifest = first.counts.manifest
   for other in others:
     differing = set(checkpoints.differences(manifest, other.counts.manifest)) - _OWN
-    if differing:
-      raise ValueError(
-        f"{other.path} holds samples of another job than {first.path}: they differ in "
-        f"{', '.join(sorted(differing))}."
-      )
+    checkpoints.refuse(f"{other.path} holds samples of another job than {first.path}", differing)
   for part in PARTS:
-    same = {share: of.ranges for share, of in shares.items() if share[2] == part}
+    same = {share: _ranges(of) for share, of in shares.items() if share[2] == part}
     if not same:
       hint = ": they come with the range that starts at 0" if part == "selection" else ""
       raise ValueError(f"there are no {part} samples{hint}.")
@@ -183,8 +178,8 @@ def _common_job(tasks: Mapping[str, Task], shares: Mapping[Share, Merged]) -> tu
     task = tasks.get(manifest.get("task", ""))
     if task is None:
       raise ValueError(f"there is no task {manifest.get('task')!r}.")
-    default = next(iter(task.data.values()))
-    config = storage.from_plain(type(default), manifest.get("job", {}))
+    kind = type(next(iter(task.data.values())))
+    config = storage.from_plain(kind, manifest.get("job", {}))
     preparing.check(task, config)
   except ValueError as error:
     raise ValueError(f"{first.path} holds counts of a job that cannot be: {error}") from None
@@ -193,14 +188,9 @@ def _common_job(tasks: Mapping[str, Task], shares: Mapping[Share, Merged]) -> tu
 
 def _check_manifests(setting: Setting, shares: Mapping[Share, Merged]) -> None:
   """Refuses counts that are not of the job, the data and the networks that are here."""
-  for item in setting.items:
-    for part in PARTS:
-      path, counts, _ = shares[_share(item, part)]
-      found = checkpoints.differences(counts.manifest, running.manifest(setting, item, part))
-      differing = {name for name in found if not name.startswith("versions.")}
-      differing -= {"ranges", "device"}
-      if differing:
-        raise ValueError(
-          f"{path} does not fit the job, the data or the network that is here: they differ in "
-          f"{', '.join(sorted(differing))}."
-        )
+  for item, part in itertools.product(setting.items, PARTS):
+    path, counts = shares[_share(item, part)]
+    found = checkpoints.differences(counts.manifest, running.manifest(setting, item, part))
+    differing = {name for name in found if not name.startswith("versions.")}
+    what = f"{path} does not fit the job, the data or the network that is here"
+    checkpoints.refuse(what, differing - {"ranges", "device"})

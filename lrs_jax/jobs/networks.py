@@ -36,9 +36,9 @@ def obtain(task: Task, config: Config, data: Data, name: str, path: Path) -> Obt
   """
   seconds = 0.0 if path.exists() else _train(task, config, data, name, path)
   arrays = storage.load_arrays(path)
-  if "meta" not in arrays:
-    raise ValueError(f"{path} is not a network stored by lrs-jax train: it has no array `meta`.")
   try:
+    if "meta" not in arrays:
+      raise ValueError("it has no array `meta`.")
     meta = storage.from_json_array(arrays.pop("meta"))
   except ValueError as error:
     raise ValueError(f"{path} is not a network stored by lrs-jax train: {error}") from None
@@ -48,9 +48,8 @@ def obtain(task: Task, config: Config, data: Data, name: str, path: Path) -> Obt
   separators = {field: option.separator for field, (_, option) in options.of(config).items()}
   for field, value in task.models.network(config, data, name).options.items():
     if trained.get(field) != value and field != "seed":
-      there, here = (
-        options.shown(said, separators.get(field, ",")) for said in (trained.get(field), value)
-      )
+      separator = separators.get(field, ",")
+      there, here = (options.shown(said, separator) for said in (trained.get(field), value))
       raise ValueError(
         f"{path} was trained with {options.flag(field)} {there}, but this job has {here}: give the "
         "same, or another --model."

@@ -1,5 +1,6 @@
 """What a job has before it counts: checked options, data, smoothings and networks (host)."""
 
+import functools
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -44,8 +45,8 @@ def prepare(
   """Checks a job and loads what it needs, its networks first trained if there are none.
 
   Before anything is done, results under `out` are refused (`OtherResultsError`) that are not of
-  this job and of the samples in `ranges`; None lets anything be there. `model` is the file of one
-  network for all smoothings.
+  this job and of the samples in `ranges`; None lets anything be there. `model` may be the file of
+  one network for all smoothings.
   """
   setting = load(task, config, out, ranges)
   return with_networks(setting, network_files(setting, model), ranges)
@@ -94,12 +95,9 @@ def with_networks(
   """
   task, config, data, items = setting.task, setting.config, setting.data, setting.items
   _check_samples(setting)
-  found = {
-    name: networks.obtain(task, config, data, name, path)
-    for name, path in files.items()
-    if path.exists()
-  }
-  needed = dict.fromkeys(item.smoothing.network for item in items)
+  obtain = functools.partial(networks.obtain, task, config, data)
+  found = {name: obtain(name, path) for name, path in files.items() if path.exists()}
+  needed = [item.smoothing.network for item in items]
   names = {name: name if name in files else next(iter(files)) for name in needed}
   if ranges is not None:
     known = {item.smoothing.name: names[item.smoothing.network] for item in items}
@@ -113,9 +111,7 @@ def with_networks(
     tqdm.write(note)
   if not processes.is_first():
     processes.wait_for_all("network")
-  for name, path in files.items():
-    if name not in found:
-      found[name] = networks.obtain(task, config, data, name, path)
+  found |= {name: obtain(name, path) for name, path in files.items() if name not in found}
   if processes.is_first():
     processes.wait_for_all("network")
   return setting._replace(networks={name: found[file] for name, file in names.items()})

@@ -43,9 +43,8 @@ def mine(number: int) -> bool:
 def wait_for_all(what: str) -> None:
   """Returns when every process is here, and fails if one of them ends before.
 
-  This asks JAX's coordination service. `multihost_utils.sync_global_devices` would run a collective
-  operation, and those give up on a process that is half a minute late. A meeting is named by `what`
-  it is for, and can take place once.
+  This asks JAX's coordination service: collective operations, as of `sync_global_devices`, give up
+  on a process that is half a minute late. A meeting is named by `what` it is for, and is held once.
   """
   if jax.process_count() > 1:
     from jax._src import distributed

@@ -3,11 +3,9 @@ r"""What a record is re-checked by (host).
 What a record stores is on the weaker side of what follows from its counts, by a relative 1e-10:
 bounds :math:`q` and thresholds :math:`\eta` are lowered, variances and weights raised, and
 :math:`\eta` follows from the q that is stored. A re-check computes all of it again and demands
-that nothing stored is on the stronger side, by however little; the room is for libraries whose last
-digits differ. So whoever shifts a number towards the stronger side is at most back at what this
-machine can prove.
-
-Nor may it be weaker by more than `SLACK`: what is stored must be what was computed.
+that nothing stored is on the stronger side, by however little, nor weaker by more than `SLACK`; the
+room is for libraries whose last digits differ. So whoever shifts a number towards the stronger side
+is at most back at what this machine can prove.
 """
 
 import itertools
@@ -174,9 +172,9 @@ def check_budgets(adversary: Any, distribution: SmoothingDistribution) -> None:
   both in truth, so that caps, and whole numbers, may be claimed.
   """
   check_radii(adversary.radii)
-  budgets = adversary.budgets
-  if budgets.shape[1] != distribution.weights.shape[0]:
-    raise ValueError(f"`adversary/budgets` must be of {distribution.weights.shape[0]} kinds.")
+  budgets, num_kinds = adversary.budgets, len(distribution.weights)
+  if budgets.shape[1] != num_kinds:
+    raise ValueError(f"`adversary/budgets` must be of {num_kinds} kinds.")
   if not (np.isfinite(budgets) & (budgets >= 0)).all():
     raise ValueError("`adversary/budgets` must be finite and at least 0.")
   if adversary.radii is not None:
@@ -213,7 +211,7 @@ def check_meta(record: Any) -> Mapping[str, Any]:
     if meta.get(name, value) != value:
       raise ValueError(f"`meta` says another {name} than the record.")
   if "ranges" in meta:
-    check_ranges("meta.ranges", meta["ranges"], num_samples, job.get("samples"))
+    _check_ranges(meta["ranges"], num_samples, job.get("samples"))
   if not isinstance(drew, Mapping):
     raise ValueError("`meta.keys` must say of selection and estimation what drew them.")
   if drew and drew.get("selection") == drew.get("estimation"):
@@ -221,18 +219,20 @@ def check_meta(record: Any) -> Mapping[str, Any]:
   return job
 
 
-def check_ranges(name: str, ranges: Any, num_samples: int, end: Any = None) -> None:
+def _check_ranges(ranges: Any, num_samples: int, end: Any) -> None:
   """Raises a ValueError unless ranges rise, and hold `num_samples` sample numbers below `end`."""
   if not checkpoints.are_ranges(ranges) or any(
     last > first for (_, last), (first, _) in itertools.pairwise(ranges)
   ):
     shown = storage.shortened(ranges)
-    raise ValueError(f"`{name}` must be rising pairs of sample numbers, but they are {shown}.")
+    raise ValueError(f"`meta.ranges` must be rising pairs of sample numbers, but they are {shown}.")
   size = checkpoints.num_samples(ranges)
   if size != num_samples:
-    raise ValueError(f"`{name}` hold {size} samples, but the record's number is {num_samples}.")
+    raise ValueError(
+      f"`meta.ranges` hold {size} samples, but the record's number is {num_samples}."
+    )
   if isinstance(end, int) and ranges and ranges[-1][1] > end:
-    raise ValueError(f"`{name}` end at sample {ranges[-1][1]}, but the job has {end} samples.")
+    raise ValueError(f"`meta.ranges` end at sample {ranges[-1][1]}, but the job has {end} samples.")
 
 
 def check_certificate(

@@ -16,9 +16,6 @@ from lrs_jax.sampling import ClassSums
 from lrs_jax.tasks import common, options
 from lrs_jax.tasks.task import Adversary, Smoothing, Task
 
-NO_LABEL = -1
-"""The label of outputs whose label is not known."""
-
 
 class Pair(NamedTuple):
   """Base certificates of one Rényi order, as they are stored: each number a little weaker."""
@@ -114,26 +111,26 @@ def make_record(
   rechecks.check_radii(adversary.radii)
   selection, estimation = map(_signed, sums)
   num_outputs = selection.votes.shape[0]
+  base = rechecks.weakened(smoothing.noise, _base(smoothing, selection, estimation, bounds))
+  wanted = _wanted(smoothing, truth is not None)
+  pairs = {}
+  for order in dict.fromkeys(name.partition("@")[2] for name in wanted if "@" in name):
+    weights, eta = _pair(smoothing.noise, base, order)
+    pairs[order] = Pair(weights * rechecks.HIGHER, eta * rechecks.LOWER)
   record = Record(
     task,
     smoothing,
     selection,
     estimation,
     bounds,
-    np.full(num_outputs, NO_LABEL) if truth is None else np.asarray(truth).astype(np.int64),
+    np.full(num_outputs, -1) if truth is None else np.asarray(truth).astype(np.int64),
     np.ones(num_outputs, bool) if counted is None else np.asarray(counted, bool),
     adversary,
-    rechecks.weakened(smoothing.noise, _base(smoothing, selection, estimation, bounds)),
-    {},
+    base,
+    pairs,
     {},
     meta or {},
   )
-  wanted = _wanted(smoothing, truth is not None)
-  pairs = {}
-  for order in dict.fromkeys(name.partition("@")[2] for name in wanted if "@" in name):
-    weights, eta = _pair(record, order)
-    pairs[order] = Pair(weights * rechecks.HIGHER, eta * rechecks.LOWER)
-  record = record._replace(pairs=pairs)
   return record._replace(certified={name: _certify(record, name, methods or {}) for name in wanted})
 
 
@@ -167,11 +164,9 @@ def _base(
   smoothing: Smoothing, selection: ClassSums, estimation: ClassSums, bounds: Bounds
 ) -> BaseCertificates:
   """Base certificates of the most voted class, as they follow from the sums."""
-  alpha = corrections.levels(bounds.alpha, len(selection.votes), bounds.k_fwer)
-  distribution, groups, methods = smoothing.noise, smoothing.groups, bounds.statistics
-  return certificates.from_class_sums(
-    distribution, groups, selection, estimation, alpha=alpha, methods=methods
-  )
+  levels = corrections.levels(bounds.alpha, len(selection.votes), bounds.k_fwer)
+  drawn, sums = (smoothing.noise, smoothing.groups), (selection, estimation)
+  return certificates.from_class_sums(*drawn, *sums, alpha=levels, methods=bounds.statistics)
 
 
 def targets_of(record: Record, name: str) -> np.ndarray:
@@ -193,7 +188,7 @@ def weights_and_eta(record: Record, name: str) -> tuple[np.ndarray, np.ndarray]:
   return record.pairs[order]
 
 
-def _pair(record: Record, order: str) -> Pair:
+def _pair(distribution: SmoothingDistribution, base: BaseCertificates, order: str) -> Pair:
   """The base certificates of an order, as they follow from the noise and the stored bounds."""
   try:
     number = float(order)
@@ -201,10 +196,10 @@ def _pair(record: Record, order: str) -> Pair:
     number = np.nan
   if not number > 0 or f"{number:g}" != order:
     raise ValueError(f"an order must be a number greater than 0, but one is {order[:60]!r}.")
-  family = record.noise.family
+  family = distribution.family
   if family.renyi is None:
     raise ValueError(f"{family.name} noise has no base certificates of Rényi orders.")
-  return Pair(*family.renyi(record.noise, record.base.q_lower, number))
+  return Pair(*family.renyi(distribution, base.q_lower, number))
 
 
 def to_arrays(record: Record) -> dict[str, np.ndarray]:
@@ -243,9 +238,8 @@ def from_arrays(arrays: Mapping[str, np.ndarray]) -> Record:
     return {field: arrays.get(f"{name}/{field}") for field in kind._fields}
 
   groups, bounds, base = arrays["groups"], part("bounds", Bounds), part("base", BaseCertificates)
-  adversary = part("adversary", Adversary)
-  parts = formats.parts_of(arrays, "certified")
-  certified = {name: collective.from_arrays(of) for name, of in parts.items()}
+  adversary, proofs = part("adversary", Adversary), formats.parts_of(arrays, "certified")
+  certified = {name: collective.from_arrays(of) for name, of in proofs.items()}
   family, levels = str(arrays["noise/family"]), list(arrays["noise/parameters"])
   distribution = noise.make(family, levels, arrays["noise/cells"])
   return Record(
@@ -299,8 +293,8 @@ def verify(record: Record, *, task: Task | None = None, exact: bool = False) -> 
   base = _base(record.smoothing, record.selection, record.estimation, record.bounds)
   rechecks.check_base(record.noise, record.base, base)
   for order, stored in record.pairs.items():
-    (weights, eta), source = _pair(record, order), f"the noise and order {order}"
-    name = f"pairs/{order}"
+    source, name = f"the noise and order {order}", f"pairs/{order}"
+    weights, eta = _pair(record.noise, record.base, order)
     rechecks.check_weaker(f"{name}/weights", stored.weights, weights, source, lower=False)
     rechecks.check_weaker(f"{name}/eta", stored.eta, eta, source, lower=True)
   for name, certificate in record.certified.items():
@@ -334,14 +328,11 @@ def _check(record: Record, task: Task | None) -> None:
 
 def is_of(record: Record, smoothing: Smoothing, adversary: Adversary, labelled: bool) -> bool:
   """Whether a record is of this noise, these groups, budgets and certificates."""
-  pairs: list[tuple[Any, Any]] = [
-    (record.groups, smoothing.groups),
-    (record.budgets, adversary.budgets),
-    (record.adversary.caps, adversary.caps),
-  ]
+  stored: Any = (record.groups, record.budgets, record.adversary.caps)
+  asked: Any = (smoothing.groups, adversary.budgets, adversary.caps)
   return (
     common.noise_digest(record.noise) == common.noise_digest(smoothing.noise)
-    and all(np.array_equal(one, other) for one, other in pairs)
+    and all(map(np.array_equal, stored, asked))
     and set(record.certified) == set(_wanted(smoothing, labelled))
   )
 

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from lrs_jax import storage
 from lrs_jax.evaluation import metrics, plots
 from lrs_jax.jobs.records import Record
-from lrs_jax.tasks.task import Config, Data, Task
+from lrs_jax.tasks.task import Case, Config, Data, Task
 
 _TITLES = {"certificate": "localized"}
 """Smoothings whose title is not their file's name."""
@@ -40,8 +40,8 @@ def quality(
 
   Labels outside [0, K), K being `num_classes`, are void and do not count but for abstentions.
   """
-  labels, predicted = np.concatenate([*truth]), np.concatenate([*predictions])
-  confusion = metrics.confusion_matrix(labels, predicted, num_classes)
+  predicted = np.concatenate(predictions)
+  confusion = metrics.confusion_matrix(np.concatenate(truth), predicted, num_classes)
   return {
     "accuracy": metrics.accuracy(confusion),
     "mean_iou": metrics.mean_iou(confusion),
@@ -53,22 +53,23 @@ def quality_of_cases(data: Data, predictions: Sequence[np.ndarray]) -> dict[str,
   """Quality of predictions [N], one for each case."""
   truth, predicted = [], []
   for case, found in zip(data.cases, predictions, strict=True):
-    counted = slice(None) if case.counted is None else case.counted
     labels = np.full(found.shape, -1) if case.truth is None else case.truth
-    truth.append(labels[counted])
-    predicted.append(found[counted])
+    truth.append(_counted(case, labels))
+    predicted.append(_counted(case, found))
   return quality(truth, predicted, len(data.classes))
+
+
+def _counted(case: Case, values: np.ndarray) -> np.ndarray:
+  return values if case.counted is None else values[case.counted]
 
 
 def majority(data: Data) -> dict[str, Any]:
   """The most frequent label of all cases together, and how often always answering it is right."""
-  num_classes, counts = len(data.classes), np.zeros(len(data.classes), np.int64)
-  for case in data.cases:
-    if case.truth is not None:
-      labels = case.truth if case.counted is None else case.truth[case.counted]
-      inside = labels[(labels >= 0) & (labels < num_classes)]
-      counts += np.bincount(inside, minlength=num_classes)
-  share = float(counts.max() / counts.sum()) if counts.sum() else math.nan
+  known = [_counted(case, case.truth) for case in data.cases if case.truth is not None]
+  labels = np.concatenate([np.zeros(0, int), *known])
+  inside = labels[(labels >= 0) & (labels < len(data.classes))]
+  counts = np.bincount(inside, minlength=len(data.classes))
+  share = float(counts.max() / inside.size) if inside.size else math.nan
   return {"class": data.classes[int(counts.argmax())], "share": share}
 
 
@@ -80,10 +81,8 @@ def report(task: Task, config: Config, done: Sequence[Record]) -> dict[str, Any]
   kind of perturbation alone. Its area is the average certifiable radius, or, where changes are
   counted, the sum over 1, 2, ... of them. Method "orders" is the best envelope of all Rényi orders
   at every budget; rivals of the task are methods, too. Over radii of a job's own an average radius
-  would say more of them than of the method, and is None.
-
-  Raises:
-    ValueError: records of other budgets than the one that has most begins with.
+  would say more of them than of the method, and is None. Records of other budgets than the one that
+  has most begins with are a ValueError.
   """
   first = max(done, key=lambda record: len(record.budgets))
   for record in done:
@@ -110,14 +109,12 @@ def report(task: Task, config: Config, done: Sequence[Record]) -> dict[str, Any]
   if methods[0] is not None:
     chosen, numbers = np.unique(np.concatenate([*methods]), return_counts=True)
     found["statistics"] = dict(zip(chosen.tolist(), numbers.tolist(), strict=True))
-  proven = {name: [record.certified[name] for record in done] for name in first.certified}
-  found["solve_seconds"] = {
-    name: float(sum(one.solve_time.sum() for one in of)) for name, of in proven.items()
-  }
-  found["not_optimal"] = {
-    name: int(sum((one.status != "optimal").sum() for one in of)) for name, of in proven.items()
-  }
-  gaps = [one.gap for name, of in proven.items() if name.endswith("/milp") for one in of]
+  found |= {"solve_seconds": {}, "not_optimal": {}}
+  for name in first.certified:
+    proven = [record.certified[name] for record in done]
+    found["solve_seconds"][name] = float(sum(one.solve_time.sum() for one in proven))
+    found["not_optimal"][name] = int(sum((one.status != "optimal").sum() for one in proven))
+  gaps = [r.certified[name].gap for name in first.certified if name.endswith("/milp") for r in done]
   if gaps:
     found["largest_gap"] = float(np.nanmax(np.concatenate(gaps)))
   return found
@@ -189,9 +186,8 @@ def table(summary: Mapping[str, Any]) -> str:
     poor = [name for name, accuracy in accuracies.items() if 1 - accuracy > 0.9 * (1 - share)]
     if poor:
       lines.append(f"NOTE: hardly more often right than that, or less often: {', '.join(poor)}")
-  seconds = summary["seconds"]
-  lines += ["", "seconds: " + "   ".join(f"{name} {value:.1f}" for name, value in seconds.items())]
-  return "\n".join(lines)
+  seconds = "   ".join(f"{name} {value:.1f}" for name, value in summary["seconds"].items())
+  return "\n".join([*lines, "", f"seconds: {seconds}"])
 
 
 def _block(title: str, kind: str, curves: Mapping[str, Mapping[str, Any]], own: bool) -> list[str]:

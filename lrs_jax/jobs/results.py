@@ -25,11 +25,8 @@ def refuse_others(path: Path, asked: Mapping[str, Any], defaults: Mapping[str, A
   an older file does not say; an option of the job that it does not know had that of `defaults`.
 
   `path` is a `summary.json` or a certificate's .npz; `asked`, what it (or its `meta`) should say of
-  the job, such as {"job": options, "model": digest}, as it comes back from JSON.
-
-  Raises:
-    OtherResultsError: a file is of another job, which the message tells by the values that differ,
-      or is damaged, or something else altogether.
+  the job, such as {"job": options, "model": digest}, as it comes back from JSON. What is of another
+  job, which the message tells by the values that differ, or damaged, is an `OtherResultsError`.
 
   Example:
     >>> import tempfile
@@ -47,9 +44,9 @@ def refuse_others(path: Path, asked: Mapping[str, Any], defaults: Mapping[str, A
   stored = _read(path)
   stored["job"] = {**defaults, **stored["job"]}
   found = list(_differing(stored, asked))
-  of_job = [part for part in found if part[0] not in _WORDS.values()]
-  found = of_job or found  # with other options, networks and samples are others of course
-  found = [part for part in found if part[0] == "data"] or found  # likewise of other data
+  # With other options, networks and samples are others of course, and so is all with other data.
+  found = [part for part in found if part[0] not in _WORDS.values()] or found
+  found = [part for part in found if part[0] == "data"] or found
   if found:
     told = [f"{name}: {there} there, {here} asked for" for name, there, here in found[:_MOST]]
     more = [f"and {len(found) - _MOST} more"] if len(found) > _MOST else []

@@ -53,7 +53,7 @@ def certify(
   interval: float = 10.0,
   force: bool = False,
 ) -> dict[str, Any]:
-  """Runs a whole job and leaves its results under `out`.
+  """Runs a whole job and leaves its results under `out`; returns what `summary.json` holds.
 
   Writes `summary.json`, figures and, in a folder per case, `certificate.npz` (the task's own
   smoothing) with its card and a file for every baseline, such as `isotropic.npz`. What was already
@@ -70,17 +70,13 @@ def certify(
     interval: seconds of sampling that a kill may cost.
     force: replaces results and unfinished samples of other jobs, where they are in the way.
 
-  Returns:
-    What `summary.json` holds.
-
   Raises:
     OtherResultsError: `out` holds results of another job; nothing is done.
     ValueError: configuration, data or files that cannot be used, before anything is written.
     OSError: `out` cannot be written.
   """
-  setting = preparing.prepare(
-    task, config, out, model, ranges=None if force else [(0, config.samples)]
-  )
+  every_sample = [(0, config.samples)]
+  setting = preparing.prepare(task, config, out, model, None if force else every_sample)
   sampled = {"ranges": [[0, config.samples]]}
   metas = {item.path: facts(setting, item) | sampled for item in setting.items}
   parts = {"selection": (0, config.selection_samples), "estimation": (0, config.samples)}
@@ -122,12 +118,10 @@ def count(
   """Counts one machine's share of a job's samples, `first` to `end` - 1, and certifies nothing.
 
   Machines that count other samples of the same job need not know of each other: the noise of
-  sample i follows from the seed and i. `merging.merge` adds up what they leave. The share that
+  sample i follows from the seed and i. `merging.merge` adds up what they leave, the files under
+  `out` that are returned: one `*.counts.npz` per case, smoothing and set of samples. The share that
   holds sample 0 also has the samples that select labels. All other arguments, and errors, are as of
   `certify`; the network must be the same on all machines.
-
-  Returns:
-    The files under `out`, one `*.counts.npz` per case, smoothing and set of samples.
   """
   if not 0 <= first < end <= config.samples:
     raise ValueError(
@@ -165,18 +159,12 @@ def _file(run: Run, item: Item, part: str) -> Path:
 
 def _count_item(run: Run, item: Item) -> list[ClassSums]:
   """Sums of an item's samples of every part."""
-  start = time.perf_counter()
-  counter = _counter(run.setting, item)
-  run.seconds["compilation"] += time.perf_counter() - start
-  return [_count(run, item, counter, part) for part in run.parts]
-
-
-def _counter(setting: Setting, item: Item) -> Count:
-  """The compiled count of an item: every piece reuses it."""
+  setting, start = run.setting, time.perf_counter()
   params = setting.networks[item.smoothing.network].params
   counter = setting.task.counter(setting.config, setting.data, params, item.case, item.smoothing)
-  jax.block_until_ready(counter(sampling_key(setting.config, item, PARTS[0]), 0, 0))
-  return counter
+  jax.block_until_ready(counter(sampling_key(setting.config, item, PARTS[0]), 0, 0))  # compiles
+  run.seconds["compilation"] += time.perf_counter() - start
+  return [_count(run, item, counter, part) for part in run.parts]
 
 
 def _count(run: Run, item: Item, counter: Count, part: str) -> ClassSums:
@@ -210,7 +198,8 @@ def certify_item(
 ) -> Record:
   """Certifies an item from its sums, and stores the certificate."""
   config = setting.config
-  special: Mapping[str, dict[str, Any]] = {"lp": {"bins": config.bins}, "milp": {"gap": config.gap}}
+  limit = {"time_limit": config.time_limit}
+  lp, milp = {**limit, "bins": config.bins}, {**limit, "gap": config.gap}
   record = records.make_record(
     setting.task.name,
     item.smoothing,
@@ -219,10 +208,7 @@ def certify_item(
     item.adversary,
     truth=item.case.truth,
     counted=item.case.counted,
-    methods={
-      method: {"time_limit": config.time_limit, **special.get(method, {})}
-      for method in ("naive", "lp", "envelope", "milp")
-    },
+    methods={"naive": limit, "lp": lp, "envelope": limit, "milp": milp},
     meta=meta,
   )
   if any("interrupted" in certificate.status for certificate in record.certified.values()):
@@ -238,11 +224,10 @@ def finish(
   task, config, data, out = setting.task, setting.config, setting.data, setting.out
   ours = setting.items[0].smoothing.name
   by_name: dict[str, list[Record]] = {}
+  of_smoothing: dict[str, Obtained] = {}
   for item in setting.items:
     by_name.setdefault(item.smoothing.name, []).append(done[item.path])
-  of_smoothing = {
-    item.smoothing.name: setting.networks[item.smoothing.network] for item in setting.items
-  }
+    of_smoothing[item.smoothing.name] = setting.networks[item.smoothing.network]
   summary = {
     **_common(setting),
     "unit": task.unit,
@@ -269,29 +254,20 @@ def finish(
 
 def _without_noise(setting: Setting, networks: Mapping[str, Obtained]) -> dict[str, Any]:
   """Quality of networks that nothing is added for, each evaluated once."""
-  task, config, data = setting.task, setting.config, setting.data
-  known: dict[str, Any] = {}
+  config, data, known = setting.config, setting.data, {}
+  predict = functools.partial(setting.task.models.predict, config, data)
   with jax.default_matmul_precision(config.precision):
-    for network in networks.values():
-      if network.digest not in known:
-        predictions = [
-          task.models.predict(config, data, network.params, case) for case in data.cases
-        ]
-        known[network.digest] = reports.quality_of_cases(data, predictions)
+    for digest, params in {found.digest: found.params for found in networks.values()}.items():
+      predictions = [predict(params, case) for case in data.cases]
+      known[digest] = reports.quality_of_cases(data, predictions)
   return {name: known[network.digest] for name, network in networks.items()}
 
 
 def manifest(setting: Setting, item: Item, part: str) -> dict[str, Any]:
   """What tells an item's selection or estimation samples from all others, beside their numbers."""
   found = facts(setting, item)
-  drew = found.pop("keys")
-  return {
-    **found,
-    "case": item.case.name,
-    "noise": common.noise_digest(item.smoothing.noise),
-    "key": drew[part],
-    "part": part,
-  }
+  key, noise = found.pop("keys")[part], common.noise_digest(item.smoothing.noise)
+  return {**found, "case": item.case.name, "noise": noise, "key": key, "part": part}
 
 
 def facts(setting: Setting, item: Item) -> dict[str, Any]:
@@ -316,19 +292,17 @@ def _common(setting: Setting) -> dict[str, Any]:
 
 def _go_on(progress: tqdm, done: int) -> None:
   """Moves a bar to where an earlier run had left it: what it did does not count for the rate."""
-  if progress.disable or not done:
-    return
-  progress.initial += done
-  progress.last_print_n += done
-  progress.n += done
-  progress.refresh()
+  if done and not progress.disable:
+    progress.initial += done
+    progress.last_print_n += done
+    progress.n += done
+    progress.refresh()
 
 
 def _telling(progress: tqdm) -> Callable[[int], Any]:
   """What `checkpoints.count_in_pieces` tells of its progress; first, what was done before."""
-  tellers = itertools.chain(
-    [functools.partial(_go_on, progress)], itertools.repeat(progress.update)
-  )
+  before: Callable[[int], Any] = functools.partial(_go_on, progress)
+  tellers = itertools.chain([before], itertools.repeat(progress.update))
   return lambda size: next(tellers)(size)
 
 
@@ -343,9 +317,8 @@ def already_done(setting: Setting, item: Item, meta: Mapping[str, Any]) -> Recor
   except ValueError:
     return None
   others = set(checkpoints.differences(record.meta, meta)) - {"device"}
-  labelled = item.case.truth is not None
-  same = not others and records.is_of(record, item.smoothing, item.adversary, labelled)
-  return record if same else None
+  made = item.smoothing, item.adversary, item.case.truth is not None
+  return record if not others and records.is_of(record, *made) else None
 
 
 @functools.cache
