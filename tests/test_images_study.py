@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 from benchmarks import images, images_report
-from benchmarks.image_study import counting, figures, pilots, points, tables
+from benchmarks.image_study import certifying, counting, figures, pilots, points, tables
 from benchmarks.image_study.configurations import Sizes
+from lrs_jax.evaluation import metrics
 from tests.test_data import make_camvid
 
 SIZES = Sizes(
@@ -87,6 +88,15 @@ def test_larger_images_start_from_the_network_of_smaller_ones(study):
   assert "equal forward passes" not in images_report.report(study / "large")  # 24 times as many
   text = (study / "large" / "images.md").read_text()
   assert "| localized, envelope | 0.3–0.6 |" in text
+
+
+def test_sums_enclose_the_integral():
+  radii = np.linspace(0, 2, 30) ** 1.5
+  sums = certifying.radius_sums(radii, np.exp(-radii))
+  area = 1 - np.exp(-radii[-1])
+  assert sums["right"] < area < sums["trapezoid"] < sums["left"]  # a convex curve
+  assert sums["right"] == metrics.average_certifiable_radius(radii, np.exp(-radii))
+  assert sums["trapezoid"] == pytest.approx(np.trapezoid(np.exp(-radii), radii))
 
 
 def point(method, samples, miou, right, grid=(1, 1)):

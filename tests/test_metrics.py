@@ -67,11 +67,6 @@ def test_radii_that_are_no_axis_have_no_area(radii, fraction, message):
     metrics.average_certifiable_radius(radii, fraction)
 
 
-def test_there_is_no_left_sum_without_a_radius_of_0():
-  with pytest.raises(ValueError, match=r"must start at 0, but they start at 0\.5"):
-    metrics.radius_sums([0.5, 1.0], [0.9, 0.1])
-
-
 @given(st.floats(1e-6, 1e6), st.integers(1, 6))
 def test_what_is_shown_is_rounded_down(number, digits):
   assert number * (1 - 10.0 ** (1 - digits)) <= metrics.round_down(number, digits) <= number * (
@@ -82,16 +77,6 @@ def test_what_is_shown_is_rounded_down(number, digits):
   )  # fmt: skip
   shown = float(f"{metrics.round_down(number):.3g}")
   assert metrics.round_down(shown) == pytest.approx(shown, rel=1e-12)
-
-
-def test_sums_enclose_the_integral():
-  radii = np.linspace(0, 2, 30) ** 1.5
-  sums = metrics.radius_sums(radii, np.exp(-radii))
-  area = 1 - np.exp(-radii[-1])
-  assert sums.right < area < sums.trapezoid < sums.left  # a convex curve
-  assert sums.right == metrics.average_certifiable_radius(radii, np.exp(-radii))
-  assert sums.trapezoid == pytest.approx(np.trapezoid(np.exp(-radii), radii))
-  assert metrics.radius_sums([0.0], [1.0]) == (0, 0, 0)
 
 
 def test_classes_in_neither_labels_nor_predictions_are_left_out():

@@ -109,7 +109,7 @@ def test_something_is_certified_and_not_all(record):
   for name, certificate in record.certified.items():
     assert certificate.certified[0] > 0, name
     assert certificate.certified[-1] == 0, name
-  assert record.certified["all/envelope"].certified[0] == (record.predictions >= 0).sum()
+  assert record.certified["all/envelope"].certified[0] == (record.base.predictions >= 0).sum()
 
 
 def test_targets_are_all_or_the_correct_ones(record):

@@ -93,8 +93,8 @@ def from_arrays(mapping: Mapping[str, np.ndarray]) -> CollectiveCertificate:
     array([1])
   """
   try:
-    found = {name: mapping[name] for name in (*_SCALARS, *ARRAYS) if name in mapping}
-    scalars = {name: typed(name, found[name], kind, ()).item() for name, kind in _SCALARS.items()}
+    found = {name: mapping[name] for name in (*SCALARS, *ARRAYS) if name in mapping}
+    scalars = {name: typed(name, found[name], kind, ()).item() for name, kind in SCALARS.items()}
     return checked(_joined(found | scalars))
   except KeyError as error:
     older = ": an older version stored it, certify again" if error.args == ("forfeit",) else ""
@@ -129,15 +129,15 @@ def checked(certificate: CollectiveCertificate) -> CollectiveCertificate:
 
   Numbers become int64 and float64, which changes none of them.
   """
-  for name in ("method", "digest"):
-    if not isinstance(getattr(certificate, name), str):
-      raise ValueError(f"`{name}` must be a string, but it is {getattr(certificate, name)!r}.")
-  if not isinstance(certificate.integral, bool | np.bool_):
-    raise ValueError(f"`integral` must be True or False, but it is {certificate.integral!r}.")
-  if not isinstance(certificate.witness, Witness):
-    raise ValueError(f"`witness` must be a `Witness`, but it is {certificate.witness!r}.")
-  if not isinstance(certificate.attack, Attack | None):
-    raise ValueError(f"`attack` must be None or an `Attack`, but it is {certificate.attack!r}.")
+  for name, kind, what in (
+    ("method", str, "a string"),
+    ("digest", str, "a string"),
+    ("integral", bool | np.bool_, "True or False"),
+    ("witness", Witness, "a `Witness`"),
+    ("attack", Attack | None, "None or an `Attack`"),
+  ):
+    if not isinstance(value := getattr(certificate, name), kind):
+      raise ValueError(f"`{name}` must be {what}, but it is {value!r}.")
   parts = parts_of(certificate) | {"forfeit": check_forfeit(certificate.forfeit)}
   arrays = {
     name: typed(name, parts[name], kinds, len(axes.split()))
@@ -147,7 +147,9 @@ def checked(certificate: CollectiveCertificate) -> CollectiveCertificate:
   return _joined(parts | arrays)
 
 
-_SCALARS = {"method": "U", "digest": "U", "integral": "b", "forfeit": "i"}  # name: kind
+SCALARS = {"method": "U", "digest": "U", "integral": "b", "forfeit": "i"}
+"""What is stored beside them, by name: NumPy's letter of its kind."""
+
 ARRAYS = {
   "certified": ("i", "B"),
   "attackable": ("f", "B"),

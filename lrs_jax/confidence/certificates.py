@@ -35,6 +35,11 @@ class BaseCertificates(NamedTuple):
   variance_upper: np.ndarray | None = None  # float64 [N], of the score (of the vote: q (1 - q))
   method: np.ndarray | None = None  # str [N], the statistic that bounds each output
 
+  @property
+  def predictions(self) -> np.ndarray:
+    """What the smoothed model says, -1 where it abstains: int [N]."""
+    return np.where(self.eta > 0, self.labels, -1)
+
 
 def from_votes(
   noise: SmoothingDistribution,

@@ -3,8 +3,6 @@
 An abstaining output counts as wrong everywhere; a void one, whose label is outside [0, K), nowhere.
 """
 
-from typing import NamedTuple
-
 import numpy as np
 from jax.typing import ArrayLike
 
@@ -112,35 +110,6 @@ def average_certifiable_radius(radii: ArrayLike, fraction: ArrayLike) -> float:
   """
   radii, fraction = _curve(radii, fraction)
   return float(np.sum(np.diff(radii, prepend=0.0) * fraction))
-
-
-class RadiusSums(NamedTuple):
-  """Three sums for the area under one curve; for a falling one, right <= area <= left."""
-
-  right: float  # `average_certifiable_radius`, the one that is proven
-  trapezoid: float
-  left: float
-
-
-def radius_sums(radii: ArrayLike, fraction: ArrayLike) -> RadiusSums:
-  r"""The area under a curve by right, trapezoid and left sums, to compare with what others report.
-
-  :math:`\sum_b (\varepsilon_{b+1} - \varepsilon_b) f`, with :math:`f(\varepsilon_{b+1})`, the mean
-  of both ends, and :math:`f(\varepsilon_b)`.
-
-  Arguments and errors are those of `average_certifiable_radius`, but that the first radius is 0, or
-  there is no left sum.
-
-  Example:
-    >>> radius_sums([0, 1, 2], [1.0, 0.5, 0.25])
-    RadiusSums(right=0.75, trapezoid=1.125, left=1.5)
-  """
-  right = average_certifiable_radius(radii, fraction)
-  radii, fraction = _curve(radii, fraction)
-  if radii.size and radii[0] != 0:
-    raise ValueError(f"`radii` must start at 0, but they start at {radii[0]}.")
-  left = float(np.sum(np.diff(radii) * fraction[:-1]))
-  return RadiusSums(right, (left + right) / 2, left)
 
 
 def pareto_front(points: ArrayLike) -> np.ndarray:

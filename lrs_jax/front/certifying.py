@@ -170,7 +170,7 @@ def certify(
     forfeit=base.forfeit,
   )
   return Certified(
-    labels=steps.labels_of(base),
+    labels=base.predictions,
     certified=proof.certified,
     radii=radii,
     base=base,

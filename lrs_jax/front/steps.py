@@ -60,11 +60,6 @@ def fields(distribution: SmoothingDistribution) -> tuple[SmoothingDistribution, 
   return fields, field_of_group.reshape(-1)
 
 
-def labels_of(base: BaseCertificates) -> np.ndarray:
-  """Smoothed predictions, int [N]; -1 abstains."""
-  return np.where(base.eta > 0, base.labels, -1)
-
-
 def of_outputs(name: str, values: ArrayLike, kind: str, num_outputs: int) -> np.ndarray:
   """One value for every output, bool or int [N], or a ValueError."""
   values = np.asarray(values).reshape(-1)

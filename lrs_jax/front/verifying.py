@@ -11,7 +11,7 @@ from lrs_jax import collective
 from lrs_jax.confidence import certificates, corrections
 from lrs_jax.errors import TooFewSamplesWarning
 from lrs_jax.front.certified import Certified
-from lrs_jax.front.steps import counted_of, labels_of, seen, targets_of
+from lrs_jax.front.steps import counted_of, seen, targets_of
 
 
 def verify(certified: Certified, *, exact: bool = False) -> None:
@@ -54,7 +54,7 @@ def verify(certified: Certified, *, exact: bool = False) -> None:
     )
   for name, value in again._asdict().items():
     _follows(f"base.{name}", getattr(base, name), value, "the votes, `noise`, `alpha` and `view`")
-  _follows("labels", certified.labels, labels_of(again), "`base`")
+  _follows("labels", certified.labels, again.predictions, "`base`")
   targets = targets_of(certified.counted, certified.truth, again)
   counted = counted_of(certified.counted, certified.truth, num_outputs, votes[1].shape[1])
   _follows("counted", certified.counted, counted, "`truth`, which says that outputs are void")

@@ -2,7 +2,7 @@
 
 A table says of every array its kind and its axes: "f A G C" are float64 numbers of three axes, "i"
 is one integer, "?" stands before what may be missing. Axes of one letter have one size in all
-arrays of a record; A, C, F, G, K and M are at least 1. B, T, nodes and leaves are a certificate's.
+arrays of a record; A, C, F, G, K and M are at least 1. B, nodes and leaves are a certificate's.
 """
 
 from collections.abc import Mapping
@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from lrs_jax import storage
+from lrs_jax.collective import certificate
 
 FORMAT = 3
 """The version of what is below."""
@@ -51,27 +52,9 @@ RECORD: Mapping[str, str] = {
 PAIR = {"weights": "f A G C", "eta": "f N"}
 """Arrays `pairs/ORDER/...`: base certificates of another Rényi order."""
 
-CERTIFICATE = {
-  "method": "U",
-  "certified": "i B",
-  "attackable": "f B",
-  "gap": "f B",
-  "status": "U B",
-  "solve_time": "f B",
-  "witness_starts": "i T",
-  "witness_variables": "i nodes",
-  "witness_values": "f nodes",
-  "witness_multipliers": "f leaves G",
-  "attack_b": "?f B A C",
-  "attack_attacked": "?b B N",
-  "attack_num_attacked": "?i B",
-  "budgets": "f B A",
-  "targets": "b N",
-  "caps": "?f A C",
-  "integral": "b",
-  "forfeit": "i",
-  "digest": "U",
-  "seals": "U B",
+CERTIFICATE = certificate.SCALARS | {
+  name: f"{'?' * (name == 'caps' or name.startswith('attack_'))}{kinds[0]} {axes}"
+  for name, (kinds, axes) in certificate.ARRAYS.items()
 }
 """Arrays `certified/NAME/...` of a collective certificate."""
 

@@ -59,8 +59,7 @@ def merge(
   """
   shares = {share: _add_up(files) for share, files in _shares(find_counts(paths)).items()}
   task, config = _common_job(tasks, shares)
-  if "data_dir" in config._fields:
-    config = config._replace(data_dir=data_dir)
+  config = config._replace(data_dir=data_dir)
   ranges = next(_ranges(of) for (_, _, part), of in shares.items() if part == "estimation")
   replaced = None if force else ranges
   setting = preparing.load(task, config, out, replaced)

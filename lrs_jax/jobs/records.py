@@ -76,11 +76,6 @@ class Record(NamedTuple):
     return self.adversary.budgets
 
   @property
-  def predictions(self) -> np.ndarray:
-    """The smoothed model's predictions, -1 where it abstains: int [N]."""
-    return np.where(self.base.eta > 0, self.base.labels, -1)
-
-  @property
   def labelled(self) -> np.ndarray:
     """Counted outputs that have a label, bool [N]."""
     num_classes = self.selection.votes.shape[1]

@@ -90,7 +90,7 @@ def report(task: Task, config: Config, done: Sequence[Record]) -> dict[str, Any]
       raise ValueError("the budgets of a job's cases must be alike, to be averaged.")
   found: dict[str, Any] = quality(
     [record.truth[record.counted] for record in done],
-    [record.predictions[record.counted] for record in done],
+    [record.base.predictions[record.counted] for record in done],
     first.selection.votes.shape[1],
   )
   average = first.adversary.radii is None or config.budgets is None

@@ -295,7 +295,7 @@ def figures(
       name=case.name,
       image=case.x,
       truth=np.asarray(case.truth).reshape(config.size),
-      prediction=record.predictions.reshape(config.size),
+      prediction=record.base.predictions.reshape(config.size),
       radius=(common.lone_budgets(record.base) ** (1 / distribution.p)).reshape(config.size),
       noisy=[np.asarray(noise.sample(key, distribution, image, group)) for group in corners],
       noisy_groups=corners,

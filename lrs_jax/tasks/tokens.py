@@ -1,27 +1,10 @@
-r"""Tokens: the subject of every word of a document, certified against words that are replaced.
+"""Tokens: the subject of every word of a document, certified against words that are replaced.
 
 An adversary replaces up to B words, any of them by any words (p = 0). Noise hides words at random:
 for every segment of a document few words of the segment itself are hidden, and most of those far
 away. Documents differ in length, and so do the cells, which are the segments of each.
 
-What it gains, on the six test documents by default (Python 3.11, 1,000 samples, one training; in
-parentheses what survives, labelled right, if 1, 2, 4 and 8 words are replaced; the last number says
-how many replaced words a word survives on average, the sum over all budgets from 1 on):
-
-- localized, the defaults: accuracy .811 (.703, .547, .354, .086), 2.81;
-- isotropic, the same network, :math:`\rho = .75`: accuracy .816 (.654, .308, 0, 0), .96. On
-  validation documents that is the best :math:`\rho` of .7, .75 and .8 with at least the accuracy of
-  the localized one (.808 to .804);
-- isotropic with other :math:`\rho`: .7 has accuracy .824 and .65 words; .9 has .715 and 1.55.
-
-About a third of that gain needs no pattern of noise, only the network's view: uniform
-:math:`\rho = .75` in every segment that the network can see from the own one, and the others hidden
-(which changes no vote), has accuracy .816 (.697, .474, .126, 0), 1.62. Locality does not help where
-it is faint: with :math:`\rho` from .7 in the own segment to .95 at the far end of the document
-(`rho_max=.95, reach=11`, the same network) and nothing hidden, accuracy is .823 (.662, .120, 0, 0),
-.79, fewer than isotropic noise of .75 leaves. Nor is it free: the defaults cost 1.3 points of
-accuracy against isotropic noise of `rho_min`, and as many passes as there are segments, each over a
-part of the document.
+What that gains, and where it does not help: `docs/choosing.md`.
 """
 
 import functools
@@ -278,7 +261,7 @@ def words_figure(
     >>> [text.get_text() for text in figure.axes[0].texts]
     ['two', 'words']
   """
-  prediction, groups = np.where(base.eta > 0, base.labels, -1), base.groups
+  prediction, groups = base.predictions, base.groups
   radius = np.maximum(np.ceil(common.lone_budgets(base)) - 1, 0)  # words that it survives
   sizes = np.array([len(word) + 1 for word in words])
   row = column = 0

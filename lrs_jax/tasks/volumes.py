@@ -1,30 +1,9 @@
-r"""Volumes: the class of every voxel, with cells in three dimensions.
+"""Volumes: the class of every voxel, with cells in three dimensions.
 
 An adversary perturbs all of a volume, within an l2 ball. Every group has little noise in its own
 cell of a grid and more in the others; what lies beyond the network's reach is hidden from it.
 
-What that is worth, at the defaults: certified accuracy of the 4 test volumes of seed 0 at some
-radii, and the average certifiable radius (ACR), at 1,000 samples and envelopes. An abstention
-counts as wrong.
-
-=====================================  =====  =====  =====  =====  =====  =====
-smoothing                                  0    0.1   0.25    0.5      1    ACR
-=====================================  =====  =====  =====  =====  =====  =====
-localized, std 0.25 to 0.8              .942   .922   .883   .782   .483   .910
-isotropic, std 0.3, the same network    .953   .895   .749   .255   .000   .355
-isotropic, std 0.25, its own network    .974   .937   .823   .459   .000   .405
-isotropic, std 0.4, its own network     .925   .885   .791   .601   .000   .510
-the same, at 18,000 samples             .944   .910   .834   .663   .107   .626
-=====================================  =====  =====  =====  =====  =====  =====
-
-The second row is the best that isotropic noise does for the same network at no lower accuracy: 0.3
-among nine levels from 0.25 to 0.7, by the ACR of 2 validation volumes. Those of the last three rows
-are trained like it, for the isotropic noise that they are smoothed with.
-
-Where locality does not help: a network trained for isotropic noise of std 0.25 gets more voxels
-right, and certifies more of them up to a radius of about 0.1. Nor is it free: a sample takes as
-many passes as there are groups, 18. The last row has as many passes. Knowing what the network sees
-adds nothing to isotropic noise here: all groups see the two cells in the middle of the grid.
+What that gains, and where it does not help: `docs/choosing.md`.
 """
 
 from collections.abc import Mapping, Sequence
@@ -222,7 +201,7 @@ def volume_figure(case: Case, base: BaseCertificates, classes: Sequence[str]) ->
   gray, size = len(classes), case.x.shape[:-1]
   truth, predicted = (
     np.where((a >= 0) & (a < gray), a, gray).reshape(size)
-    for a in (np.asarray(case.truth), np.where(base.eta > 0, base.labels, -1))
+    for a in (np.asarray(case.truth), base.predictions)
   )
   groups, radius = base.groups.reshape(size), np.sqrt(common.lone_budgets(base)).reshape(size)
   colors = np.resize(["#f2efe6", *plots.COLORS], gray).tolist()
