@@ -1,8 +1,9 @@
 """Strict JAX for every test: no silent promotion, and two simulated devices on a CPU.
 
-Tests that are marked `eight_devices` run in a process that has eight, see `test_devices`. What one
-test compiled, others of the same run load: workers and the processes that tests start share a
-folder of compiled programs.
+Tests that are marked `eight_devices` run in a process that has eight, see `test_devices`. Compiling
+takes longer here than running: LLVM leaves programs as they are, which changes no number, and what
+one test compiled, others of the same run load. Optimised programs run in the tests of processes,
+kills, notebooks and benchmarks.
 """
 
 import os
@@ -13,9 +14,11 @@ os.environ.setdefault("LRS_JAX_TEST_DEVICES", "2")
 os.environ["XLA_FLAGS"] = (
   os.environ.get("XLA_FLAGS", "")
   + f" --xla_force_host_platform_device_count={os.environ['LRS_JAX_TEST_DEVICES']}"
+  + " --xla_backend_optimization_level=0"
 )
 
 import jax
+import pytest
 
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 jax.config.update("jax_numpy_rank_promotion", "raise")
@@ -32,6 +35,16 @@ if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
 LONG = ("images_study", "every_task", "keys", "processes", "kills", "x64", "devices", "cli",
   "throughput_benchmark", "notebooks")  # fmt: skip
 """Files that take long, to begin with: a worker that gets one last makes the other wait."""
+
+
+@pytest.fixture
+def no_figures():
+  """Jobs draw nothing: for those that are run for something else than their figures."""
+  from lrs_jax.jobs import reports
+
+  with pytest.MonkeyPatch.context() as patch:
+    patch.setattr(reports, "draw", lambda *args: None)
+    yield
 
 
 def pytest_collection_modifyitems(config, items):

@@ -14,6 +14,8 @@ from lrs_jax.jobs import networks, records
 from lrs_jax.tasks import images as jobs
 from tests.test_data import make_camvid, make_cityscapes, make_voc
 
+pytestmark = pytest.mark.usefixtures("no_figures")
+
 TOY = (
   *("--size", "16x24", "--grid", "2x2", "--width", "2", "--depth", "1", "--steps", "3"),
   *("--batch-size", "2", "--samples", "40", "--selection-samples", "10"),

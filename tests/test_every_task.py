@@ -14,6 +14,8 @@ from lrs_jax.jobs import checkpoints, records, running
 from lrs_jax.tasks import TASKS
 from tests.toys import toys
 
+pytestmark = pytest.mark.usefixtures("no_figures")
+
 
 @pytest.fixture(scope="module", params=TASKS)
 def job(request, tmp_path_factory):

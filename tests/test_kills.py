@@ -11,7 +11,7 @@ INTERVAL = 0.5
 
 def test_a_job_that_is_killed_three_times_counts_what_one_left_alone_does(tmp_path):
   script = Path(__file__).parents[1] / "benchmarks" / "kills.py"
-  options = ("--kills", "3", "--samples", "20000", "--interval", str(INTERVAL))
+  options = ("--kills", "3", "--samples", "12000", "--interval", str(INTERVAL))
   environment = {**os.environ, "XLA_FLAGS": "", "PYTHONPATH": str(script.parents[1])}
   done = subprocess.run(
     [sys.executable, str(script), *options, "--out", str(tmp_path)],

@@ -123,15 +123,19 @@ def compare_noises(
   return {**found, "candidates": rows, "best": None}
 
 
+PASSES, RUNS = 960, 12
+"""Of a timing of `rates`: passes of a run, and runs, of which the first two are not counted."""
+
+
 def rates(sizes: Sizes, image: np.ndarray, params: folded_unet.Folded) -> dict[str, Any]:
   """Seconds of one pass, whole or in a grid's windows: medians of runs in turn."""
   grids = sorted({smoothing.grid for smoothing in smoothings(sizes).values()})
   seconds: dict[str, list[float]] = {f"{rows}x{columns}": [] for rows, columns in grids}
-  for i in range(12):
+  for i in range(RUNS):
     for grid, times in zip(grids, seconds.values(), strict=True):
       smoothing = Smoothing("", grid, 0.2, 0.2)
       owners = groups(smoothing, sizes)
-      samples = max(1, 960 // math.prod(grid))
+      samples = max(1, PASSES // math.prod(grid))
       start = time.perf_counter()
       sampling.vote_counts(
         jax.random.key(i),
