@@ -28,7 +28,7 @@ def study(tmp_path_factory):
     patch.setitem(pilots.CHOICES, False, ([(2, 2)], (0.2,), (0.4, 0.8), (1.0,)))
     known = {name: pilots.NOISES[name] for name in ("1x1, 0.2", "3x5, 0.2 to 1")}
     patch.setattr(pilots, "NOISES", known)
-    patch.setattr(pilots, "PASSES", 24)
+    patch.setattr(pilots, "RUNS", 3)
     images.run(SIZES, str(folder), folder / "work", folder / "results", NAMES)
   return folder
 
@@ -81,7 +81,7 @@ def test_the_report_has_every_comparison(study):
 
 
 def test_larger_images_start_from_the_network_of_smaller_ones(study, monkeypatch):
-  monkeypatch.setattr(pilots, "PASSES", 24)
+  monkeypatch.setattr(pilots, "RUNS", 3)
   sizes = SIZES._replace(size=(32, 24), crop=(16, 16))
   names = ("localized-0.3", "isotropic-0.4-more", "localized-0.3-more", "rates")
   images.run(sizes, str(study), study / "work", study / "large", names)

@@ -123,8 +123,8 @@ def compare_noises(
   return {**found, "candidates": rows, "best": None}
 
 
-PASSES, RUNS = 960, 12
-"""Of a timing of `rates`: passes of a run, and runs, of which the first two are not counted."""
+RUNS = 12
+"""Of a timing of `rates`; the first two are not counted."""
 
 
 def rates(sizes: Sizes, image: np.ndarray, params: folded_unet.Folded) -> dict[str, Any]:
@@ -135,7 +135,7 @@ def rates(sizes: Sizes, image: np.ndarray, params: folded_unet.Folded) -> dict[s
     for grid, times in zip(grids, seconds.values(), strict=True):
       smoothing = Smoothing("", grid, 0.2, 0.2)
       owners = groups(smoothing, sizes)
-      samples = max(1, PASSES // math.prod(grid))
+      samples = max(1, 960 // math.prod(grid))
       start = time.perf_counter()
       sampling.vote_counts(
         jax.random.key(i),
