@@ -1,7 +1,8 @@
 """The smallest task: which half of a picture of noise is brighter, at every pixel of a strip.
 
 A task is one file like this under `lrs_jax/tasks` and one entry in `lrs_jax/tasks/__init__.py`; see
-CONTRIBUTING. Its network is not trained: it compares every pixel with 1/2.
+CONTRIBUTING. Its network is not trained: it compares every pixel with 1/2. For one that is, read
+`lrs_jax/tasks/volumes.py` from `lesson` on.
 """
 
 from typing import Annotated, Any
@@ -22,9 +23,9 @@ class Config(options.Shared):
   data: str = "strips"
   length: Annotated[int, Option("pixels of a strip", "data", **options.ONE)] = 24
   strips: Annotated[int, Option("strips to certify", "data", **options.ONE)] = 2
-  cells: Annotated[int, Option("cells of a strip", "noise", **options.ONE)] = 3
-  std_min: Annotated[float, Option("noise in a group's own cell", "noise")] = 0.2
-  std_max: Annotated[float, Option("noise in the farthest cell", "noise")] = 0.8
+  cells: Annotated[int, Option("cells of a strip", "smoothing", **options.ONE)] = 3
+  std_min: Annotated[float, Option("noise in a group's own cell", "smoothing")] = 0.2
+  std_max: Annotated[float, Option("noise in the farthest cell", "smoothing")] = 0.8
 
 
 def load(config: Config) -> Data:

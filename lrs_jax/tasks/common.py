@@ -185,10 +185,11 @@ def models(
   """A task's `models`: one Flax network, trained by `training.train`, for all smoothings.
 
   Args:
-    network: what tells it from others.
+    network: every option that its variables depend on: with one left out, that of another is taken.
     model: the module that is trained.
     lesson: what it learns from; loaded only for training.
-    apply: (params, x) -> logits [..., K] of one case; the same function for equal configurations.
+    apply: (params, x) -> logits [..., K] of one case; no new function per call, which is compiled
+      again: sizes are best read off `params`.
     finish: variables -> params.
   """
 

@@ -180,9 +180,9 @@ def train(
 
   Args:
     key: typed key.
-    model: Flax module with BatchNorm, `model(x, train)` -> logits [batch, H, W, K].
-    images: float32 [M, H, W, channels].
-    labels: int [M, H, W]; labels outside [0, K) are void and do not count.
+    model: Flax module, `model(x, train)` -> logits [batch, ..., K]; BatchNorm is all it may update.
+    images: float32 [M, H, W, channels], or inputs of other axes [M, ...].
+    labels: int [M, H, W] or [M, ...]; labels outside [0, K) are void and do not count.
     expose: noisy views of an image: `random_group`, `own_pixels` or `stitched`.
     num_steps: gradient steps.
     batch_size: images a step, drawn with repetition.
