@@ -29,6 +29,7 @@ def study(tmp_path_factory):
     known = {name: pilots.NOISES[name] for name in ("1x1, 0.2", "3x5, 0.2 to 1")}
     patch.setattr(pilots, "NOISES", known)
     patch.setattr(pilots, "RUNS", 3)
+    patch.setattr(counting, "CANDIDATES", 12)
     images.run(SIZES, str(folder), folder / "work", folder / "results", NAMES)
   return folder
 

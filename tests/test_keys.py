@@ -8,6 +8,7 @@ import pytest
 from scipy import sparse
 
 from benchmarks import images as study
+from benchmarks.image_study import counting
 from benchmarks.image_study.configurations import Sizes
 from lrs_jax import keys, noise, sampling
 from lrs_jax.baselines import center_smoothing
@@ -137,8 +138,9 @@ def test_a_graph_job(drawn, tmp_path):
   assert_disjoint(drawn, at_least=2 + 2 * 2)  # two networks, two smoothings times two parts
 
 
-def test_the_image_study(drawn, tmp_path):
+def test_the_image_study(drawn, tmp_path, monkeypatch):
   """Before, a network and an image had one key."""
+  monkeypatch.setattr(counting, "CANDIDATES", 12)
   make_camvid(tmp_path / "camvid", size=(16, 16))
   sizes = Sizes(
     size=(16, 16), start=(16, 16), images=2, width=2, depth=1, steps=2, marks=(12, 24), more=1,
