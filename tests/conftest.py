@@ -1,9 +1,9 @@
 """Strict JAX for every test: no silent promotion, and two simulated devices on a CPU.
 
 Tests that are marked `eight_devices` run in a process that has eight, see `test_devices`. Compiling
-takes longer here than running: LLVM leaves programs as they are, which changes no number, and what
-one test compiled, others of the same run load. Optimised programs run in the tests of processes,
-kills, notebooks and benchmarks.
+takes longer here than running: LLVM leaves programs as they are, and what one test compiled, others
+of the same run load. Optimised programs run in the tests of processes, kills, notebooks and
+throughput.
 """
 
 import os

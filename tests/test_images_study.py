@@ -100,6 +100,12 @@ def test_sums_enclose_the_integral():
   assert sums["right"] < area < sums["trapezoid"] < sums["left"]  # a convex curve
   assert sums["right"] == metrics.average_certifiable_radius(radii, np.exp(-radii))
   assert sums["trapezoid"] == pytest.approx(np.trapezoid(np.exp(-radii), radii))
+  assert set(certifying.radius_sums(np.zeros(1), np.ones(1)).values()) == {0}
+
+
+def test_there_is_no_left_sum_without_a_radius_of_0():
+  with pytest.raises(ValueError, match=r"must start at 0, but they start at 0\.5"):
+    certifying.radius_sums(np.array([0.5, 1.0]), np.array([0.9, 0.1]))
 
 
 def point(method, samples, miou, right, grid=(1, 1)):

@@ -175,9 +175,11 @@ def _curve(radii: np.ndarray, certified: np.ndarray, accurate: np.ndarray) -> di
 def radius_sums(radii: np.ndarray, certified: np.ndarray) -> dict[str, float]:
   """The area under a curve that starts at radius 0, by three sums; the right one is proven.
 
-  The others are what some papers report: right <= area <= left.
+  The others are what some papers report: for a falling curve, right <= area <= left.
   """
   right = metrics.average_certifiable_radius(radii, certified)
+  if radii.size and radii[0] != 0:
+    raise ValueError(f"`radii` must start at 0, but they start at {radii[0]}.")
   left = float(np.sum(np.diff(radii) * certified[:-1]))
   return {"right": right, "trapezoid": (left + right) / 2, "left": left}
 
