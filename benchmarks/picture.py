@@ -43,7 +43,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def figure(
   job: jobs.Config, image: np.ndarray, record: records.Record, radius: float | None
 ) -> Figure:
-  groups, smoothing = jobs.output_groups(job), record.noise
+  groups, smoothing = record.groups.reshape(job.size), record.noise
   exact, naive = record.certified["all/milp"], record.certified["all/naive"]
   size = record.base.eta.size
   if radius is None:  # where half of the outputs are still certified

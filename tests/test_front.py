@@ -11,8 +11,9 @@ from scipy import optimize
 
 import lrs_jax
 from lrs_jax import collective, errors, keys, noise, sampling
-from lrs_jax.cells import locality, partition
+from lrs_jax.cells import locality, partition, views
 from lrs_jax.confidence import certificates, planning
+from lrs_jax.front import steps
 
 KEY = jax.random.key(7)
 X = np.random.default_rng(0).random((8, 12, 3)).astype(np.float32)
@@ -351,8 +352,12 @@ def brute_force(seed, view, **options):
   """What was certified of a row of eight, and how many outputs survive the best attack."""
   x = np.random.default_rng(seed).uniform(-0.5, 1.5, (1, 8)).astype(np.float32)
   radii = np.linspace(0, 3, 31)
+  if "std_max" in options:
+    options["grid"] = (1, 4)
+  if view is not None:
+    options["block"] = 2
   certified = lrs_jax.certify_segmentation(
-    jax.random.key(seed), row_sums, np.float32(1.5), x, grid=(1, 4), view=view, radii=radii,
+    jax.random.key(seed), row_sums, np.float32(1.5), x, view=view, radii=radii,
     num_samples=10_000, **options,
   )  # fmt: skip
   least = cheapest_attacks(x, 1.5, certified.labels)
@@ -375,7 +380,7 @@ def test_no_attack_leaves_less_than_is_certified(seed, options):
 def test_a_view_that_is_too_small_would_claim_too_much_and_is_refused():
   claims = [brute_force(seed, 0, std=0.4, check=False) for seed in range(4)]
   assert any((certified.certified > survive).any() for certified, survive in claims)
-  with pytest.raises(errors.FartherViewError, match="`view` is 0, but the output at"):
+  with pytest.raises(errors.FartherViewError, match="sees 1 pixels far"):
     brute_force(0, 0, std=0.4)
 
 
@@ -395,7 +400,7 @@ def test_one_field_whatever_the_blocks():
   near = lrs_jax.certify_segmentation(
     KEY, bright, HALF, image, std=0.25, view=1, radii=[0.1, 0.5], check=False
   )
-  np.testing.assert_array_equal(near.base.weights[0] > 0, locality.chebyshev_distances((3, 3)) <= 1)
+  assert near.base.weights.shape == (1, 9, 4)  # cells are the borders of blocks, seen from both
   whole = lrs_jax.certify_segmentation(
     KEY, bright, HALF, image, std=0.25, view=40, radii=[0.1, 0.5]
   )
@@ -404,34 +409,35 @@ def test_one_field_whatever_the_blocks():
   assert (certified.certified >= near.certified).all()
   assert (near.certified >= blind.certified).all()
   assert certified.certified[1] > blind.certified[1]
-  assert "if no output sees farther than 0 pixels" in str(certified)
-  assert "farther" not in str(blind)
+  assert "if no output sees more than its view: 0 pixels to every side" in str(certified)
+  assert "view" not in str(blind)
   assert not certified.base.forfeit
 
 
 def test_blocks_are_not_too_many():
-  image = np.zeros((400, 20), np.float32)
-  certified = lrs_jax.certify_segmentation(
-    KEY, lambda p, x: jnp.stack([x, -x], -1), None, image, view=3, radii=[0.1], num_samples=100,
-    check=False,
-  )  # fmt: skip
-  assert certified.base.weights.shape == (1, 48, 48)
+  assert [steps.block_size(shape) for shape in ((9, 9), (180, 240), (360, 480), (1024, 2048))] == [
+    16, 16, 16, 48,
+  ]  # fmt: skip
 
 
 def test_a_cell_is_left_out_only_if_no_output_of_the_group_sees_any_of_it():
   """Against every pair of pixels, one by one."""
   image = np.zeros((9, 7), np.float32)
-  for view in (0, 1, 2, 4, 9):
+  for view, localized in itertools.product((0, 1, 2, 4, 9), (False, True)):
+    options = {"std_max": 0.5, "grid": (2, 2)} if localized else {}
     certified = lrs_jax.certify_segmentation(
-      KEY, lambda p, x: jnp.stack([x, -x], -1), None, image, grid=(4, 3), view=view, radii=[0.1],
-      num_samples=100, alpha=0.5, check=False,
+      KEY, lambda p, x: jnp.stack([x, -x], -1), None, image, view=view, block=2, radii=[0.1],
+      num_samples=100, alpha=0.5, check=False, **options,
     )  # fmt: skip
-    blocks = partition.image_grid((9, 7), (4, 3))
-    seen = np.zeros((12, 12), bool)
-    for (i, j), group in np.ndenumerate(blocks):
-      for (k, l), cell in np.ndenumerate(blocks):
-        seen[group, cell] |= max(abs(i - k), abs(j - l)) <= view
-    np.testing.assert_array_equal(certified.base.weights[0] > 0, seen)
+    weights, cells = certified.base.weights[0], certified.noise.cells
+    grid = partition.image_grid((9, 7), (2, 2) if localized else (1, 1))
+    std = np.array([[0.3, 0.5], [0.5, 0.3]])
+    wanted = np.zeros(weights.shape)
+    for (i, j), group in np.ndenumerate(certified.base.groups.reshape(9, 7)):
+      for (k, l), cell in np.ndenumerate(cells):
+        if max(abs(i - k), abs(j - l)) <= view:
+          wanted[group, cell] = std[int(grid[i, j] != grid[k, l])][0] ** -2.0
+    np.testing.assert_allclose(weights, wanted, rtol=1e-14)
 
 
 def test_nan_outside_the_view_is_refused():
@@ -447,7 +453,11 @@ def test_nan_outside_the_view_is_refused():
     ({"std": 0.0}, "noise scales must satisfy"),
     ({"std": 0.5, "std_max": 0.1, "grid": (2, 3)}, "noise scales must satisfy"),
     ({"std_max": 0.6}, r"needs a `grid` of \(R, Q\)"),
-    ({"grid": (9, 3)}, "`grid_shape` must lie between"),
+    ({"std_max": 0.6, "grid": (9, 3)}, "`grid_shape` must lie between"),
+    ({"grid": (2, 3)}, "a `grid` needs `std_max`"),
+    ({"block": 4}, "`block` is for outputs of a limited `view`"),
+    ({"view": 3, "block": 0}, "`block` must be a number of places"),
+    ({"view": views.around((8, 11), 1)}, "`view` is of outputs of shape"),
     ({"view": -1}, "`view` must be a number of pixels"),
     ({"windows": sampling.Windows(bright, np.zeros((1, 2), int), (8, 12))}, "`windows` are for"),
   ],
@@ -535,6 +545,14 @@ def of_capped_adversaries(c):
   return c._replace(proof=proof, certified=proof.certified)
 
 
+def hidden_although_seen(c):
+  scale = c.noise.scale.copy()
+  scale[0, 5] = np.inf
+  other = noise.gaussian(scale, GRID[..., None])
+  base = c.base._replace(weights=other.weights)
+  return c._replace(noise=other, base=base, view=views.around((8, 12), 12))
+
+
 @pytest.mark.parametrize(
   ("tamper", "message"),
   [
@@ -543,7 +561,7 @@ def of_capped_adversaries(c):
     (lambda c: c._replace(labels=np.zeros(96, int)), "`labels` does not follow from `base`"),
     (lambda c: c._replace(alpha=0.001), "`base.eta` does not follow"),
     (lambda c: c._replace(k_fwer=0.1), "`base.eta` does not follow"),
-    (lambda c: c._replace(view=0), "`base.weights` does not follow"),
+    (hidden_although_seen, "`noise` hides cell 5 from group 0, which sees it by `view`"),
     (lambda c: c._replace(noise=noise.gaussian(2 * c.noise.scale, GRID[..., None])), "weights"),
     (lambda c: c._replace(radii=c.radii * 1.001), "`proof.budgets` does not follow from `radii`"),
     (lambda c: c._replace(radii=c.radii[:-1]), "`proof.budgets` does not follow"),

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from lrs_jax.cells.views import View
 from lrs_jax.collective import CollectiveCertificate
 from lrs_jax.confidence.certificates import BaseCertificates
 from lrs_jax.noise import SmoothingDistribution
@@ -29,13 +30,13 @@ class Certified(NamedTuple):
   proof: CollectiveCertificate
   selection: Votes  # int64 [N, K] and S, the votes that chose the labels
   estimation: Votes  # int64 [N, K] and S, the votes that bound their probabilities
-  noise: SmoothingDistribution  # as it was drawn
+  noise: SmoothingDistribution  # as groups see it
   alpha: float  # joint error probability
   k_fwer: float  # part of the base certificates that may be false
   shape: tuple[int, ...]  # of the outputs: N is its product
   counted: np.ndarray  # bool [N], outputs of which `certified` counts some
   truth: np.ndarray | None  # int64 [N]: if given, only outputs with this label are certified
-  view: int | None  # pixels that an output sees at most, where the certificate counts on it
+  view: View | None  # what outputs see at most, where the certificate counts on it
 
   @property
   def share(self) -> np.ndarray:
@@ -112,7 +113,7 @@ def _table(certified: Certified) -> tuple[str, list[list[str]], list[str]]:
   if certified.base.forfeit:
     notes.append(f"{certified.base.forfeit} base certificates may be false, and are given up")
   if certified.view is not None:
-    notes.append(f"if no output sees farther than {certified.view} pixels")
+    notes.append(f"if no output sees more than its view: {certified.view.origin}")
   return title, rows, notes
 
 

@@ -10,12 +10,13 @@ from jax.typing import ArrayLike
 from tqdm import tqdm
 
 from lrs_jax import collective, keys, sampling
-from lrs_jax.cells import locality, partition
+from lrs_jax.cells import views
+from lrs_jax.cells.views import View
 from lrs_jax.confidence import certificates, corrections, planning
 from lrs_jax.errors import NotLogitsError
 from lrs_jax.front import steps
 from lrs_jax.front.certified import Certified
-from lrs_jax.noise import SmoothingDistribution, as_input, budgets_from_radii, gaussian
+from lrs_jax.noise import SmoothingDistribution, as_input, budgets_from_radii
 from lrs_jax.sampling import Apply, Votes, Windows, checks, guards
 
 
@@ -51,6 +52,7 @@ def certify(
   time_limit: float | None = None,
   targets: ArrayLike | None = None,
   truth: ArrayLike | None = None,
+  fields: tuple[SmoothingDistribution, ArrayLike] | None = None,
   windows: Windows | None = None,
   chunk_size: int | None = None,
   mesh: Mesh | None = None,
@@ -90,7 +92,9 @@ def certify(
     targets: bool, of N: the outputs to count, such as those that are not void; all if None.
     truth: int, of N: count outputs only while they are right as well, which makes `share` the
       certified accuracy. Labels outside [0, K) are void and not counted.
-    windows: how the model evaluates the window that a group needs, see `sampling.Windows`.
+    fields: what is drawn, if `noise` says what groups of a limited view see of it (`noise.seen`):
+      K noise fields, and int, of N: the field of every output. A pass per sample and field.
+    windows: how the model evaluates the window that a group, or a field, needs: `sampling.Windows`.
     chunk_size: samples per device that are evaluated at once; chosen from x's size if None.
     mesh: one-dimensional device mesh to spread the samples over; all devices if None.
     check: ask the model first, by `guards.check_model`. Leave that out for models that passed it.
@@ -125,20 +129,23 @@ def certify(
     radii = steps.checked_radii(radii, noise)
   selection_key, estimation_key = keys.tagged(key, "selection"), keys.tagged(key, "estimation")
   guards.check_keys(selection_key, estimation_key)
+  drawn, field = fields or (noise, groups)
   if check:
     guards_key = keys.tagged(key, "guards")
-    guards.check_model(guards_key, apply, params, x, noise, groups, num_classes=num_classes)
-  drawn, field_of_group = steps.fields(noise)
-  if windows is not None:  # each group has its own
-    drawn, field_of_group = noise, np.arange(noise.num_groups)
+    guards.check_model(guards_key, apply, params, x, drawn, field, num_classes=num_classes)
   groups = steps.of_outputs("groups", groups, "int", num_outputs)
+  field = steps.of_outputs("fields", field, "int", num_outputs)
   checks.check_groups(groups, noise.num_groups, "noise")
+  checks.check_groups(field, drawn.num_groups, "fields")
+  if windows is None:
+    drawn, merged = steps.distinct(drawn)
+    field = merged[field]
   stride = chunk_size or sampling.default_chunk_size(x.size)
   stride *= jax.device_count() if mesh is None else mesh.size
 
   def count(key: jax.Array, num_samples: int, name: str) -> Votes:
     """Votes of S samples, in pieces of whole chunks so that a bar can show how far it is."""
-    asked = key, apply, params, x, drawn, field_of_group[groups]
+    asked = key, apply, params, x, drawn, field
     options: dict[str, Any] = {"chunk_size": chunk_size, "mesh": mesh, "windows": windows}
     options["num_classes"] = num_classes
     piece = max(-(-num_samples // (20 * stride)), 1) * stride
@@ -196,7 +203,8 @@ def certify_segmentation(
   std: float = 0.3,
   std_max: float | None = None,
   grid: tuple[int, int] | None = None,
-  view: int | None = None,
+  view: View | int | None = None,
+  block: int | None = None,
   radii: ArrayLike | None = None,
   windows: Windows | None = None,
   check: bool = True,
@@ -204,21 +212,22 @@ def certify_segmentation(
 ) -> Certified:
   r"""Certifies how many pixels of a segmentation one perturbation of the image leaves as they are.
 
-  Under Gaussian noise, against a perturbation :math:`\|\delta\|_2 \le \varepsilon`. Groups of
-  outputs and cells of the image are the blocks of a grid:
+  Under Gaussian noise, against a perturbation :math:`\|\delta\|_2 \le \varepsilon`. Fields of
+  noise, each a pass per sample for all outputs that have it:
 
-  - isotropic (`std` alone): all blocks get one noise, one pass per sample;
-  - localized (`std_max` and `grid`): a group gets `std` in its own block, `std_max` in the farthest
-    one, linear in between by Chebyshev distance (Schuchardt et al. 2023); a pass per block.
+  - isotropic (`std` alone): one field;
+  - localized (`std_max` and `grid`): a field for every block of the grid, with `std` in the block
+    itself, `std_max` in the farthest one, linear in between by Chebyshev distance (Schuchardt et
+    al. 2023).
 
-  With a `view` of r pixels, an adversary must pay in the blocks that an output sees:
+  With a `view`, an adversary must pay where an output looks: groups g are small blocks of outputs,
+  which see R(g), and in a cell c with the noise :math:`\sigma_{k(g),c}` of the group's field
 
-  .. math:: W_{g,c} = \sigma_{g,c}^{-2} \text{ if a pixel of block c is within } r \text{ rows and }
-    r \text{ columns of one of block g, else } 0 .
+  .. math:: W_{g,c} = \sigma_{k(g),c}^{-2} \text{ if } R(g) \text{ meets } c \text{, else } 0 .
 
-  Such an output is a function of the noisy pixels within its view, whose law is as if all others
-  had been hidden: the votes are those of a strictly local model. It holds only if no output sees
-  farther; `sampling.check_view` tests that before, and nothing but the architecture proves it.
+  That takes no pass more: such an output is a function of the noisy pixels in its view, whose law
+  is as if all others had been hidden. It holds only if no output sees farther; `check_view` tests
+  that before, and nothing but the architecture, or `sampling.tiled`, proves it.
 
   Args:
     key: typed key.
@@ -227,11 +236,13 @@ def certify_segmentation(
     image: [H, W, channels], or [H, W], of a floating-point type.
     std: standard deviation of the noise, in the units of the image; what the model was trained on.
     std_max: that in the farthest block, for localized noise; None: isotropic.
-    grid: (R, Q), blocks in a column and in a row, for localized noise. If None, one block, or with
-      a view blocks of about 16x16 pixels (larger ones in large images: at most 24x24 blocks).
-    view: r, in pixels; None: the whole image.
+    grid: (R, Q), blocks in a column and in a row, for localized noise.
+    view: what every pixel sees, `cells.views.View` such as `folded_unet.view`; or r, if it sees no
+      farther than r rows and columns; None: the whole image.
+    block: pixels of a block of outputs, in rows and columns, where a view is given; None: 16, or
+      more in large images. Best a multiple of what the model pools by.
     radii: [B], l2 norms in the units of the image; None: up to where nothing can be certified.
-    windows: for localized noise without a view, a window for every block of the grid.
+    windows: for localized noise, a window for every block of the grid.
     check: ask the model first, also by `sampling.check_view`. Leave that out for one that passed.
     **options: `num_samples`, `selection_samples`, `alpha`, `k_fwer`, `method`, `time_limit`,
       `targets` and `truth` [H, W], `chunk_size` and `mesh`, as for `certify`.
@@ -259,10 +270,9 @@ def certify_segmentation(
     raise ValueError(
       f"`image` must have shape [H, W, channels] or [H, W], but its shape is {image.shape}."
     )
-  if windows is not None and (view is not None or std_max is None):
+  if windows is not None and std_max is None:
     raise ValueError(
-      "`windows` are for localized noise without a `view`: isotropic noise takes one pass for all "
-      "outputs."
+      "`windows` are for localized noise: isotropic noise takes one pass for all outputs."
     )
   logits = guards.logits_of(apply, params, image)
   if len(logits.shape) != 3 or logits.shape[:2] != image.shape[:2]:
@@ -270,17 +280,10 @@ def certify_segmentation(
       f"`apply` must return logits [H, W, K] for every pixel of `image`, {image.shape}, but they "
       f"have shape {logits.shape}; `lrs_jax.certify` takes outputs of any shape."
     )
-  height, width = image.shape[:2]
-  grid = steps.block_grid((height, width), grid, std_max, view)
-  blocks = partition.image_grid((height, width), grid)
-  fraction = locality.fraction_of_grid(locality.chebyshev_distances(grid))
-  scale = locality.interpolate_std(fraction, std, std if std_max is None else std_max)
-  cells = blocks.reshape(blocks.shape + (1,) * (image.ndim - 2))
+  view = None if view is None else views.as_view(view, image.shape[:2])
+  drawn, field, noise, groups = steps.smoothed(image.shape, std, std_max, grid, view, block)
   if view is not None and check:
     sampling.check_view(apply, params, image, view)
-  noise = gaussian(scale, cells)
-  priced = steps.seen(noise, blocks, view, (height, width))
-  drawn = noise._replace(weights=priced.weights)  # levels as they are, prices as seen
-  asked = apply, params, image, drawn, blocks, radii
-  certified = certify(key, *asked, windows=windows, check=check, **options)
-  return certified._replace(noise=noise, view=view)
+  asked = apply, params, image, noise, groups, radii
+  certified = certify(key, *asked, fields=(drawn, field), windows=windows, check=check, **options)
+  return certified._replace(view=view)

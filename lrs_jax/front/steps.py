@@ -1,6 +1,8 @@
 """Steps of certifying, some of them also of going through it again (host)."""
 
+import math
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import jax
 import numpy as np
@@ -8,46 +10,63 @@ from jax.typing import ArrayLike
 
 from lrs_jax import noise
 from lrs_jax.cells import locality, partition
+from lrs_jax.cells.views import View
 from lrs_jax.confidence.certificates import BaseCertificates
 from lrs_jax.noise import SmoothingDistribution
 
 BLOCK = 16
-"""Rows and columns of pixels in a block, where a view is given and no grid."""
+"""Rows and columns of pixels in a block of outputs, where a view is given."""
 
-MAX_BLOCKS = 24
-"""Blocks in a row, or in a column, of such a grid: in large images, blocks are larger."""
+MAX_BLOCKS = 1024
+"""Blocks of an image, at most: in large images, blocks are larger."""
 
 
-def block_grid(
-  shape: tuple[int, int], grid: tuple[int, int] | None, std_max: float | None, view: int | None
-) -> tuple[int, int]:
-  """Rows and columns of blocks: as asked for, one, or blocks of `BLOCK` pixels for a view."""
-  if grid is not None:
-    return grid
-  if std_max is not None:
+class Smoothed(NamedTuple):
+  """How an image is smoothed: what is drawn, and what the outputs see of it."""
+
+  drawn: SmoothingDistribution  # K fields
+  field: np.ndarray  # int32 [N], the field of every output
+  noise: SmoothingDistribution  # G groups, as they see it
+  groups: np.ndarray  # int32 [N]
+
+
+def smoothed(
+  shape: tuple[int, ...],
+  std: float,
+  std_max: float | None,
+  grid: tuple[int, int] | None,
+  view: View | None,
+  block: int | None,
+) -> Smoothed:
+  """Gaussian noise of one field, or of one for every block of a grid, in an image."""
+  if (std_max is None) != (grid is None):
     raise ValueError(
       "`std_max` is for localized noise, which needs a `grid` of (R, Q) blocks as well, such as "
-      "(3, 5): every block takes a pass per sample."
+      "(3, 5), and a `grid` needs `std_max`: every block of it takes a pass per sample."
     )
+  if block is not None and view is None:
+    raise ValueError("`block` is for outputs of a limited `view`.")
+  grid = grid or (1, 1)
+  fields = partition.image_grid(shape[:2], grid)
+  fraction = locality.fraction_of_grid(locality.chebyshev_distances(grid))
+  scale = locality.interpolate_std(fraction, std, std if std_max is None else std_max)
+  channels = (1,) * (len(shape) - 2)
+  drawn, field = noise.gaussian(scale, fields.reshape(fields.shape + channels)), fields.reshape(-1)
   if view is None:
-    return 1, 1
-  rows, columns = (min(-(-size // BLOCK), MAX_BLOCKS) for size in shape)
-  return rows, columns
+    return Smoothed(drawn, field, drawn, field)
+  size = block_size(fields.shape) if block is None else block
+  return Smoothed(drawn, field, *noise.in_blocks(drawn, fields, view, size))
 
 
-def seen(
-  distribution: SmoothingDistribution, groups: np.ndarray, view: int | None, shape: Sequence[int]
-) -> SmoothingDistribution:
-  """The noise as outputs of a limited view see it: cells that no output of a group sees, hidden."""
-  if view is None:
-    return distribution
-  cells = np.asarray(distribution.cells).reshape(shape)
-  distances = partition.pixel_distances(np.asarray(groups).reshape(shape), cells)
-  scale = locality.hide_beyond(distribution.scale, distances, view)
-  return noise.gaussian(scale, distribution.cells)
+def block_size(shape: Sequence[int]) -> int:
+  """Pixels of a block: `BLOCK`, or a multiple of it in images that would have too many."""
+  times = 1
+  while math.prod(-(-size // (times * BLOCK)) for size in shape) > MAX_BLOCKS:
+    times += 1
+  return times * BLOCK
 
 
-def fields(distribution: SmoothingDistribution) -> tuple[SmoothingDistribution, np.ndarray]:
+def distinct(distribution: SmoothingDistribution) -> tuple[SmoothingDistribution, np.ndarray]:
   """One group for all that have the same noise, and which one every group has become, int [G]."""
   leaves = [np.asarray(leaf) for leaf in jax.tree.leaves(distribution.levels)]
   rows = np.concatenate([leaf.astype(np.float64) for leaf in leaves], axis=1)

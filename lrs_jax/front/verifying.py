@@ -8,16 +8,17 @@ from typing import Any
 import numpy as np
 
 from lrs_jax import collective
+from lrs_jax.cells import views
 from lrs_jax.confidence import certificates, corrections
 from lrs_jax.errors import TooFewSamplesWarning
 from lrs_jax.front.certified import Certified
-from lrs_jax.front.steps import counted_of, seen, targets_of
+from lrs_jax.front.steps import counted_of, targets_of
 
 
 def verify(certified: Certified, *, exact: bool = False) -> None:
   """Goes through a certificate again, from the votes on, or raises.
 
-  Made again are the base certificates from the votes, the noise, alpha and the view, to the last
+  Made again are the base certificates from the votes, the noise and alpha, to the last
   bit (by the same library versions); labels, budgets and targets; and the proof, by
   `collective.verify`, without a solver (`exact`: in rational arithmetic throughout). Taken as
   stated are the votes, that they are of this model and input, and that no output sees farther than
@@ -47,14 +48,14 @@ def verify(certified: Certified, *, exact: bool = False) -> None:
     raise ValueError("`selection` and `estimation` are the same votes: one key drew both.")
   with warnings.catch_warnings():
     warnings.simplefilter("ignore", TooFewSamplesWarning)  # was told when it was made
-    priced = seen(certified.noise, base.groups, certified.view, certified.shape)
     levels = corrections.levels(certified.alpha, num_outputs, certified.k_fwer)
     again = certificates.from_votes(
-      priced, base.groups, *votes, alpha=levels, num_samples=num_samples
+      certified.noise, base.groups, *votes, alpha=levels, num_samples=num_samples
     )
   for name, value in again._asdict().items():
-    _follows(f"base.{name}", getattr(base, name), value, "the votes, `noise`, `alpha` and `view`")
+    _follows(f"base.{name}", getattr(base, name), value, "the votes, `noise` and `alpha`")
   _follows("labels", certified.labels, again.predictions, "`base`")
+  _check_view(certified)
   targets = targets_of(certified.counted, certified.truth, again)
   counted = counted_of(certified.counted, certified.truth, num_outputs, votes[1].shape[1])
   _follows("counted", certified.counted, counted, "`truth`, which says that outputs are void")
@@ -75,6 +76,20 @@ def verify(certified: Certified, *, exact: bool = False) -> None:
       )
   collective.verify(base.weights, base.groups, base.eta, proof, exact=exact)
   _follows("certified", certified.certified, proof.certified, "`proof`")
+
+
+def _check_view(certified: Certified) -> None:
+  """Raises a ValueError if a cell is hidden from outputs that see some of it."""
+  view, hidden = certified.view, (certified.noise.weights == 0).all(axis=0)
+  if view is None:
+    return
+  groups = certified.base.groups.reshape(certified.shape)
+  cells = np.asarray(certified.noise.cells).reshape(certified.shape)
+  sees = views.seen(views.as_view(view, certified.shape), groups, cells)
+  wrong = np.argwhere(sees & hidden[: sees.shape[0], : sees.shape[1]])
+  if wrong.size:
+    group, cell = wrong[0]
+    raise ValueError(f"`noise` hides cell {cell} from group {group}, which sees it by `view`.")
 
 
 def _follows(name: str, stored: Any, again: Any, source: str) -> None:

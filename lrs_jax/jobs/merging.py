@@ -67,7 +67,7 @@ def merge(
     if _share(item, part) not in shares:
       searched = ", ".join(map(str, paths))
       raise ValueError(
-        f"no {part} samples of {item.case.name} ({item.smoothing.name}) under {searched}."
+        f"no {part} samples of {item.case.name} ({item.smoothing.sampled}) under {searched}."
       )
   files = {}
   folders = [path for path in (*paths, out) if path.is_dir()]
@@ -91,7 +91,8 @@ def merge(
       setting, item, [_class_sums(part.sums) for part in (selection, estimation)], meta
     )
     seconds["certificates"] += time.perf_counter() - start
-    seconds["sampling"] += selection.seconds + estimation.seconds
+    if not item.smoothing.samples:  # else they are counted with those of another smoothing
+      seconds["sampling"] += selection.seconds + estimation.seconds
     done[item.path] = record
   return running.finish(setting, done, seconds)
 
@@ -112,7 +113,7 @@ def find_counts(paths: Sequence[Path]) -> list[Path]:
 
 
 def _share(item: Item, part: str) -> Share:
-  return item.case.name, item.smoothing.name, part
+  return item.case.name, item.smoothing.sampled, part
 
 
 def _ranges(merged: Merged) -> checkpoints.Ranges:

@@ -13,9 +13,6 @@ from lrs_jax.evaluation import metrics, plots
 from lrs_jax.jobs.records import Record
 from lrs_jax.tasks.task import Case, Config, Data, Task
 
-_TITLES = {"certificate": "localized"}
-"""Smoothings whose title is not their file's name."""
-
 _METHODS = {
   "lp": "paper's LP",
   "milp": "exact (MILP)",
@@ -172,7 +169,7 @@ def table(summary: Mapping[str, Any]) -> str:
   lines.append("")
   accuracies = {}
   for name, report in summary["smoothings"].items():
-    title = f"{_TITLES.get(name, name)} smoothing"
+    title = f"{report['title']} smoothing"
     for label, part in ((f"network of {title}", summary["base_model"][name]), (title, report)):
       lines.append(
         f"{label:<34} accuracy {_shown(part['accuracy'])}   mIoU {_shown(part['mean_iou'])}   "
@@ -229,8 +226,8 @@ def _reported(summary: Mapping[str, Any]) -> tuple[str, dict[str, Mapping[str, A
   labelled = any(report["certified_accuracy"] for report in summary["smoothings"].values())
   name = "certified_accuracy" if labelled else "certified"
   found: dict[str, Mapping[str, Any]] = {}
-  for smoothing, report in summary["smoothings"].items():
-    title, methods = _TITLES.get(smoothing, smoothing), report[name]
+  for report in summary["smoothings"].values():
+    title, methods = report["title"], report[name]
     total = {name: sum(sum(of["curve"]) for of in methods[name].values()) for name in methods}
     for method in sorted(methods, key=lambda method: -total[method]):
       found[f"{title}, {_METHODS.get(method, method)}"] = methods[method]

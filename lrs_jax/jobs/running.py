@@ -35,7 +35,8 @@ class Run(NamedTuple):
   """What a process counts of a job."""
 
   setting: Setting
-  items: Sequence[Item]  # that are dealt to the process
+  items: Sequence[Sequence[Item]]  # that are dealt to the process, by the samples they share
+  checked: set[str]  # networks that are what certificates assume
   parts: Mapping[str, tuple[int, int]]  # the samples of every part
   file: str  # pattern of the names of an item's files
   seconds: dict[str, float]  # spent so far
@@ -83,18 +84,21 @@ def certify(
   run = _start(setting, parts, "{stem}-{part}.partial.npz", interval, force)
   done: dict[Path, Record] = {}
   with run.progress:
-    for item in run.items:
-      record = already_done(setting, item, metas[item.path])
-      if record is None:
-        sums = _count_item(run, item)
+    for shared in run.items:
+      found = {item.path: already_done(setting, item, metas[item.path]) for item in shared}
+      missing = [item for item in shared if found[item.path] is None]
+      if missing:
+        sums = _count_item(run, shared[0])
         start = time.perf_counter()
-        record = certify_item(setting, item, sums, metas[item.path])
+        for item in missing:
+          found[item.path] = certify_item(setting, item, sums, metas[item.path])
         run.seconds["certificates"] += time.perf_counter() - start
       else:
         _go_on(run.progress, checkpoints.num_samples(list(parts.values())))
-      done[item.path] = record
+      done |= {path: record for path, record in found.items() if record is not None}
       for part, bounds in parts.items():
-        checkpoints.discard(_file(run, item, part), manifest(setting, item, part), [bounds])
+        file, described = _file(run, shared[0], part), manifest(setting, shared[0], part)
+        checkpoints.discard(file, described, [bounds])
   processes.wait_for_all("certificates")
   for item in setting.items:
     record = done.get(item.path) or already_done(setting, item, metas[item.path])
@@ -134,33 +138,39 @@ def count(
     parts = {"selection": (0, config.selection_samples), **parts}
   run = _start(setting, parts, "{stem}-{part}-{first}-{end}.counts.npz", interval, force)
   with run.progress:
-    for item in run.items:
-      _count_item(run, item)
+    for shared in run.items:
+      _count_item(run, shared[0])
   processes.wait_for_all("counts")
-  return [_file(run, item, part) for item in run.items for part in parts]
+  return [_file(run, shared[0], part) for shared in run.items for part in parts]
 
 
 def _start(
   setting: Setting, parts: Mapping[str, tuple[int, int]], file: str, interval: float, force: bool
 ) -> Run:
   """What this process is to count, and a bar that shows how far it is."""
-  items = [item for i, item in enumerate(setting.items) if processes.mine(i)]
+  sharing: dict[tuple[int, str], list[Item]] = {}
+  for item in setting.items:
+    sharing.setdefault((item.number, item.smoothing.sampled), []).append(item)
+  items = [shared for i, shared in enumerate(sharing.values()) if processes.mine(i)]
   total = len(items) * checkpoints.num_samples(list(parts.values()))
   progress = tqdm(total=total, desc="sampling", unit="sample", disable=not processes.is_first())
   training = sum(network.seconds for network in setting.networks.values())
   seconds = dict.fromkeys(SECONDS, 0.0) | {"training": training}
-  return Run(setting, items, parts, file, seconds, progress, interval, force)
+  return Run(setting, items, set(), parts, file, seconds, progress, interval, force)
 
 
 def _file(run: Run, item: Item, part: str) -> Path:
-  first, end = run.parts[part]
-  return item.path.with_name(run.file.format(stem=item.path.stem, part=part, first=first, end=end))
+  (first, end), stem = run.parts[part], item.smoothing.sampled
+  return item.path.with_name(run.file.format(stem=stem, part=part, first=first, end=end))
 
 
 def _count_item(run: Run, item: Item) -> list[ClassSums]:
   """Sums of an item's samples of every part."""
   setting, start = run.setting, time.perf_counter()
   params = setting.networks[item.smoothing.network].params
+  if setting.task.check_network is not None and item.smoothing.network not in run.checked:
+    setting.task.check_network(setting.config, setting.data, params)
+    run.checked.add(item.smoothing.network)
   counter = setting.task.counter(setting.config, setting.data, params, item.case, item.smoothing)
   jax.block_until_ready(counter(sampling_key(setting.config, item, PARTS[0]), 0, 0))  # compiles
   run.seconds["compilation"] += time.perf_counter() - start
@@ -189,7 +199,7 @@ def _count(run: Run, item: Item, counter: Count, part: str) -> ClassSums:
 
 def sampling_key(config: Config, item: Item, part: str) -> jax.Array:
   """The key that an item's selection or estimation samples are folded into."""
-  key = keys.tagged(jax.random.key(config.seed), f"{item.smoothing.name}, {part}")
+  key = keys.tagged(jax.random.key(config.seed), f"{item.smoothing.sampled}, {part}")
   return jax.random.fold_in(key, item.number)
 
 
@@ -225,6 +235,7 @@ def finish(
   ours = setting.items[0].smoothing.name
   by_name: dict[str, list[Record]] = {}
   of_smoothing: dict[str, Obtained] = {}
+  titles = {item.smoothing.name: item.smoothing.title for item in setting.items}
   for item in setting.items:
     by_name.setdefault(item.smoothing.name, []).append(done[item.path])
     of_smoothing[item.smoothing.name] = setting.networks[item.smoothing.network]
@@ -239,7 +250,10 @@ def finish(
     "model": {name: network.digest for name, network in of_smoothing.items()},
     "base_model": _without_noise(setting, of_smoothing),
     "majority": reports.majority(data),
-    "smoothings": {name: reports.report(task, config, found) for name, found in by_name.items()},
+    "smoothings": {
+      name: {"title": titles[name] or name, **reports.report(task, config, found)}
+      for name, found in by_name.items()
+    },
   }
   if processes.is_first():
     storage.save_json(out / "summary.json", summary)
@@ -266,15 +280,19 @@ def _without_noise(setting: Setting, networks: Mapping[str, Obtained]) -> dict[s
 def manifest(setting: Setting, item: Item, part: str) -> dict[str, Any]:
   """What tells an item's selection or estimation samples from all others, beside their numbers."""
   found = facts(setting, item)
-  key, noise = found.pop("keys")[part], common.noise_digest(item.smoothing.noise)
-  return {**found, "case": item.case.name, "noise": noise, "key": key, "part": part}
+  found.pop("view", None)
+  key, (noise, _) = found.pop("keys")[part], item.smoothing.drawn
+  drew = {"smoothing": item.smoothing.sampled, "noise": common.noise_digest(noise), "key": key}
+  return {**found, **drew, "case": item.case.name, "part": part}
 
 
 def facts(setting: Setting, item: Item) -> dict[str, Any]:
   """What a certificate says about where its sums come from, beside the samples' numbers."""
   drew = {part: sampling_key(setting.config, item, part) for part in PARTS}
+  view = item.smoothing.view
   return {
     **_common(setting),
+    **({"view": view} if view else {}),
     "model": setting.networks[item.smoothing.network].digest,
     "input": preparing.input_digest(item.case),
     "smoothing": item.smoothing.name,

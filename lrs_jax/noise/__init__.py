@@ -2,7 +2,8 @@
 
 `families` is the table of all there are: `additive` has Gaussian, uniform and Laplace noise,
 `discrete` ablation and flips. `draws` has the standard draws behind them (device), `eta` thresholds
-from bounds on probabilities and scores, `renyi` further base certificates of flips (host).
+from bounds on probabilities and scores, `renyi` further base certificates of flips, `views` what
+outputs see of the noise (host).
 """
 
 from lrs_jax.noise.additive import gaussian, laplace, uniform
@@ -17,6 +18,7 @@ from lrs_jax.noise.distributions import (
   to_device,
 )
 from lrs_jax.noise.families import FAMILIES, make
+from lrs_jax.noise.views import in_blocks, seen
 
 __all__ = [
   "FAMILIES",
@@ -27,10 +29,12 @@ __all__ = [
   "budgets_from_radii",
   "flips",
   "gaussian",
+  "in_blocks",
   "laplace",
   "level_at",
   "make",
   "sample",
+  "seen",
   "to_device",
   "uniform",
 ]

@@ -107,6 +107,7 @@ def _family(
     name=name,
     parameters=("scale",),
     titles=(title,),
+    hidden=(np.inf,),
     p=p,
     kinds=("epsilon",),
     perturbations=f"Every delta added to the input with ||delta||_{p} <= epsilon, over all cells "

@@ -23,6 +23,7 @@ class Family:
   name: str  # of the factory, see `FAMILIES`
   parameters: tuple[str, ...]  # arrays [G, C] that the factory takes beside `cells`
   titles: tuple[str, ...]  # what a reader calls the parameters that matter to a certificate
+  hidden: tuple[float | None, ...]  # parameters that hide a cell; None: whatever this one is
   p: int  # exponent of |delta| in the certificate; 0 counts changed entries
   kinds: tuple[str, ...]  # what the A budgets count
   perturbations: str  # a sentence: what a certificate holds against

@@ -14,6 +14,7 @@ from jax.typing import ArrayLike
 from scipy import ndimage
 
 from lrs_jax import errors
+from lrs_jax.cells.views import View, as_view, seeing
 from lrs_jax.noise import as_input
 from lrs_jax.sampling.checks import logits_of
 from lrs_jax.sampling.stitching import Apply
@@ -23,14 +24,14 @@ ALIGNMENTS = 32
 
 
 def check_view(
-  apply: Apply, params: Any, x: ArrayLike, view: int, *, num_places: int = ALIGNMENTS
+  apply: Apply, params: Any, x: ArrayLike, view: View | int, *, num_places: int = ALIGNMENTS
 ) -> None:
   r"""Looks for outputs that see farther than they are said to.
 
-  For sets P of pixels, the input is changed in P alone, and every output that is farther from P
+  For sets P of pixels, the input is changed in P alone, and every output that sees none of them
   must keep each bit of its logits:
 
-  .. math:: \min_{(k, l) \in P} \max(|i - k|, |j - l|) > r \;\Rightarrow\; f_{ij}(z') = f_{ij}(z) .
+  .. math:: P \cap R(i, j) = \emptyset \;\Rightarrow\; f_{ij}(z') = f_{ij}(z) .
 
   P is a block of pixels, or all that a block of outputs should not see: at the corners, the center,
   and at places of all alignments modulo 32, as poolings see less or farther by their alignment;
@@ -44,7 +45,8 @@ def check_view(
     apply: pure function (params, x) -> logits [H, W, K] of one input.
     params: pytree of arrays, passed to `apply`.
     x: one input [H, W, ...], of a floating-point type.
-    view: r, in pixels; 0 if an output sees its own pixel alone.
+    view: what every output sees, R, such as `folded_unet.view`; or r, in pixels, where they see
+      :math:`\max(|i - k|, |j - l|) \le r`: 0 if an output sees its own pixel alone.
     num_places: how many, beside corners and center.
 
   Raises:
@@ -52,7 +54,7 @@ def check_view(
     IntegerInputError: x has integer entries.
     NotDeterministicError: two evaluations of one input differ in some bit.
     NotLogitsError: the logits do not have one output for every pixel of x.
-    ValueError: `view` is no integer >= 0.
+    ValueError: `view` is neither an integer >= 0 nor of the outputs' shape.
 
   Example:
     >>> def apply(params, x):  # every pixel and its left neighbor
@@ -62,11 +64,11 @@ def check_view(
     >>> check_view(apply, None, x, 0)
     Traceback (most recent call last):
     ...
-    lrs_jax.errors.FartherViewError: `view` is 0, but the output at (0, 1) sees 1 pixels far: ...
+    lrs_jax.errors.FartherViewError: the output at (0, 1) sees 1 pixels far, ...
   """
   x = as_input(x)
-  if isinstance(view, bool) or not isinstance(view, int | np.integer) or view < 0:
-    raise ValueError(f"`view` must be a number of pixels, an integer >= 0, but it is {view!r}.")
+  if not isinstance(view, View):
+    as_view(view, ())  # the message before all others
   if not jnp.issubdtype(x.dtype, jnp.floating):
     raise errors.IntegerInputError(f"`x` must be floating-point, but its type is {x.dtype}.")
   logits = logits_of(apply, params, x)
@@ -75,8 +77,8 @@ def check_view(
       "a `view` in pixels needs logits [H, W, K] with one output for every pixel of `x`, but they "
       f"have shape {logits.shape} and `x` has {x.shape}."
     )
+  view = as_view(view, logits.shape[:2])
   model = jax.jit(lambda params, z: apply(params, z))  # one program: the same bits for one input
-  height, width = logits.shape[:2]
   pixels, rng = np.asarray(x), np.random.default_rng(0)
   spread = (float(np.ptp(pixels.astype(np.float64))) if pixels.size else 0.0) or 1.0
   noisy = pixels + (spread / 2 * rng.standard_normal(x.shape)).astype(x.dtype)
@@ -86,9 +88,9 @@ def check_view(
       "two evaluations of one input differ in some bits, so that nobody can tell what an output "
       "sees. Random numbers, or an unordered sum of the accelerator?"
     )
-  for i, (name, changed) in enumerate(_changes(height, width, int(view), num_places, rng)):
-    distance = ndimage.distance_transform_cdt(~changed, metric="chessboard")
-    if not (distance > view).any():
+  for i, (name, changed) in enumerate(_changes(view, num_places, rng)):
+    blind = ~seeing(view, changed)
+    if not blind.any():
       continue
     z, before = inputs[i // 2 % 2]
     for values, factor in _NEW_VALUES.items():
@@ -97,14 +99,21 @@ def check_view(
         new = z + (factor * spread * draw).astype(z.dtype)
       mask = changed.reshape(changed.shape + (1,) * (z.ndim - 2))
       after = model(params, jnp.asarray(np.where(mask, new, z)))
-      farther = np.where(_changed(before, after), distance, 0)
-      if farther.max() > view:
-        row, column = np.unravel_index(int(farther.argmax()), farther.shape)
-        raise errors.FartherViewError(
-          f"`view` is {view}, but the output at ({row}, {column}) sees {farther.max()} pixels far: "
-          f"its logits changed when {name} became {values}, and nothing else. Take a larger view, "
-          "or None; pooling over the whole image, and some normalizations, see all of it."
-        )
+      wrong = blind & _changed(before, after)
+      if wrong.any():
+        distance = ndimage.distance_transform_cdt(~changed, metric="chessboard")
+        place = np.unravel_index(int(np.where(wrong, distance, 0).argmax()), wrong.shape)
+        raise errors.FartherViewError(_told(view, place, int(distance[place]), name, values))
+
+
+def _told(view: View, place: Any, distance: int, name: str, values: str) -> str:
+  (top, bottom), (left, right) = (axis[i] for axis, i in zip(view.axes, place, strict=True))
+  return (
+    f"the output at ({place[0]}, {place[1]}) sees {distance} pixels far, more than the rows {top} "
+    f"to {bottom - 1} and columns {left} to {right - 1} of `view` ({view.origin}): its logits "
+    f"changed when {name} became {values}, and nothing else. Take a larger view, or None; pooling "
+    "over the whole image, and some normalizations, see all of it."
+  )
 
 
 _NEW_VALUES = {"nan": np.nan, "huge": 1e4, "another value of its range": 1.0}
@@ -112,9 +121,10 @@ _NEW_VALUES = {"nan": np.nan, "huge": 1e4, "another value of its range": 1.0}
 
 
 def _changes(
-  height: int, width: int, view: int, num_places: int, rng: np.random.Generator
+  view: View, num_places: int, rng: np.random.Generator
 ) -> Iterator[tuple[str, np.ndarray]]:
   """Sets of pixels, bool [H, W], and what they are in words."""
+  height, width = view.shape
   corners = [(i, j) for i in (0, height - 1) for j in (0, width - 1)]
   residues = [rng.permutation(np.arange(num_places) % ALIGNMENTS) for _ in range(2)]
   spots = [
@@ -122,16 +132,17 @@ def _changes(
     for residue, size in zip(residues, (height, width), strict=True)
   ]
   places = [*corners, (height // 2, width // 2), *zip(*spots, strict=True)]
-  rows, columns = np.arange(height)[:, None], np.arange(width)[None, :]
   for k, (row, column) in enumerate(places):
     size = (1, 4, 16)[k % 3]
     top, left = max(0, min(row, height - size)), max(0, min(column, width - size))
-    above, beside = top - rows, left - columns
-    vertical, horizontal = (np.maximum(d, 1 - size - d) for d in (above, beside))
-    distance = np.maximum(vertical, horizontal)  # from the block; at most 0 inside
+    at = slice(top, top + size), slice(left, left + size)
+    inside, hidden = np.zeros((height, width), bool), np.ones((height, width), bool)
+    inside[at] = True
+    ends = (axis[part] for axis, part in zip(view.axes, at, strict=True))
+    hidden[tuple(slice(end[:, 0].min(), end[:, 1].max()) for end in ends)] = False
     block = f"{size}x{size} pixels from ({top}, {left}) on" if size > 1 else f"({top}, {left})"
-    yield f"the input at {block}", distance <= 0
-    yield f"the input farther than {view} pixels from {block}", distance > view
+    yield f"the input at {block}", inside
+    yield f"all that outputs at {block} should not see", hidden
 
 
 @jax.jit

@@ -73,20 +73,23 @@ def with_baseline(
   methods = certificates_of((config.method, *COMPARED))
   baseline = certificates_of(("envelope",))
   return (
-    Smoothing("certificate", localized, groups, methods),
+    Smoothing("certificate", localized, groups, methods, title="localized"),
     Smoothing("isotropic", isotropic, np.zeros_like(groups), baseline),
   )
 
 
-def on_grid(config: Config, localized: noise.SmoothingDistribution) -> tuple[Smoothing, ...]:
-  """`with_baseline` for Gaussian noise in the cells of --grid in an input of --size.
-
-  The baseline's is --isotropic-std, or else --std-min, everywhere.
-  """
+def isotropic(
+  config: Config, localized: noise.SmoothingDistribution
+) -> noise.SmoothingDistribution:
+  """The baseline's Gaussian noise, the same everywhere: of --isotropic-std, or else --std-min."""
   std = config.std_min if config.isotropic_std is None else config.isotropic_std
-  isotropic = noise.gaussian(np.array([[std]]), np.zeros_like(localized.cells))
+  return noise.gaussian(np.array([[std]]), np.zeros_like(localized.cells))
+
+
+def on_grid(config: Config, localized: noise.SmoothingDistribution) -> tuple[Smoothing, ...]:
+  """`with_baseline` for Gaussian noise in the cells of --grid in an input of --size."""
   groups = partition.image_grid(config.size, config.grid).ravel()
-  return with_baseline(config, localized, groups, isotropic)
+  return with_baseline(config, localized, groups, isotropic(config, localized))
 
 
 def check_smoothing(smoothings: Sequence[Smoothing], record: Any) -> None:
@@ -122,7 +125,7 @@ def counter(
 
   Votes are counted, and scores as well if the configuration's `scores` ask for others than votes.
   """
-  soft, asked = tuple(config.scores) != ("votes",), (smoothing.noise, smoothing.groups)
+  soft, asked = tuple(config.scores) != ("votes",), smoothing.drawn
   how: dict[str, Any] = {"num_classes": num_classes, "windows": windows, "mesh": local_mesh()}
 
   def count(key: jax.Array, num_samples: int, first_sample: int) -> ClassSums:

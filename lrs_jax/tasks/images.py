@@ -1,6 +1,5 @@
 """Images: every pixel's class under Gaussian noise that grows with the distance between cells."""
 
-import math
 import os
 from collections.abc import Callable, Mapping, Sequence
 from typing import Annotated, Any, NamedTuple
@@ -11,9 +10,10 @@ import jax.numpy as jnp
 import numpy as np
 from matplotlib.figure import Figure
 
-from lrs_jax import keys, noise
+from lrs_jax import keys, noise, sampling
 from lrs_jax.baselines import segcertify
-from lrs_jax.cells import locality, partition
+from lrs_jax.cells import locality, partition, views
+from lrs_jax.cells.views import View
 from lrs_jax.evaluation import plots
 from lrs_jax.sampling import Windows
 from lrs_jax.tasks import common, options, training
@@ -35,13 +35,35 @@ class Config(options.Shared):
     tuple[int, int], Option("pixels, images are resized", "images", "HxW", separator="x", **ONE)
   ] = (48, 64)
   images: Annotated[int, Option("test images to certify", "images", **ONE)] = 4
-  grid: Annotated[
-    tuple[int, int], Option("cells, rows by columns", "noise", "RxQ", separator="x", **ONE)
-  ] = (2, 3)
   std_min: Annotated[
-    float, Option("noise in a group's own cell, on the input's [0, 1] scale", "noise")
+    float,
+    Option("noise on the input's [0, 1] scale; of localized noise in a group's own cell", "noise"),
   ] = 0.15
-  std_max: Annotated[float, Option("noise in the farthest cell", "noise")] = 0.6
+  std_max: Annotated[
+    float | None,
+    Option(
+      "localized noise: that in the farthest cell, a pass per cell and sample; by default noise "
+      "is the same everywhere",
+      "noise",
+      "STD",
+    ),
+  ] = None
+  grid: Annotated[
+    tuple[int, int],
+    Option("cells of localized noise, rows by columns", "noise", "RxQ", separator="x", **ONE),
+  ] = (2, 3)
+  view: Annotated[
+    str,
+    Option(
+      "what an adversary must pay for to change an output: what the network's layers let it see "
+      "(tested before sampling), or the whole image",
+      "noise",
+      choices=("network", "whole"),
+    ),
+  ] = "network"
+  block: Annotated[
+    int, Option("pixels of the square blocks of outputs whose views are told apart", "noise", **ONE)
+  ] = 16
   interpolation: Annotated[
     str,
     Option(
@@ -69,7 +91,12 @@ class Config(options.Shared):
   ] = None
   isotropic_std: Annotated[
     float | None,
-    Option("noise of the isotropic baseline; by default --std-min", "noise", "STD", **POSITIVE),
+    Option(
+      "noise of the isotropic baseline, which sees the whole image; by default --std-min",
+      "noise",
+      "STD",
+      **POSITIVE,
+    ),
   ] = None
   network: Annotated[
     str,
@@ -93,7 +120,7 @@ class Config(options.Shared):
   learning_rate: options.LearningRate = 5e-3
 
 
-_STREETS: Any = {"images": 8, "std_min": 0.2, "std_max": 1.0, "width": 16, "steps": 2500,
+_STREETS: Any = {"images": 8, "std_min": 0.2, "width": 16, "steps": 2500,
   "learning_rate": 3e-3}  # fmt: skip
 DEFAULTS = {
   "scenes": Config(),
@@ -149,10 +176,10 @@ def check(config: Config) -> None:
       f"--train-split of {config.data} must be one of {', '.join(splits)}, but it is "
       f"{config.train_split}."
     )
-  if not 0 < config.std_min <= config.std_max < np.inf:
+  if not 0 < config.std_min <= _std_max(config) < np.inf:
     raise ValueError(
       "--std-min and --std-max must satisfy 0 < std-min <= std-max, "
-      f"but they are {config.std_min} and {config.std_max}."
+      f"but they are {config.std_min} and {options.shown(config.std_max)}."
     )
   (height, width), (rows, columns) = config.size, config.grid
   if not (1 <= rows <= height and 1 <= columns <= width):
@@ -193,22 +220,31 @@ def load(config: Config) -> Data:
   return Data(cases, test.classes)
 
 
-def localized_noise(config: Config) -> noise.SmoothingDistribution:
-  """The job's smoothing distribution: little noise in a group's own cell, more with distance."""
-  distances = locality.chebyshev_distances(config.grid)
+def _std_max(config: Config) -> float:
+  return config.std_min if config.std_max is None else config.std_max
+
+
+def grid_of(config: Config) -> tuple[int, int]:
+  """Rows and columns of cells whose noise differs: one cell, or those of localized noise."""
+  return (1, 1) if config.std_max is None else config.grid
+
+
+def fields(config: Config) -> noise.SmoothingDistribution:
+  """The noise that is drawn: of one field, or localized, more with the distance from every cell."""
+  distances = locality.chebyshev_distances(grid_of(config))
   fraction = {"grid": locality.fraction_of_grid, "border": locality.fraction_of_border}
   interpolate = {"std": locality.interpolate_std, "variance": locality.interpolate_variance}
   scale = interpolate[config.interpolation](
-    fraction[config.reach](distances), config.std_min, config.std_max
+    fraction[config.reach](distances), config.std_min, _std_max(config)
   )
   if config.hide_beyond is not None:
     scale = locality.hide_beyond(scale, distances, config.hide_beyond)
-  return noise.gaussian(scale, partition.pixel_cells(output_groups(config), channels=3))
+  return noise.gaussian(scale, partition.pixel_cells(field_of_pixels(config), channels=3))
 
 
-def output_groups(config: Config) -> np.ndarray:
-  """The group of every pixel, int32 [H, W]: its cell."""
-  return partition.image_grid(config.size, config.grid)
+def field_of_pixels(config: Config) -> np.ndarray:
+  """The field of every pixel, int32 [H, W]: its cell."""
+  return partition.image_grid(config.size, grid_of(config))
 
 
 def network(config: Config, data: Data) -> nn.Module:
@@ -229,25 +265,68 @@ def network_windows(config: Config, params: Folded, groups: np.ndarray) -> Windo
   return Windows(folded.window(size), starts, size)
 
 
+def network_view(config: Config) -> View:
+  """What the job's network lets every pixel see."""
+  return NETWORKS[config.network][1].view(config.depth, config.size)
+
+
 def smoothings(config: Config) -> tuple[Smoothing, ...]:
-  """Localized smoothing and its isotropic baseline, of one network."""
-  return common.on_grid(config, localized_noise(config))
+  """The job's noise, as blocks of pixels see it, and isotropic noise, as those see it that see all.
+
+  Isotropic noise is a third one, as the blocks see it, if the first differs. Whatever draws the
+  same noise takes the same samples.
+  """
+  drawn, field = fields(config), field_of_pixels(config)
+  one, nothing = common.isotropic(config, drawn), np.zeros_like(field)
+  methods = common.certificates_of((config.method, *common.COMPARED))
+  baseline = Smoothing("isotropic", one, nothing.ravel(), common.certificates_of(("envelope",)))
+  same = common.noise_digest(one) == common.noise_digest(drawn)
+  ours = _as_seen(config, "certificate", methods, drawn, field)
+  if same:
+    return ours, baseline._replace(samples="certificate")
+  seen = _as_seen(config, "isotropic-view", baseline.certificates, one, nothing)
+  return ours, baseline, *([seen._replace(samples="isotropic")] if seen.fields else [])
+
+
+def _as_seen(
+  config: Config,
+  name: str,
+  certificates: tuple[str, ...],
+  drawn: noise.SmoothingDistribution,
+  field: np.ndarray,
+) -> Smoothing:
+  """A smoothing that draws the noise of every pixel's field [H, W], priced by what blocks see."""
+  view = views.whole(config.size) if config.view == "whole" else network_view(config)
+  seen, groups = noise.in_blocks(drawn, field, view, config.block)
+  kind = "isotropic" if drawn.num_groups == 1 else "localized"
+  if seen is drawn:
+    return Smoothing(name, seen, groups, certificates, title=f"{kind}, whole view")
+  drew = drawn, field.ravel()
+  found = Smoothing(name, seen, groups, certificates, fields=drew, view=view.origin)
+  return found._replace(title=f"{kind}, limited view")
 
 
 def counter(config: Config, data: Data, params: Folded, case: Case, smoothing: Smoothing) -> Count:
-  """Counts in windows, each holding a group, where there are several groups."""
-  local, groups = smoothing.noise.weights.shape[1] > 1, smoothing.groups.reshape(config.size)
-  windows = network_windows(config, params, groups) if local else None
+  """Counts in windows, each holding the pixels of a field, where there are several fields."""
+  drawn, field = smoothing.drawn
+  local, field = drawn.num_groups > 1, field.reshape(config.size)
+  windows = network_windows(config, params, field) if local else None
   num_classes = len(data.classes)
   return common.counter(
     config, apply(config), params, case.x, smoothing, num_classes, windows=windows
   )
 
 
+def check_network(config: Config, data: Data, params: Folded) -> None:
+  """Raises a `FartherViewError` if some pixel sees more than certificates count on."""
+  if config.view == "network" and data.cases:
+    sampling.check_view(apply(config), params, data.cases[0].x, network_view(config))
+
+
 def lesson(config: Config) -> common.Lesson:
-  """All training images, each under the noise of a group drawn at random."""
+  """All training images, each under the noise of a field drawn at random."""
   images, labels, _, classes = load_images(config, "train", None)
-  expose = training.random_group(localized_noise(config))
+  expose = training.random_group(fields(config))
   augment = training.keep if config.data == "scenes" else training.mirror_and_rescale
   return common.Lesson(images, labels, expose, augment, facts={"classes": classes})
 
@@ -272,11 +351,9 @@ def against_segcertify(record: Any) -> dict[str, np.ndarray] | None:
 
 def check_record(config: Config, record: Any) -> None:
   """Raises a ValueError if noise, cells or groups of a record are not those of its job."""
-  own, num_cells = record.noise.weights.shape[1:], math.prod(config.grid)
-  if record.noise.cells.shape != (*config.size, 3) or own not in ((1, 1), (num_cells, num_cells)):
+  if record.noise.cells.shape != (*config.size, 3):
     raise ValueError(
-      f"`meta` says that size and grid are {config.size} and {config.grid}, but `cells` has shape "
-      f"{record.noise.cells.shape}, and the noise {own[0]} groups and {own[1]} cells."
+      f"`meta` says that size is {config.size}, but `cells` has shape {record.noise.cells.shape}."
     )
   common.check_smoothing(smoothings(config), record)
 
@@ -285,8 +362,8 @@ def figures(
   config: Config, data: Data, done: Sequence[Any], summary: Mapping[str, Any]
 ) -> dict[str, Figure]:
   """`noise.png`, and every image's `image.png`."""
-  groups, distribution = output_groups(config), done[0].noise
-  found = {"noise.png": plots.noise_figure(distribution.scale, config.grid)}
+  groups, distribution = field_of_pixels(config), fields(config)
+  found = {"noise.png": plots.noise_figure(distribution.scale, grid_of(config))}
   corners = tuple(dict.fromkeys(int(groups[i, j]) for i in (0, -1) for j in (0, -1)))
   key = keys.tagged(jax.random.key(config.seed), "figures")
   for case, record in zip(data.cases, done, strict=True):
@@ -325,6 +402,7 @@ TASK = Task(
   chunk_size=common.chunk_size,
   adversaries=common.ball,
   rivals={"segcertify": against_segcertify},
+  check_network=check_network,
   check_record=check_record,
   figures=figures,
 )

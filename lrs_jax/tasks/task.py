@@ -40,10 +40,25 @@ class Smoothing(NamedTuple):
   """One way of smoothing a network for one case."""
 
   name: str  # of the file that holds its certificates
-  noise: SmoothingDistribution
+  noise: SmoothingDistribution  # as groups see it
   groups: np.ndarray  # int32 [N]
   certificates: tuple[str, ...]  # TARGETS/METHOD or TARGETS/METHOD@ORDER, see `jobs.records`
   network: str = ""  # which network is smoothed: "" where all smoothings have one in common
+  fields: tuple[SmoothingDistribution, np.ndarray] | None = None
+  # what is drawn, if outputs see less of it: K noise fields, and int32 [N], that of every output
+  view: str = ""  # how it is known that they see no more, in words
+  samples: str = ""  # name of the smoothing that draws the same, and whose samples are taken
+  title: str = ""  # what a reader calls it; its name if there is none
+
+  @property
+  def drawn(self) -> tuple[SmoothingDistribution, np.ndarray]:
+    """The noise that is drawn, of K groups, and which of them every output has, int32 [N]."""
+    return self.fields or (self.noise, self.groups)
+
+  @property
+  def sampled(self) -> str:
+    """The name of the smoothing whose samples these are."""
+    return self.samples or self.name
 
 
 class Adversary(NamedTuple):
@@ -91,6 +106,8 @@ class Task(NamedTuple):
   counter: Callable[[Config, Data, Any, Case, Smoothing], Count]  # params -> what counts
   chunk_size: Callable[[Config, Case], int]  # samples that a device evaluates at once, 2^i <= 256
   adversaries: Callable[[Config, Data, Case, Sequence[Smoothing]], tuple[Adversary, ...]]
+  check_network: Callable[[Config, Data, Any], None] | None = None
+  # params: raises a ValueError if the network is not what certificates assume, before it is sampled
   rivals: Mapping[str, Callable[[Any], Mapping[str, np.ndarray] | None]] = {}
   # record -> {"all": certified int [B], "correct": ...}, or None where it does not apply
   check_record: Callable[[Config, Any], None] | None = None

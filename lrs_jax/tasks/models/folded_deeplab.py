@@ -9,11 +9,13 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 
+from lrs_jax.cells import views
+from lrs_jax.cells.views import View
 from lrs_jax.tasks.models import deeplab, folding
 from lrs_jax.tasks.models.deeplab import STRIDE
 from lrs_jax.tasks.models.folding import Folded, convolve, fold
 
-__all__ = ["STRIDE", "Folded", "alignment", "apply", "fold", "window"]
+__all__ = ["STRIDE", "Folded", "alignment", "apply", "fold", "view", "window"]
 
 
 def apply(params: Folded, x: jax.Array) -> jax.Array:
@@ -49,6 +51,11 @@ def window(size: tuple[int, int]) -> Callable[[Folded, jax.Array, jax.Array], ja
     return _enlarge(edged)[: size[0], : size[1]]
 
   return apply_window
+
+
+def view(depth: int, shape: tuple[int, ...]) -> View:
+  """What the network lets every logit of an image [H, W] see: all of it, by its mean."""
+  return views.whole(shape)
 
 
 def alignment(params: Folded) -> int:

@@ -8,11 +8,14 @@ from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
+from lrs_jax.cells import views
+from lrs_jax.cells.views import View
 from lrs_jax.tasks.models import folding, unet
 from lrs_jax.tasks.models.folding import Folded, convolve, fold
 
-__all__ = ["Folded", "alignment", "apply", "fold", "reach", "window"]
+__all__ = ["Folded", "alignment", "apply", "fold", "reach", "view", "window"]
 
 
 def apply(params: Folded, x: jax.Array) -> jax.Array:
@@ -76,8 +79,30 @@ def alignment(params: Folded) -> int:
   return 1 << _depth(params)
 
 
+def view(depth: int, shape: tuple[int, ...]) -> View:
+  """What the network lets every logit of an image [H, W] see, exactly.
+
+  Level by level: two 3 x 3 convolutions see two pixels of their level farther, poolings put two
+  pixels together, by their place in the image, and the decoder goes back the same way. At depth 3
+  a block of 8 pixels that poolings put together sees 46 pixels around it.
+  """
+
+  def along(size: int) -> np.ndarray:
+    seen, skips = views.places(size), []
+    for _ in range(depth):
+      skips.append(views.spread(seen, 2))
+      seen = views.pooled(skips[-1], 2)
+    seen = views.spread(seen, 2)
+    for skip in reversed(skips):
+      seen = views.spread(views.joined(views.repeated(seen, 2, len(skip)), skip), 2)
+    return seen
+
+  origin = f"the layers of a U-Net of {depth} poolings, each two 3 x 3 convolutions"
+  return View(tuple(along(size) for size in shape), origin)
+
+
 def reach(params: Folded) -> int:
-  """How far the network sees: beyond so many pixels (Chebyshev), no logit depends on the input.
+  """How far the network sees to any side (Chebyshev), whatever the pixel's place in `view` is.
 
   A window's receptive field is about a block of 2^depth pixels, wherever in it the logit lies.
   """
