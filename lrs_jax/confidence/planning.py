@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 from jax.typing import ArrayLike
+from scipy import optimize, sparse
 
 from lrs_jax.confidence.bounds import clopper_pearson_lower
 from lrs_jax.confidence.corrections import bonferroni
@@ -98,11 +99,11 @@ def radii(
 ) -> np.ndarray:
   r"""Up to 41 rising radii, from 0 to where nothing can be certified whatever the votes are (host).
 
-  No output's :math:`\eta` exceeds that of unanimous votes, :math:`\eta_1`. A budget spread over all
-  C cells alike, or spent on one cell c, makes every group perceive at least :math:`\eta_1` once
+  No output's :math:`\eta` exceeds that of unanimous votes, :math:`\eta_1`. The least budget that
+  makes every group perceive as much is a linear program's:
 
-  .. math:: \varepsilon^p \ge \eta_1 \min( \max_g C / \textstyle\sum_c W_{g,c},\;
-    \min_c \max_g 1 / W_{g,c} ) ,
+  .. math:: \varepsilon^p \ge \eta_1 \min_{b \ge 0} \{ \textstyle\sum_c b_c :
+    \sum_c W_{g,c} b_c \ge 1 \text{ for all } g \} ,
 
   where :math:`\varepsilon` is the number of entries if p = 0, else in the units of the input. The
   last radius is half a percent beyond, of three digits; for p = 0, radii are whole numbers. If S
@@ -138,11 +139,15 @@ def _reach(noise: SmoothingDistribution, eta: float) -> float:
       "say at which budgets [B, A] to certify."
     )
   weights = noise.weights[0]
-  with np.errstate(divide="ignore"):
-    spread, spent = 1 / weights.mean(axis=1).min(), 1 / weights.min(axis=0).max()
-  if np.isinf(min(spread, spent)):
+  if not (weights > 0).any(axis=1).all():
     raise ValueError(
       "some group is shown nothing of the input, so that no perturbation reaches its outputs: say "
       "at which radii to certify."
     )
-  return (eta * min(spread, spent)) ** (1 / max(noise.p, 1))
+  unit = weights.max()
+  found = optimize.linprog(
+    np.ones(weights.shape[1]), A_ub=-sparse.csr_array(weights / unit), b_ub=-np.ones(len(weights))
+  )
+  # If need be, every group's dearest cell will do.
+  least = found.fun / unit if found.status == 0 else (1 / weights.max(axis=1)).sum()
+  return float(eta * least) ** (1 / max(noise.p, 1))

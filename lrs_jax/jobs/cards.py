@@ -46,7 +46,7 @@ _SHOWN = 5
 _UNKNOWN = (
   "that the noise is that of the configuration: the task is not one of those that come with lrs-jax"
 )
-_VIEW = "that no output sees a cell that is hidden from its group, which would over-claim: {}"
+_VIEW = "that no output sees more than its view, which would over-claim: {}"
 _COMMAND = (
   "`lrs-jax verify FILE.npz` (`--exact`: in rational arithmetic) goes from the stored counts to "
   "every number again, without trusting a solver; `lrs-jax card FILE.npz` does so before it prints"
@@ -112,7 +112,7 @@ def trusted(record: Record) -> tuple[str, ...]:
   """What a record says of itself that no re-check can show, in words."""
   known = () if record.task in tasks.TASKS else (_UNKNOWN,)
   view = record.meta.get("view")
-  seen = (_VIEW.format(storage.shortened(view)),) if view else ()
+  seen = (_VIEW.format(storage.shortened(view).strip("'")),) if view else ()
   return (*rechecks.TRUSTED, *seen, *known)
 
 

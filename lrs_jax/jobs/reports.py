@@ -85,7 +85,8 @@ def report(task: Task, config: Config, done: Sequence[Record]) -> dict[str, Any]
   for record in done:
     if not np.array_equal(record.budgets, first.budgets[: len(record.budgets)]):
       raise ValueError("the budgets of a job's cases must be alike, to be averaged.")
-  found: dict[str, Any] = quality(
+  found: dict[str, Any] = {"title": str(first.meta.get("title") or first.smoothing.name)}
+  found |= quality(
     [record.truth[record.counted] for record in done],
     [record.base.predictions[record.counted] for record in done],
     first.selection.votes.shape[1],
@@ -167,10 +168,13 @@ def table(summary: Mapping[str, Any]) -> str:
     of_kind = {label: by_kind[kind] for label, by_kind in curves.items()}
     lines += _block(f"{what} at {_KINDS.get(kind, kind)}", kind, of_kind, own)
   lines.append("")
-  accuracies = {}
+  accuracies, networks, base = {}, [], summary["base_model"]
   for name, report in summary["smoothings"].items():
-    title = f"{report['title']} smoothing"
-    for label, part in ((f"network of {title}", summary["base_model"][name]), (title, report)):
+    title, parts = report["title"], [(report["title"], report)]
+    if base[name] not in networks:
+      networks.append(base[name])
+      parts.insert(0, (f"network of {title}" if networks[1:] else "network, no noise", base[name]))
+    for label, part in parts:
       lines.append(
         f"{label:<34} accuracy {_shown(part['accuracy'])}   mIoU {_shown(part['mean_iou'])}   "
         f"abstains {_shown(part['abstention'])}"

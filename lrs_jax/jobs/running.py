@@ -235,7 +235,6 @@ def finish(
   ours = setting.items[0].smoothing.name
   by_name: dict[str, list[Record]] = {}
   of_smoothing: dict[str, Obtained] = {}
-  titles = {item.smoothing.name: item.smoothing.title for item in setting.items}
   for item in setting.items:
     by_name.setdefault(item.smoothing.name, []).append(done[item.path])
     of_smoothing[item.smoothing.name] = setting.networks[item.smoothing.network]
@@ -250,10 +249,7 @@ def finish(
     "model": {name: network.digest for name, network in of_smoothing.items()},
     "base_model": _without_noise(setting, of_smoothing),
     "majority": reports.majority(data),
-    "smoothings": {
-      name: {"title": titles[name] or name, **reports.report(task, config, found)}
-      for name, found in by_name.items()
-    },
+    "smoothings": {name: reports.report(task, config, found) for name, found in by_name.items()},
   }
   if processes.is_first():
     storage.save_json(out / "summary.json", summary)
@@ -280,7 +276,8 @@ def _without_noise(setting: Setting, networks: Mapping[str, Obtained]) -> dict[s
 def manifest(setting: Setting, item: Item, part: str) -> dict[str, Any]:
   """What tells an item's selection or estimation samples from all others, beside their numbers."""
   found = facts(setting, item)
-  found.pop("view", None)
+  for told in ("view", "title"):  # of what is read off the samples
+    found.pop(told, None)
   key, (noise, _) = found.pop("keys")[part], item.smoothing.drawn
   drew = {"smoothing": item.smoothing.sampled, "noise": common.noise_digest(noise), "key": key}
   return {**found, **drew, "case": item.case.name, "part": part}
@@ -289,10 +286,10 @@ def manifest(setting: Setting, item: Item, part: str) -> dict[str, Any]:
 def facts(setting: Setting, item: Item) -> dict[str, Any]:
   """What a certificate says about where its sums come from, beside the samples' numbers."""
   drew = {part: sampling_key(setting.config, item, part) for part in PARTS}
-  view = item.smoothing.view
+  told = {"title": item.smoothing.title, "view": item.smoothing.view}
   return {
     **_common(setting),
-    **({"view": view} if view else {}),
+    **{name: text for name, text in told.items() if text},
     "model": setting.networks[item.smoothing.network].digest,
     "input": preparing.input_digest(item.case),
     "smoothing": item.smoothing.name,
