@@ -56,6 +56,24 @@ def around(shape: Sequence[int], distance: int) -> View:
   return View(axes, f"{distance} pixels to every side, as stated")
 
 
+def tiles(shape: Sequence[int], core: int, context: int) -> View:
+  """The view of outputs of a model that is evaluated in tiles, `sampling.tiled`.
+
+  Example:
+    >>> tiles((6,), core=2, context=1).axes[0].tolist()
+    [[0, 4], [0, 4], [1, 5], [1, 5], [2, 6], [2, 6]]
+  """
+  for name, value, least in (("core", core, 1), ("context", context, 0)):
+    if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < least:
+      raise ValueError(f"`{name}` must be an integer >= {least}, but it is {value!r}.")
+  axes = []
+  for n in shape:
+    size, tile = min(n, core + 2 * context), np.arange(n) // core * core
+    first = np.clip(tile - context, 0, n - size)
+    axes.append(np.stack([first, first + size], axis=1))
+  return View(tuple(axes), f"tiles of {core} pixels, shown {context} more to every side")
+
+
 def as_view(view: "View | int", shape: Sequence[int]) -> View:
   """A view of outputs of this shape; a number of places is `around`.
 

@@ -2,7 +2,8 @@
 
 `stitching` has the loop over groups, samples and devices, `counting` counts votes, `scores` sums
 scores, `sparse_flips` samples graphs with sparse binary attributes, `guards` looks for what would
-spoil a certificate, `views` for outputs that see farther than they are said to.
+spoil a certificate, `views` for outputs that see farther than they are said to; `tiles` forces a
+view on any model.
 """
 
 from lrs_jax.sampling.checks import default_chunk_size
@@ -20,6 +21,7 @@ from lrs_jax.sampling.stitching import (
   sum_over_samples,
   whole_frame,
 )
+from lrs_jax.sampling.tiles import tiled
 from lrs_jax.sampling.views import check_view
 
 __all__ = [
@@ -37,6 +39,7 @@ __all__ = [
   "predict",
   "stitched",
   "sum_over_samples",
+  "tiled",
   "vote_counts",
   "votes",
   "whole_frame",
