@@ -19,6 +19,7 @@ pytestmark = pytest.mark.usefixtures("no_figures")
 TOY = (
   *("--size", "16x24", "--grid", "2x2", "--width", "2", "--depth", "1", "--steps", "3"),
   *("--batch-size", "2", "--samples", "40", "--selection-samples", "10"),
+  *("--std-max", "0.6", "--view", "whole"),
 )
 SCENES = ("certify", "scenes", *TOY, "--images", "2")
 

@@ -49,7 +49,8 @@ def toys(folder):
     "images": Toy(
       "scenes",
       (
-        *("--size", "16x24", "--grid", "2x2", "--width", "2", "--depth", "1", "--images", "2"),
+        *("--size", "16x40", "--grid", "2x2", "--width", "2", "--depth", "1", "--images", "2"),
+        *("--std-max", "0.6", "--block", "8"),
         *(*training, *sampling),
       ),
       "pixels",

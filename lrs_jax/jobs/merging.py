@@ -86,6 +86,7 @@ def merge(
       name: estimation.manifest.get(name, value)
       for name, value in (running.facts(setting, item) | {"ranges": ranges}).items()
     }
+    meta["smoothing"] = item.smoothing.name  # the samples may be another's
     start = time.perf_counter()
     record = running.already_done(setting, item, meta) or running.certify_item(
       setting, item, [_class_sums(part.sums) for part in (selection, estimation)], meta

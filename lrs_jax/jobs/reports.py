@@ -170,7 +170,8 @@ def table(summary: Mapping[str, Any]) -> str:
   lines.append("")
   accuracies, networks, base = {}, [], summary["base_model"]
   for name, report in summary["smoothings"].items():
-    title, parts = report["title"], [(report["title"], report)]
+    title = report.get("title", name)
+    parts = [(title, report)]
     if base[name] not in networks:
       networks.append(base[name])
       parts.insert(0, (f"network of {title}" if networks[1:] else "network, no noise", base[name]))
@@ -230,8 +231,8 @@ def _reported(summary: Mapping[str, Any]) -> tuple[str, dict[str, Mapping[str, A
   labelled = any(report["certified_accuracy"] for report in summary["smoothings"].values())
   name = "certified_accuracy" if labelled else "certified"
   found: dict[str, Mapping[str, Any]] = {}
-  for report in summary["smoothings"].values():
-    title, methods = report["title"], report[name]
+  for smoothing, report in summary["smoothings"].items():
+    title, methods = report.get("title", smoothing), report[name]
     total = {name: sum(sum(of["curve"]) for of in methods[name].values()) for name in methods}
     for method in sorted(methods, key=lambda method: -total[method]):
       found[f"{title}, {_METHODS.get(method, method)}"] = methods[method]

@@ -161,7 +161,7 @@ def smoothings(config: GraphConfig, data: Data, case: Case) -> tuple[Smoothing, 
   methods = *of_correct((*common.COMPARED, config.method)), "all/envelope"
   baseline = *of_correct(("envelope",)), "all/envelope"
   return (
-    Smoothing("certificate", localized, groups, methods, "certificate"),
+    Smoothing("certificate", localized, groups, methods, "certificate", title="localized"),
     Smoothing("isotropic", isotropic, everywhere, baseline, "isotropic"),
   )
 

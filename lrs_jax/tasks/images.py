@@ -282,6 +282,8 @@ def smoothings(config: Config) -> tuple[Smoothing, ...]:
   baseline = Smoothing("isotropic", one, nothing.ravel(), common.certificates_of(("envelope",)))
   same = common.noise_digest(one) == common.noise_digest(drawn)
   ours = _as_seen(config, "certificate", methods, drawn, field)
+  if same and not ours.fields:
+    return (ours,)
   if same:
     return ours, baseline._replace(samples="certificate")
   seen = _as_seen(config, "isotropic-view", baseline.certificates, one, nothing)
@@ -300,7 +302,7 @@ def _as_seen(
   seen, groups = noise.in_blocks(drawn, field, view, config.block)
   kind = "isotropic" if drawn.num_groups == 1 else "localized"
   if seen is drawn:
-    return Smoothing(name, seen, groups, certificates, title=f"{kind}, whole view")
+    return Smoothing(name, seen, groups, certificates, title=kind)
   drew = drawn, field.ravel()
   found = Smoothing(name, seen, groups, certificates, fields=drew, view=view.origin)
   return found._replace(title=f"{kind}, limited view")
