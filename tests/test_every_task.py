@@ -56,7 +56,7 @@ def test_a_job_leaves_records_cards_figures_and_a_summary(job):
   task = TASKS[summary["task"]]
   views = {"isotropic-view"} if task.name == "images" else set()
   assert set(summary["smoothings"]) == {"certificate", "isotropic"} | views
-  assert len(certificates(out)) == 2 * len(summary["inputs"])
+  assert len(certificates(out)) == len(summary["smoothings"]) * len(summary["inputs"])
   for name in summary["inputs"]:
     assert (out / name / "card.md").read_text().startswith("# Certificate")
   assert list(out.glob("*.png"))
@@ -178,14 +178,15 @@ def test_outputs_may_be_given_up_for_better_bounds(job, tmp_path):
 
 def test_no_two_parts_draw_from_one_key(job):
   _, out, _ = job
-  found = [records.load(path) for path in certificates(out)]
-  drawn = {
-    tuple(key): (record.meta["input"], record.estimation.votes.tobytes(), part)
-    for record in found
-    for part, key in record.meta["keys"].items()
-  }
-  samples = {(record.meta["input"], record.estimation.votes.tobytes()) for record in found}
-  assert len(drawn) == 2 * len(samples)
+  drawn = {}
+  for path in certificates(out):
+    meta = records.load(path).meta
+    shared = "isotropic" if meta["smoothing"] == "isotropic-view" else meta["smoothing"]
+    for part, key in meta["keys"].items():
+      drawn.setdefault(tuple(key), set()).add((path.parent, shared, part))
+  assert all(len(samples) == 1 for samples in drawn.values())
+  parts = len(set.union(*drawn.values()))
+  assert len(drawn) == parts == 2 * len({path.parent for path in certificates(out)}) * 2
 
 
 def test_scores_serve_where_a_family_has_them(job, tmp_path):

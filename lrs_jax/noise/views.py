@@ -87,6 +87,7 @@ def in_blocks(
     ([[0.5, inf], [inf, 0.5]], [0, 0, 1, 1])
   """
   field, coarse = np.asarray(field), np.asarray(fields.cells)
+  coarse = np.broadcast_to(coarse, field.shape + coarse.shape[field.ndim :])
   labels = []  # along an axis: where field and cells are the same for all other places
   for axis in range(field.ndim):
     parts = [np.moveaxis(part, axis, 0).reshape(field.shape[axis], -1) for part in (field, coarse)]
