@@ -13,7 +13,8 @@ multipliers are wanted, so HiGHS solves the dual LP, which minimizes what a witn
 The maximum is convex and piecewise linear in :math:`\lambda_g`, which is a sum of columns: one per
 hull edge, from the next edge's slope to its own. Rows are the cells, without those that others
 dominate, and the attack is their duals. Another budget changes little but the price of
-:math:`\mu`: where the hulls stay what they are, its LP starts from the last one's basis.
+:math:`\mu`: where the hulls stay what they are, its LP starts from the last one's basis. Neither
+leaving out cells nor a start changes the optimum, which HiGHS finds up to its tolerances.
 """
 
 from typing import Any, NamedTuple

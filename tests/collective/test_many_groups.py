@@ -182,3 +182,23 @@ def test_no_attack_on_hundreds_of_groups_exceeds_the_bound():
       assert attacks.outputs(problem, given, budget, b).sum() <= certificate.attackable[i]
   assert (np.diff(certificate.certified) < 0).all()
   assert certificate.certified[-1] == 0 or certificate.certified[-1] < certificate.certified[0] / 4
+
+
+def test_the_exact_method_keeps_models_sparse_and_is_never_looser(monkeypatch):
+  """Its MILPs too: as dense arrays they would have a thousand times as many entries."""
+  models, solve = [], highs.solve
+
+  def recorded(solver, model, **options):
+    models.append(model)
+    return solve(solver, model, **options)
+
+  monkeypatch.setattr(highs, "solve", recorded)
+  weights, groups, eta = mosaic((15, 20), 2, 30, 0, std=(0.4, 0.6))
+  envelope_only = collective.certify(weights, groups, eta, [3.0])
+  certificate = collective.certify(weights, groups, eta, [3.0], method="milp", time_limit=3.0)
+  collective.verify(weights, groups, eta, certificate)
+  assert envelope_only.certified[0] <= certificate.certified[0]
+  assert certificate.attack.num_attacked[0] <= certificate.attackable[0]
+  whole = [model for model in models if model.integer is not None]
+  assert whole
+  assert all(m.values.size < 20 * m.cost.size for m in whole)
