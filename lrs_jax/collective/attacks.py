@@ -7,6 +7,7 @@ from fractions import Fraction
 from typing import Any
 
 import numpy as np
+from scipy import sparse
 
 from lrs_jax.collective import highs, incremental
 from lrs_jax.collective.problem import Given, Problem, Region, shown
@@ -36,7 +37,8 @@ def fallen_exactly(problem: Problem, budget: np.ndarray, b: np.ndarray) -> list[
       if weight >= stand_in:
         perceived = math.inf
         break
-      perceived += exact[a][c] * Fraction(weight)
+      if weight:
+        perceived += exact[a][c] * Fraction(weight)
     last = eta.size - (stand_in < math.inf and perceived < math.inf)  # eta = inf, not just M
     fallen.append(bisect_right(eta, perceived, hi=last))
   return fallen
@@ -126,7 +128,7 @@ def with_margin(solver: Any, region: Region, floors: np.ndarray) -> list[np.ndar
   if not np.isfinite(rows).all():
     return []
   rows = np.hstack([rows.reshape(wanted.size, -1), np.full((wanted.size, 1), -1.0)])
-  model = incremental.attack_model(region, size, rows, np.ones(1), 2.0)
+  model = incremental.attack_model(region, size, sparse.csr_array(rows), np.ones(1), 2.0)
   share = highs.leading(highs.solve(solver, model), model, np.ones_like(size))
   if share is None:
     return []

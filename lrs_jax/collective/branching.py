@@ -14,7 +14,15 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from lrs_jax.collective import attacks
-from lrs_jax.collective.envelope import Hull, Layout, bound_hulls, hull_of, make_layout, relax
+from lrs_jax.collective.envelope import (
+  Hull,
+  Layout,
+  bound_hulls,
+  hull_of,
+  make_layout,
+  relax,
+  view_of,
+)
 from lrs_jax.collective.problem import Problem, Region, make_region
 from lrs_jax.collective.witness import Box, Witness, split, tree, whole_box
 
@@ -110,7 +118,8 @@ def _proven(nodes: list[Node]) -> tuple[float, Witness]:
 
 
 def _root(solver: Any, problem: Problem, region: Region) -> Node:
-  box, layout, nothing = whole_box(problem), make_layout(region), np.zeros(len(region.reach))
+  box, nothing = whole_box(problem), np.zeros(len(region.reach))
+  layout = make_layout(region, view_of(problem))
   hulls = [hull for g in range(nothing.size) if (hull := hull_of(problem, region, box, g))]
   bound = bound_hulls(hulls, region, box, nothing)
   return _solved(solver, problem, Node(box, layout, hulls, nothing, bound))
@@ -120,8 +129,9 @@ def _child(solver: Any, problem: Problem, parent: Node, box: Box, variable: int)
   node = parent._replace(box=box, attack=None, hulls=list(parent.hulls))
   changed = [variable]
   if variable >= box.lower.size:  # of b: another region
-    budget = parent.layout.region.budget
-    node = node._replace(layout=make_layout(make_region(problem, budget, box.b_lower, box.b_upper)))
+    budget, view = parent.layout.region.budget, parent.layout.view
+    region = make_region(problem, budget, box.b_lower, box.b_upper)
+    node = node._replace(layout=make_layout(region, view))
     changed = list(range(box.lower.size))
   for g in changed:
     hull = hull_of(problem, node.layout.region, box, g)
@@ -137,7 +147,7 @@ def _solved(solver: Any, problem: Problem, node: Node) -> Node:
   If the LP is infeasible, the latter plus ever larger multiples of those that prove it empty.
   """
   box, layout, hulls, region = node.box, node.layout, node.hulls, node.layout.region
-  status, multipliers, attack = relax(solver, hulls, layout, box)
+  status, multipliers, attack, _ = relax(solver, hulls, layout, box)
   proven = bound_hulls(hulls, region, box, multipliers)
   if proven >= node.bound:
     multipliers, proven = node.multipliers, bound_hulls(hulls, region, box, node.multipliers)

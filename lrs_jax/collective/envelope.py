@@ -1,11 +1,20 @@
 r"""The envelope LP: the tightest concave relaxation of every group's step function (host).
 
-.. math:: \max_{b, u} \sum_g u_g \quad \text{s.t.} \quad u_g \le \hat N_g(s_g),\ l \le s \le u
+.. math:: \max_b \sum_g \hat N_g(s_g) \quad \text{s.t.} \quad l \le s \le u
 
 with :math:`\hat N_g` the concave envelope of :math:`N_g` on its interval: the upper hull of
-:math:`(l_g, N_g(l_g))`, :math:`(\eta_{(k)}, k)` and :math:`(u_g, N_g(u_g))`. The LP has a row per
-group and kind and a column in [0, 1] per hull edge and cell, so HiGHS solves it in less than a
-millisecond. Only its duals are used: they are the multipliers of a witness.
+:math:`(l_g, N_g(l_g))`, :math:`(\eta_{(k)}, k)` and :math:`(u_g, N_g(u_g))`. Only a witness's
+multipliers are wanted, so HiGHS solves the dual LP, which minimizes what a witness proves:
+
+.. math:: \min_{\lambda, \mu \ge 0, \nu \ge 0} \sum_g \max_s (\hat N_g(s) - \lambda_g s)
+  + \sum_a B_a \mu_a + \sum_{a, c} u_{ac} \nu_{ac}
+  \quad \text{s.t.} \quad \sum_g \lambda_g W_{agc} \le \mu_a + \nu_{ac} .
+
+The maximum is convex and piecewise linear in :math:`\lambda_g`, which is a sum of columns: one per
+hull edge, from the next edge's slope to its own. Rows are the cells, without those that others
+dominate, and the attack is their duals. Another budget changes little but the price of
+:math:`\mu`: where the hulls stay what they are, its LP starts from the last one's basis. Neither
+leaving out cells nor a start changes the optimum, which HiGHS finds up to its tolerances.
 """
 
 from typing import Any, NamedTuple
@@ -14,8 +23,10 @@ import numpy as np
 from scipy import optimize
 
 from lrs_jax.collective import highs
-from lrs_jax.collective.problem import EPS, Problem, Region, prices
+from lrs_jax.collective.problem import EPS, LEAST, Problem, Region, prices
 from lrs_jax.collective.witness import Box, interval, lowered, round_up
+
+_MANY_EDGES = 16  # of a hull
 
 
 class Hull(NamedTuple):
@@ -26,14 +37,33 @@ class Hull(NamedTuple):
   slack: float  # no point of the step function exceeds the hull by more
 
 
+class Entries(NamedTuple):
+  """Those of some columns, one after another."""
+
+  lengths: np.ndarray  # int [columns]
+  rows: np.ndarray  # int [entries]
+  values: np.ndarray  # float64 [entries]
+
+
+class View(NamedTuple):
+  """Which cells which groups perceive: sparse rows, of the cells that an attack needs."""
+
+  kinds: np.ndarray  # int [rows]
+  cells: np.ndarray  # int [rows]
+  starts: np.ndarray  # int [G + 1]: group g perceives the entries starts[g]:starts[g + 1]
+  rows: np.ndarray  # int [entries]
+
+
 class Layout(NamedTuple):
   """The part of the LP that depends on the region alone, in the units of `Region.scales`."""
 
   region: Region
+  view: View
   reach: np.ndarray  # float64 [G], units of s
-  size: np.ndarray  # float64 [A, C], units of b
-  budget: np.ndarray  # float64 [A], upper sides of the budgets' rows
-  attack: highs.Columns  # of all A C cells; rows: one per group, one per kind
+  size: np.ndarray  # float64 [rows], units of b
+  perceived: np.ndarray  # float64 [entries]: weights x size / reach
+  price: np.ndarray  # float64 [k]: costs of mu, for every budget, and nu, for every cap that binds
+  paid: Entries  # of their columns
 
 
 class Relaxation(NamedTuple):
@@ -42,6 +72,7 @@ class Relaxation(NamedTuple):
   status: str
   multipliers: np.ndarray  # float64 [G]
   attack: np.ndarray | None  # float64 [A, C]
+  solution: highs.Solution  # from which a similar LP may start
 
 
 def point(s: float, height: float) -> Hull:
@@ -85,6 +116,14 @@ def hull_of(problem: Problem, region: Region, box: Box, g: int) -> Hull | None:
   return extend(start, eta[first:last], counts[first + 1 : last + 1])
 
 
+def _joined(hulls: list[Hull]) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+  """All vertices, group by group: s, heights, and the first and the last of every group."""
+  ends = np.cumsum([hull.s.size for hull in hulls], dtype=np.int64)
+  s = np.concatenate([np.zeros(0), *(hull.s for hull in hulls)])
+  height = np.concatenate([np.zeros(0), *(hull.height for hull in hulls)])
+  return s, height, np.append(0, ends)[:-1], ends - 1
+
+
 @np.errstate(over="ignore", invalid="ignore")
 def bound_hulls(hulls: list[Hull], region: Region, box: Box, multipliers: np.ndarray) -> float:
   """`witness.bound`, from the hulls: a linear function is largest at a vertex, but for the slack.
@@ -94,47 +133,93 @@ def bound_hulls(hulls: list[Hull], region: Region, box: Box, multipliers: np.nda
   multipliers = np.where(region.lost, 0.0, multipliers)
   if not multipliers.any():
     return float(sum(hull.height[-1] for hull in hulls))
-  ends = np.cumsum([hull.s.size for hull in hulls])
-  starts = np.append(0, ends[:-1])
-  s, height = np.concatenate([h.s for h in hulls]), np.concatenate([h.height for h in hulls])
+  s, height, firsts, lasts = _joined(hulls)
   nearer = lowered(multipliers, 0)
-  terms = np.maximum.reduceat(height - np.repeat(nearer, ends - starts) * s, starts)
+  values = height - np.repeat(nearer, lasts - firsts + 1) * s
+  terms = np.maximum.reduceat(values, firsts)
   if (multipliers <= 0).any():
-    last, right = height[ends - 1], np.minimum(box.upper, region.reach)
+    last, right = height[lasts], np.minimum(box.upper, region.reach)
     cost = np.where(multipliers < 0, lowered(multipliers, -np.inf) * right, 0)
     terms = np.where(multipliers > 0, terms, np.where(multipliers == 0, last, last - cost))
   terms = np.nextafter(terms + [hull.slack for hull in hulls], np.inf)
   return round_up(np.concatenate([np.nextafter(terms, np.inf), prices(region, multipliers)]))
 
 
-def make_layout(region: Region) -> Layout:
-  """What all LPs over a region share."""
-  num_kinds, num_groups, num_cells = region.weights.shape
-  reach, size, budget = region.scales
-  rows = np.tile(np.arange(num_groups + 1), (num_kinds, num_cells, 1))
-  rows[..., -1] += np.arange(num_kinds)[:, None]
-  values = np.empty(rows.shape)
-  values[..., :-1] = (-region.weights * size[:, None] / reach[:, None]).transpose(0, 2, 1)
-  values[..., -1] = size / budget[:, None]
-  upper = np.where(region.upper > 0, np.where(np.isinf(region.upper), np.inf, 1.0), 0.0)
-  limited = np.isfinite(region.budget) & (region.budget > 0)
-  entries = rows.reshape(-1, num_groups + 1), values.reshape(-1, num_groups + 1)
-  attack = highs.Columns(0.0, (region.lower / size).ravel(), upper.ravel(), *entries)
-  return Layout(region, reach, size, np.where(limited, 1.0, np.inf), attack)
+def view_of(problem: Problem) -> View:
+  """What all LPs of a problem share. Integral attacks may be split at any cell: all are kept."""
+  weights = problem.weights
+  kept = np.ones(problem.caps.shape, bool) if problem.integral else _undominated(problem)
+  kinds, cells = np.nonzero(kept)
+  groups, rows = np.nonzero(weights[kinds, :, cells].T)
+  starts = np.append(0, np.cumsum(np.bincount(groups, minlength=weights.shape[1])))
+  return View(kinds, cells, starts, rows)
 
 
-def multipliers_of(
-  solution: highs.Solution, model: highs.Model, layout: Layout, unit: float, first: int = 0
-) -> np.ndarray:
-  """The duals of the groups' rows, from row `first` on, in this unit of the objective; else 0."""
-  multipliers = np.zeros(layout.reach.size)
-  if solution.dual is not None and solution.dual.shape == model.row_lower.shape:
+def _undominated(problem: Problem) -> np.ndarray:
+  """Cells of which no other does all that they do: bool [A, C].
+
+  Another cell does if no group perceives it less and its cap exceeds all budgets. Only a few are
+  tried, in view of the group to which the cell means most.
+  """
+  kept = np.ones(problem.caps.shape, bool)
+  for a, weights in enumerate(problem.weights if problem.weights.shape[1] else ()):
+    able = problem.caps[a] >= problem.budgets[:, a].max(initial=0.0)
     with np.errstate(over="ignore", invalid="ignore"):
-      multipliers = -solution.dual[first : first + multipliers.size] / layout.reach * unit
-    multipliers[layout.region.lost | ~np.isfinite(multipliers)] = 0.0
-  return multipliers
+      share = weights / np.maximum(weights.sum(axis=1, keepdims=True), LEAST)
+    witnesses = np.nan_to_num(share, nan=1.0).argmax(axis=0)  # inf / inf
+    columns = np.ascontiguousarray(weights.T)
+    for c, (g, column) in enumerate(zip(witnesses.tolist(), columns, strict=True)):
+      others = (weights[g] >= column[g]) & able & kept[a]
+      others[c] = False
+      seen, few = np.flatnonzero(column), np.flatnonzero(others)[:64]
+      kept[a, c] = not (columns[np.ix_(few, seen)] >= column[seen]).all(axis=1).any()
+  return kept
 
 
+def make_layout(region: Region, view: View) -> Layout:
+  """What all LPs over a region share."""
+  kinds, cells, starts, rows = view
+  reach, sizes, budgets = region.scales
+  size = sizes[kinds, cells]
+  groups = np.repeat(np.arange(reach.size), np.diff(starts))
+  perceived = region.weights[kinds[rows], groups, cells[rows]] * (size[rows] / reach[groups])
+  spare = region.budget - region.lower.sum(axis=1)
+  room = (region.upper - region.lower)[kinds, cells]
+  limited = np.isfinite(spare)
+  budgeted, capped = np.flatnonzero(limited[kinds]), np.flatnonzero(room < spare[kinds])
+  price = np.concatenate([(spare / budgets)[limited], room[capped] / size[capped]])
+  in_kind = np.bincount(kinds, minlength=limited.size)[limited]
+  paid = Entries(
+    np.append(in_kind, np.ones(capped.size, int)),
+    np.append(budgeted, capped),
+    np.append(-(size / budgets[kinds])[budgeted], -np.ones(capped.size)),
+  )
+  return Layout(region, view, reach, size, perceived, price, paid)
+
+
+def _perceived(layout: Layout, group: np.ndarray, large: np.ndarray) -> Entries:
+  """Columns of these groups' parts, then those that are the multipliers of large groups.
+
+  A part of a large group has one entry, in a row of its group after those of the cells: parts minus
+  multiplier = 0. That is sparser, but slows the simplex down where most groups have few edges.
+  """
+  _, _, starts, rows = layout.view
+  num_groups, links = layout.reach.size, layout.size.size + np.arange(large.size)
+  rows = np.append(np.insert(rows, starts[large], links), links)
+  values = np.insert(layout.perceived, starts[large], -1.0)
+  values = np.append(values, np.ones(large.size))
+  starts = starts + np.searchsorted(large, np.arange(num_groups + 1))
+  starts = np.append(starts, starts[-1] + 1 + np.arange(large.size))
+  source = np.arange(num_groups)
+  source[large] = num_groups + np.arange(large.size)
+  source = np.append(source[group], large)
+  lengths = np.diff(starts)[source]
+  entries = np.arange(lengths.sum())
+  entries += np.repeat(starts[source] - np.cumsum(lengths) + lengths, lengths)
+  return Entries(lengths, rows[entries], values[entries])
+
+
+@np.errstate(over="ignore", invalid="ignore", divide="ignore")
 def relax(
   solver: Any,
   hulls: list[Hull],
@@ -143,40 +228,56 @@ def relax(
   *,
   elastic: bool = False,
   time_limit: float | None = None,
+  start: highs.Solution | None = None,
 ) -> Relaxation:
   """Solves the envelope LP over a box; `elastic` finds multipliers that prove it empty.
 
-  The columns are the attack; the fraction climbed of every hull edge; the flat end of an interval
-  that is cut on the right; and, if elastic, every row's violation: their sum is then minimized.
+  The columns are the parts of every multiplier: below the slope of every hull edge, but not below
+  that of the next; above them all, where s has a lower end; below 0, where it has an upper one.
+  Elastic, they are what makes the bound fall without end: the last two, within [-1, 1].
   """
   region, reach = layout.region, layout.reach
-  group = np.repeat(np.arange(reach.size), [hull.s.size - 1 for hull in hulls])
-  width = np.concatenate([np.zeros(0), *(np.diff(hull.s) for hull in hulls)]) / reach[group]
-  gain = np.concatenate([np.zeros(0), *(np.diff(hull.height) for hull in hulls)])
+  s, height, firsts, lasts = _joined(hulls)
+  group = np.repeat(np.arange(reach.size), lasts - firsts)
+  right = np.delete(np.arange(s.size), firsts)  # ends of edges
+  gain = height[right] - height[right - 1]
   unit = gain.max(initial=1.0)  # of the objective: HiGHS gives up where duals are excessive
+  slope = gain / unit / ((s[right] - s[right - 1]) / reach[group])
+  step = np.maximum(slope - np.where(np.isin(right, lasts), 0.0, np.append(slope, 0.0)[1:]), 0.0)
+  raised = np.flatnonzero((box.lower > 0) & ~region.lost)
   is_cut = (box.upper < region.reach) & ~region.lost
   cut = np.flatnonzero(is_cut)
-  flat = (box.upper[cut] - np.array([hulls[g].s[-1] for g in cut])) / reach[cut]
-  columns = [
-    layout.attack,
-    highs.Columns(0.0 if elastic else -gain / unit, 0.0, 1.0, group[:, None], width[:, None]),
-    highs.Columns(0.0, 0.0, flat, cut[:, None], 1.0),
-  ]
-  if elastic:
-    violated = np.arange(reach.size)[:, None]
-    columns += [highs.Columns(1.0, 0.0, np.inf, violated, sign) for sign in (-1.0, 1.0)]
-  # Rows: climbed + flat - s <= -lower, an equation where the interval is cut on the right.
-  row_upper = np.where(region.lost, np.inf, -box.lower / reach)
-  row_lower = np.where(is_cut, row_upper, -np.inf)
-  model = highs.from_columns(
-    columns,
-    np.concatenate([row_lower, np.full(layout.budget.size, -np.inf)]),
-    np.concatenate([row_upper, layout.budget]),
+  limit = 1.0 if elastic else np.inf
+  group = np.concatenate([group, raised, cut])
+  at = np.concatenate([s[right], box.lower[raised], box.upper[cut]]) / reach[group]
+  fixed = region.lower[layout.view.kinds, layout.view.cells] / layout.size
+  if fixed.any():
+    perceived = np.append(0.0, np.cumsum(layout.perceived * fixed[layout.view.rows]))
+    at -= np.diff(perceived[layout.view.starts])[group]
+  large = np.flatnonzero(lasts - firsts > _MANY_EDGES)
+  seen, num_cells = _perceived(layout, group, large), layout.size.size
+  sizes = raised.size, cut.size, large.size, layout.price.size
+  model = highs.Model(
+    cost=np.concatenate([-at, np.zeros(large.size), layout.price]),
+    lower=np.append(np.zeros(right.size), np.repeat([0.0, -limit, -np.inf, 0.0], sizes)),
+    upper=np.append(step * (not elastic), np.repeat([limit, 0.0, np.inf, np.inf], sizes)),
+    row_lower=np.repeat([-np.inf, 0.0], [num_cells, large.size]),
+    row_upper=np.zeros(num_cells + large.size),
+    starts=np.append(0, np.cumsum(np.append(seen.lengths, layout.paid.lengths))),
+    rows=np.append(seen.rows, layout.paid.rows),
+    values=np.append(seen.values, layout.paid.values),
   )
-  solution = highs.solve(solver, model, time_limit=time_limit)
-  multipliers = multipliers_of(solution, model, layout, unit)
+  solution = highs.solve(solver, model, time_limit=time_limit, start=start)
+  multipliers = np.zeros(reach.size)
+  if (found := highs.leading(solution, model, np.ones(group.size))) is not None:
+    multipliers = np.bincount(group, found * unit, reach.size) / reach
+  multipliers[region.lost | ~np.isfinite(multipliers)] = 0.0
   multipliers = np.where(is_cut, multipliers, np.maximum(multipliers, 0.0))
-  attack = highs.leading(solution, model, layout.size)
-  if attack is not None:
-    attack = np.clip(attack, region.lower, region.upper)
-  return Relaxation(solution.status, multipliers, attack)
+  attack = None
+  if solution.dual is not None and solution.dual.shape == model.row_upper.shape:
+    attack = region.lower.copy()
+    spent = (fixed - solution.dual[:num_cells]) * layout.size
+    attack[layout.view.kinds, layout.view.cells] = spent
+    attack = np.clip(attack, region.lower, region.upper) if np.isfinite(attack).all() else None
+  status = "infeasible" if solution.status == "unbounded" else solution.status
+  return Relaxation(status, multipliers, attack, solution)

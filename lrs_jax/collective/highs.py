@@ -28,9 +28,10 @@ class Model(NamedTuple):
 class Solution(NamedTuple):
   """What a solve left behind; every array may be garbage unless checked."""
 
-  status: str  # "optimal", "infeasible", "time limit" or why it failed
+  status: str  # "optimal", "infeasible", "unbounded", "time limit" or why it failed
   primal: np.ndarray | None = None  # [n]
   dual: np.ndarray | None = None  # [m]: cost - A' dual are the reduced costs
+  basis: Any = None  # of an LP
 
 
 class Columns(NamedTuple):
@@ -68,6 +69,7 @@ _STATUS = {
   highspy.HighsModelStatus.kOptimal: "optimal",
   highspy.HighsModelStatus.kModelEmpty: "optimal",
   highspy.HighsModelStatus.kInfeasible: "infeasible",
+  highspy.HighsModelStatus.kUnbounded: "unbounded",
   highspy.HighsModelStatus.kTimeLimit: "time limit",
 }
 
@@ -106,16 +108,18 @@ def solve(
   time_limit: float | None = None,
   presolve: bool = False,
   gap: float = 0.0,
+  start: Solution | None = None,
 ) -> Solution:
   """Solves an LP (by simplex) or a MILP (`model.integer`), up to this relative gap.
 
-  The solver is from `new_solver`, the limit in seconds; presolving is worth it for large models.
+  The solver is from `new_solver`, the limit in seconds; presolving is worth it for large models. An
+  LP may start at the basis of another one's solution; it does if as many rows and columns are.
   """
   limit = np.inf if time_limit is None else time_limit
   try:
     if model.integer is not None:  # its clock starts anew, that of the LPs runs on
       solver = new_solver()
-    solution = _solve(solver, model, limit, presolve, gap)
+    solution = _solve(solver, model, limit, presolve, gap, start)
     if solution.status not in _STATUS.values():  # once more, from nothing
       solution = _solve(new_solver(), model, limit, not presolve, gap)
     return solution
@@ -123,22 +127,32 @@ def solve(
     return Solution(f"{type(error).__name__}: {error}")
 
 
-def _solve(solver: Any, model: Model, time_limit: float, presolve: bool, gap: float) -> Solution:
-  lp = highspy.HighsLp()
-  lp.num_col_, lp.num_row_ = model.cost.size, model.row_lower.size
-  lp.col_cost_, lp.col_lower_, lp.col_upper_ = model.cost, model.lower, model.upper
-  lp.row_lower_, lp.row_upper_ = model.row_lower, model.row_upper
-  matrix = lp.a_matrix_
-  matrix.format_ = highspy.MatrixFormat.kColwise
-  matrix.start_, matrix.index_, matrix.value_ = model.starts, model.rows, model.values
-  if model.integer is not None:
-    kinds = (highspy.HighsVarType.kContinuous, highspy.HighsVarType.kInteger)
-    lp.integrality_ = [kinds[int(i)] for i in model.integer]
+def _solve(
+  solver: Any,
+  model: Model,
+  time_limit: float,
+  presolve: bool,
+  gap: float,
+  start: Solution | None = None,
+) -> Solution:
+  integer = np.zeros(model.cost.size, bool) if model.integer is None else model.integer
   solver.setOptionValue("presolve", "on" if presolve else "off")
   solver.setOptionValue("time_limit", solver.getRunTime() + time_limit)  # its clock runs on
   solver.setOptionValue("mip_rel_gap", float(gap))
-  if solver.passModel(lp) == highspy.HighsStatus.kError:
+  accepted = solver.passModel(
+    model.cost.size,
+    model.row_lower.size,
+    model.rows.size,
+    int(highspy.MatrixFormat.kColwise),
+    int(highspy.ObjSense.kMinimize),
+    0.0,
+    *(model.cost, model.lower, model.upper, model.row_lower, model.row_upper),
+    *(model.starts, model.rows, model.values, integer.astype(np.int32)),
+  )
+  if accepted == highspy.HighsStatus.kError:
     return Solution("model refused")
+  if start is not None and start.basis is not None:
+    solver.setBasis(start.basis)  # refused, if it is that of another shape
   solver.run()
   status = solver.getModelStatus()
   solution = solver.getSolution()
@@ -146,4 +160,5 @@ def _solve(solver: Any, model: Model, time_limit: float, presolve: bool, gap: fl
     _STATUS.get(status, solver.modelStatusToString(status)),
     np.asarray(solution.col_value, np.float64) if solution.value_valid else None,
     np.asarray(solution.row_dual, np.float64) if solution.dual_valid else None,
+    solver.getBasis() if model.integer is None else None,
   )

@@ -12,7 +12,7 @@ attack that makes at least so many targets fall. Its bound is not used.
 from typing import Any
 
 import numpy as np
-from scipy.linalg import block_diag
+from scipy import sparse
 
 from lrs_jax.collective import highs
 from lrs_jax.collective.problem import Problem, Region
@@ -64,12 +64,14 @@ def propose(
     gain[group == g] = np.diff(problem.counts[g][level + 1], prepend=0.0)
   chain = np.flatnonzero(group[1:] == group[:-1])
   column, links = num_attack + np.arange(group.size), num_groups + np.arange(chain.size)
-  rows = np.zeros((num_groups + chain.size, num_attack + group.size))
-  perceived = (region.weights * units[:, None] / reach[:, None]).transpose(1, 0, 2)
-  rows[:num_groups, :num_attack] = perceived.reshape(num_groups, num_attack)
-  rows[group, column] = -step
-  rows[links, column[chain]] = 1.0
-  rows[links, column[chain] + 1] = -1.0
+  kinds, groups, cells = np.nonzero(region.weights)
+  perceived = region.weights[kinds, groups, cells] * units[kinds, cells] / reach[groups]
+  values = np.concatenate([perceived, -step, np.ones(chain.size), -np.ones(chain.size)])
+  row_of = np.concatenate([groups, group, links, links])
+  spent = kinds * units.shape[1] + cells
+  column_of = np.concatenate([spent, column, column[chain], column[chain] + 1])
+  shape = num_groups + chain.size, num_attack + group.size
+  rows = sparse.csr_array((values, (row_of, column_of)), shape=shape)
   integer = np.append(np.full(num_attack, problem.integral), np.ones(group.size, bool))
   model = attack_model(region, units, rows, gain, 1.0)._replace(integer=integer)
   solution = highs.solve(solver, model, time_limit=time_limit, presolve=True, gap=_GAP)
@@ -78,26 +80,26 @@ def propose(
 
 
 def attack_model(
-  region: Region, units: np.ndarray, rows: np.ndarray, gain: np.ndarray, most: float
+  region: Region, units: np.ndarray, rows: sparse.csr_array, gain: np.ndarray, most: float
 ) -> highs.Model:
   """Maximize gain @ z over attacks b and 0 <= z <= most with rows @ (b / units, z) >= 0.
 
-  The rows are float64 [m, A C + n], the units those of b: float64 [A, C]. Cells that can be
+  The rows are [m, A C + n], the units those of b: float64 [A, C]. Cells that can be
   perturbed without bound are left alone.
   """
-  num_kinds, budget = len(units), region.scales[2]
-  spent = np.zeros((num_kinds, rows.shape[1]))
-  spent[:, : units.size] = block_diag(*(units / budget[:, None]))
-  matrix = np.concatenate([rows, spent])
-  column_of, row_of = np.nonzero(matrix.T)
+  (num_kinds, num_cells), budget = units.shape, region.scales[2]
+  kinds = np.repeat(np.arange(num_kinds), num_cells)
+  spent = (units / budget[:, None]).ravel(), (kinds, np.arange(units.size))
+  spent = sparse.csr_array(spent, shape=(num_kinds, rows.shape[1]))
+  matrix = sparse.csc_array(sparse.vstack([rows, spent]))
   usable = (region.upper > 0) & np.isfinite(region.upper)
   return highs.Model(
     cost=np.append(np.zeros(units.size), -gain),
     lower=np.append(region.lower / units, np.zeros(gain.size)),
     upper=np.append(np.where(usable, region.upper / units, 0.0), np.full(gain.size, most)),
-    row_lower=np.repeat([0.0, -np.inf], [len(rows), num_kinds]),
-    row_upper=np.repeat([np.inf, 1.0], [len(rows), num_kinds]),
-    starts=np.append(0, np.cumsum(np.bincount(column_of, minlength=matrix.shape[1]))),
-    rows=row_of,
-    values=matrix[row_of, column_of],
+    row_lower=np.repeat([0.0, -np.inf], [rows.shape[0], num_kinds]),
+    row_upper=np.repeat([np.inf, 1.0], [rows.shape[0], num_kinds]),
+    starts=matrix.indptr,
+    rows=matrix.indices,
+    values=matrix.data,
   )

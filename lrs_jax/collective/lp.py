@@ -16,7 +16,6 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from lrs_jax.collective import highs
-from lrs_jax.collective.envelope import Relaxation, make_layout, multipliers_of
 from lrs_jax.collective.problem import EPS, Problem, Region, knapsack
 from lrs_jax.collective.witness import lowered
 
@@ -46,16 +45,19 @@ def attackable(problem: Problem, region: Region, bins: int | None) -> list[Attac
 
 def relax_outputs(
   solver: Any, groups: list[Attackable], region: Region, *, merge: bool, time_limit: float | None
-) -> Relaxation:
-  """Solves the LP over outputs; merged, of one variable per distinct threshold, not per count."""
-  layout = make_layout(region)
-  num_groups = layout.reach.size
+) -> tuple[str, np.ndarray]:
+  """Status and multipliers of the LP over outputs.
+
+  Merged, it has one variable per distinct threshold, not per count.
+  """
+  reach, size, budget = region.scales
+  num_kinds, num_groups, num_cells = region.weights.shape
   # A group whose reach is inf falls as a whole and gets no variable.
   sizes = [0 if lost else g.eta.size for g, lost in zip(groups, region.lost, strict=True)]
   group = np.repeat(np.arange(num_groups), sizes)
   alive = [g for g, lost in zip(groups, region.lost, strict=True) if not lost]
   gain = np.concatenate([np.zeros(0), *(g.times for g in alive)])
-  eta = np.concatenate([np.zeros(0), *(g.eta for g in alive)]) / layout.reach[group]
+  eta = np.concatenate([np.zeros(0), *(g.eta for g in alive)]) / reach[group]
   if not merge:
     times = gain.astype(int)
     eta, group, gain = np.repeat(eta, times), np.repeat(group, times), np.ones(times.sum())
@@ -66,12 +68,23 @@ def relax_outputs(
   for g in range(num_groups):
     rows = np.append(np.flatnonzero(group == g), n + g)[None]
     columns.append(highs.Columns(0.0, 0.0, np.inf, rows, np.where(rows < n, -1.0, 1.0)))
-  columns.append(layout.attack._replace(rows=n + layout.attack.rows))
-  row_upper = np.concatenate([np.zeros(n + num_groups), layout.budget])
+  rows = np.tile(n + np.arange(num_groups + 1), (num_kinds, num_cells, 1))
+  rows[..., -1] += np.arange(num_kinds)[:, None]
+  perceived = (-region.weights * size[:, None] / reach[:, None]).transpose(0, 2, 1)
+  values = np.concatenate([perceived, (size / budget[:, None])[..., None]], axis=2)
+  upper = np.where(region.upper > 0, np.where(np.isinf(region.upper), np.inf, 1.0), 0.0)
+  entries = (x.reshape(-1, num_groups + 1) for x in (rows, values))
+  columns.append(highs.Columns(0.0, (region.lower / size).ravel(), upper.ravel(), *entries))
+  limited = np.isfinite(region.budget) & (region.budget > 0)
+  row_upper = np.append(np.zeros(n + num_groups), np.where(limited, 1.0, np.inf))
   model = highs.from_columns(columns, np.full(row_upper.size, -np.inf), row_upper)
   solution = highs.solve(solver, model, time_limit=time_limit, presolve=True)
-  multipliers = np.maximum(multipliers_of(solution, model, layout, unit, first=n), 0.0)
-  return Relaxation(solution.status, multipliers, None)
+  multipliers = np.zeros(num_groups)
+  if solution.dual is not None and solution.dual.shape == row_upper.shape:
+    with np.errstate(over="ignore", invalid="ignore"):
+      multipliers = np.maximum(-solution.dual[n : n + num_groups] / reach * unit, 0.0)
+    multipliers[region.lost | ~np.isfinite(multipliers)] = 0.0
+  return solution.status, multipliers
 
 
 @np.errstate(over="ignore", invalid="ignore")

@@ -10,7 +10,7 @@ from tqdm import tqdm
 from lrs_jax.collective import attacks, highs
 from lrs_jax.collective.branching import Proof, branch
 from lrs_jax.collective.certificate import Attack, CollectiveCertificate, seal
-from lrs_jax.collective.envelope import bound_hulls, extend, make_layout, point, relax
+from lrs_jax.collective.envelope import bound_hulls, extend, make_layout, point, relax, view_of
 from lrs_jax.collective.lp import attackable, bound_outputs, relax_outputs
 from lrs_jax.collective.problem import (
   Given,
@@ -203,19 +203,22 @@ def _naive(problem: Problem) -> Iterator[tuple[int, Proof]]:
 
 def _envelope(problem: Problem, time_limit: float | None) -> Iterator[tuple[int, Proof]]:
   solver, box = highs.new_solver(), whole_box(problem)
-  start = point(0.0, 0.0)
-  known = [(0, start)] * len(problem.thresholds)  # hull of the first thresholds, per group
+  view, start, origin = view_of(problem), None, point(0.0, 0.0)
+  known = [(0, origin)] * len(problem.thresholds)  # hull of the first thresholds, per group
   for i, region in _ascending(problem):
-    hulls = []
     for g, last in enumerate(problem.reached(region.reach)):
-      eta, counts = problem.thresholds[g], problem.counts[g]
-      if region.lost[g]:
-        hulls.append(point(0.0, counts[last]))
-        continue
-      first, hull = known[g] if known[g][0] <= last else (0, start)
-      known[g] = last, extend(hull, eta[first:last], counts[first + 1 : last + 1])
-      hulls.append(known[g][1])
-    relaxation = relax(solver, hulls, make_layout(region), box, time_limit=time_limit)
+      first, hull = known[g]
+      if first != last and not region.lost[g]:
+        first, hull = (first, hull) if first < last else (0, origin)
+        eta, counts = problem.thresholds[g], problem.counts[g]
+        known[g] = last, extend(hull, eta[first:last], counts[first + 1 : last + 1])
+    hulls = [hull for _, hull in known]
+    for g in np.flatnonzero(region.lost).tolist():
+      hulls[g] = point(0.0, problem.counts[g][-1])
+    relaxation = relax(
+      solver, hulls, make_layout(region, view), box, time_limit=time_limit, start=start
+    )
+    start = relaxation.solution
     options = [np.zeros_like(relaxation.multipliers), relaxation.multipliers]
     yield i, _single(relaxation.status, *((bound_hulls(hulls, region, box, x), x) for x in options))
 
@@ -226,12 +229,12 @@ def _lp(
   solver, box = highs.new_solver(), whole_box(problem)
   for i, region in _ascending(problem):
     groups = attackable(problem, region, bins)
-    relaxation = relax_outputs(solver, groups, region, merge=merge, time_limit=time_limit)
+    status, multipliers = relax_outputs(solver, groups, region, merge=merge, time_limit=time_limit)
     naive = _nothing(problem, region)
     # The LP's own value; the envelope's with the same multipliers is smaller, but for rounding.
-    own = bound_outputs(groups, region, relaxation.multipliers)
-    found = max(own, bound(problem, region, box, relaxation.multipliers)), relaxation.multipliers
-    yield i, _single(relaxation.status, naive, found)
+    own = bound_outputs(groups, region, multipliers)
+    found = max(own, bound(problem, region, box, multipliers)), multipliers
+    yield i, _single(status, naive, found)
 
 
 def _milp(problem: Problem, gap: float, time_limit: float | None) -> Iterator[tuple[int, Proof]]:

@@ -212,11 +212,14 @@ def make_region(
     empty = np.full(problem.weights.shape[1], -np.inf)
     return Region(problem.weights, lower, upper, budget, empty)
   upper = np.minimum(upper, lower + spare[:, None])
-  weights = np.where(upper[:, None] > 0, problem.weights, 0.0)
+  weights, usable = problem.weights, upper[:, None] > 0
+  if not usable.all():  # else one large array less
+    weights = np.where(usable, weights, 0.0)
   with np.errstate(over="ignore"):
     reach = knapsack(weights, lower[:, None], upper[:, None], budget[:, None]).sum(axis=0)
     reach *= 1 + EPS * len(budget)  # the sum over kinds
-  weights = np.where(np.isinf(reach)[:, None], 0.0, weights)
+  if np.isinf(reach).any():
+    weights = np.where(np.isinf(reach)[:, None], 0.0, weights)
   return Region(weights, lower, upper, budget, np.where(reach, reach, 0))
 
 
@@ -273,8 +276,10 @@ def knapsack(
 def prices(region: Region, multipliers: np.ndarray) -> np.ndarray:
   """The most that sum_g multipliers[g] s_g can be, per kind, rounded up: [A]."""
   values = np.einsum("g,agc->ac", multipliers, region.weights)
-  size = np.einsum("g,agc->ac", np.abs(multipliers), region.weights)
-  values += size * (EPS * (multipliers.size + 3)) + multipliers.size * LEAST
+  size = values
+  if (multipliers < 0).any():
+    size = np.einsum("g,agc->ac", np.abs(multipliers), region.weights)
+  values = values + size * (EPS * (multipliers.size + 3)) + multipliers.size * LEAST
   return knapsack(values, region.lower, region.upper, region.budget)
 
 
