@@ -13,7 +13,6 @@ import lrs_jax
 from lrs_jax import collective, errors, keys, noise, sampling
 from lrs_jax.cells import locality, partition, views
 from lrs_jax.confidence import certificates, planning
-from lrs_jax.front import steps
 
 KEY = jax.random.key(7)
 X = np.random.default_rng(0).random((8, 12, 3)).astype(np.float32)
@@ -387,22 +386,22 @@ def test_a_view_that_is_too_small_would_claim_too_much_and_is_refused():
 def test_one_field_whatever_the_blocks():
   image = np.random.default_rng(0).random((40, 36, 3)).astype(np.float32)
   certified = lrs_jax.certify_segmentation(
-    KEY, bright, HALF, image, std=0.25, view=0, radii=[0.1, 0.5]
+    KEY, bright, HALF, image, std=0.25, view=0, block=16, radii=[0.1, 0.5]
   )
   one = noise.gaussian([[0.25]], np.zeros((1, 1, 1), int))
   counts = sampling.vote_counts(
     keys.tagged(KEY, "estimation"), bright, HALF, image, one, [0] * 1440, 1000, num_classes=2
   )
   np.testing.assert_array_equal(certified.estimation.counts, counts)
-  assert certified.base.weights.shape == (1, 9, 9)  # blocks of about 16 x 16 pixels
+  assert certified.base.weights.shape == (1, 9, 9)
   np.testing.assert_array_equal(certified.base.weights[0] > 0, np.eye(9, dtype=bool))
   assert certified.base.weights.max() == pytest.approx(16)
   near = lrs_jax.certify_segmentation(
-    KEY, bright, HALF, image, std=0.25, view=1, radii=[0.1, 0.5], check=False
+    KEY, bright, HALF, image, std=0.25, view=1, block=16, radii=[0.1, 0.5], check=False
   )
   assert near.base.weights.shape == (1, 9, 4)  # cells are the borders of blocks, seen from both
   whole = lrs_jax.certify_segmentation(
-    KEY, bright, HALF, image, std=0.25, view=40, radii=[0.1, 0.5]
+    KEY, bright, HALF, image, std=0.25, view=40, block=16, radii=[0.1, 0.5]
   )
   blind = lrs_jax.certify_segmentation(KEY, bright, HALF, image, std=0.25, radii=[0.1, 0.5])
   np.testing.assert_array_equal(whole.certified, blind.certified)
@@ -412,12 +411,11 @@ def test_one_field_whatever_the_blocks():
   assert "if no output sees more than its view: 0 pixels to every side" in str(certified)
   assert "view" not in str(blind)
   assert not certified.base.forfeit
-
-
-def test_blocks_are_not_too_many():
-  assert [steps.block_size(shape) for shape in ((9, 9), (180, 240), (360, 480), (1024, 2048))] == [
-    16, 16, 16, 48,
-  ]  # fmt: skip
+  finest = lrs_jax.certify_segmentation(
+    KEY, bright, HALF, image, std=0.25, view=0, radii=[0.1, 0.5], check=False
+  )
+  assert finest.base.weights.shape == (1, 1440, 1440)
+  assert (finest.certified >= certified.certified).all()
 
 
 def test_a_cell_is_left_out_only_if_no_output_of_the_group_sees_any_of_it():

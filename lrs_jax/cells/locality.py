@@ -77,6 +77,20 @@ def interpolate_variance(fraction: ArrayLike, low: float, high: float) -> np.nda
   return np.sqrt(low**2 + (high**2 - low**2) * np.asarray(fraction, np.float64))
 
 
+def own_color(num_colors: int, low: float, high: float) -> np.ndarray:
+  """Noise scales of cells of some colors: low in a field's own color, high in others, [K, K].
+
+  Unless 0 < low <= high < inf, there is a `ValueError`.
+
+  Example:
+    >>> own_color(2, 0.3, 0.6)
+    array([[0.3, 0.6],
+           [0.6, 0.3]])
+  """
+  _check_range(low, high)
+  return np.where(np.eye(num_colors, dtype=bool), low, high)
+
+
 def hide_beyond(scale: ArrayLike, distances: ArrayLike, reach: float) -> np.ndarray:
   """Hides the cells farther than `reach` from the group, for strictly local models: scale = inf.
 

@@ -9,6 +9,7 @@ certificate wrong and nothing in its numbers would show that: it comes from the 
 forced by `sampling.tiled`, and `sampling.check_view` tests it.
 """
 
+import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -151,7 +152,9 @@ def joined(one: np.ndarray, other: np.ndarray) -> np.ndarray:
   return np.stack([np.minimum(one[:, 0], other[:, 0]), np.maximum(one[:, 1], other[:, 1])], axis=1)
 
 
-def blocks(view: View, block: int, labels: Sequence[np.ndarray] | None = None) -> Blocks:
+def blocks(
+  view: View, block: int | None = None, labels: Sequence[np.ndarray] | None = None
+) -> Blocks:
   r"""Cuts outputs into blocks, and coordinates into the fewest cells that lose nothing.
 
   A group holds outputs of one block of so many places along every axis, and of one label. It sees
@@ -161,8 +164,7 @@ def blocks(view: View, block: int, labels: Sequence[np.ndarray] | None = None) -
 
   Args:
     view: what every output sees.
-    block: its places along every axis, best a multiple of what the model pools by; blocks that see
-      the same are one group.
+    block: its places along every axis; blocks that see the same are one group. None: `block_size`.
     labels: int [n] for every axis: where all labels are the same, so is the noise.
 
   Raises:
@@ -175,6 +177,8 @@ def blocks(view: View, block: int, labels: Sequence[np.ndarray] | None = None) -
     >>> found.seen.astype(int).tolist()
     [[1, 0], [1, 1], [0, 1]]
   """
+  if block is None:
+    block = block_size(view)
   if isinstance(block, bool) or not isinstance(block, int | np.integer) or block < 1:
     raise ValueError(f"`block` must be a number of places, an integer >= 1, but it is {block!r}.")
   labels = [np.zeros(n, np.int64) for n in view.shape] if labels is None else labels
@@ -190,6 +194,28 @@ def blocks(view: View, block: int, labels: Sequence[np.ndarray] | None = None) -
     cells = cells[..., None] * own.seen.shape[1] + own.cells
     seen = np.kron(seen, own.seen)
   return Blocks(groups.astype(np.int32), cells.astype(np.int32), seen)
+
+
+MAX_ENTRIES = 5_000_000
+"""Groups times cells, at most, where the size of blocks is not given: 40 MB of weights."""
+
+
+def block_size(view: View) -> int:
+  """The smallest size of blocks, a power of 2, that makes no more than `MAX_ENTRIES`.
+
+  Smaller blocks see less, so that more is certified; blocks of 1 lose nothing at all.
+
+  Example:
+    >>> block_size(around((180, 240), 20)), block_size(around((720, 960), 20))
+    (4, 32)
+  """
+  block = 1
+  while block < max(view.shape, default=1):
+    along = [_axis_blocks(axis, block, np.zeros(len(axis))).seen.shape for axis in view.axes]
+    if math.prod(map(math.prod, along)) <= MAX_ENTRIES:
+      break
+    block *= 2
+  return block
 
 
 def _axis_blocks(intervals: np.ndarray, block: int, label: np.ndarray) -> Blocks:

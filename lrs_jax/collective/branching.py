@@ -19,9 +19,9 @@ from lrs_jax.collective.envelope import (
   Layout,
   bound_hulls,
   hull_of,
+  incidence_of,
   make_layout,
   relax,
-  view_of,
 )
 from lrs_jax.collective.problem import Problem, Region, make_region
 from lrs_jax.collective.witness import Box, Witness, split, tree, whole_box
@@ -119,7 +119,7 @@ def _proven(nodes: list[Node]) -> tuple[float, Witness]:
 
 def _root(solver: Any, problem: Problem, region: Region) -> Node:
   box, nothing = whole_box(problem), np.zeros(len(region.reach))
-  layout = make_layout(region, view_of(problem))
+  layout = make_layout(region, incidence_of(problem))
   hulls = [hull for g in range(nothing.size) if (hull := hull_of(problem, region, box, g))]
   bound = bound_hulls(hulls, region, box, nothing)
   return _solved(solver, problem, Node(box, layout, hulls, nothing, bound))
@@ -129,9 +129,9 @@ def _child(solver: Any, problem: Problem, parent: Node, box: Box, variable: int)
   node = parent._replace(box=box, attack=None, hulls=list(parent.hulls))
   changed = [variable]
   if variable >= box.lower.size:  # of b: another region
-    budget, view = parent.layout.region.budget, parent.layout.view
+    budget, incidence = parent.layout.region.budget, parent.layout.incidence
     region = make_region(problem, budget, box.b_lower, box.b_upper)
-    node = node._replace(layout=make_layout(region, view))
+    node = node._replace(layout=make_layout(region, incidence))
     changed = list(range(box.lower.size))
   for g in changed:
     hull = hull_of(problem, node.layout.region, box, g)

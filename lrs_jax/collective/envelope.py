@@ -45,7 +45,7 @@ class Entries(NamedTuple):
   values: np.ndarray  # float64 [entries]
 
 
-class View(NamedTuple):
+class Incidence(NamedTuple):
   """Which cells which groups perceive: sparse rows, of the cells that an attack needs."""
 
   kinds: np.ndarray  # int [rows]
@@ -58,7 +58,7 @@ class Layout(NamedTuple):
   """The part of the LP that depends on the region alone, in the units of `Region.scales`."""
 
   region: Region
-  view: View
+  incidence: Incidence
   reach: np.ndarray  # float64 [G], units of s
   size: np.ndarray  # float64 [rows], units of b
   perceived: np.ndarray  # float64 [entries]: weights x size / reach
@@ -145,14 +145,14 @@ def bound_hulls(hulls: list[Hull], region: Region, box: Box, multipliers: np.nda
   return round_up(np.concatenate([np.nextafter(terms, np.inf), prices(region, multipliers)]))
 
 
-def view_of(problem: Problem) -> View:
+def incidence_of(problem: Problem) -> Incidence:
   """What all LPs of a problem share. Integral attacks may be split at any cell: all are kept."""
   weights = problem.weights
   kept = np.ones(problem.caps.shape, bool) if problem.integral else _undominated(problem)
   kinds, cells = np.nonzero(kept)
   groups, rows = np.nonzero(weights[kinds, :, cells].T)
   starts = np.append(0, np.cumsum(np.bincount(groups, minlength=weights.shape[1])))
-  return View(kinds, cells, starts, rows)
+  return Incidence(kinds, cells, starts, rows)
 
 
 def _undominated(problem: Problem) -> np.ndarray:
@@ -176,9 +176,9 @@ def _undominated(problem: Problem) -> np.ndarray:
   return kept
 
 
-def make_layout(region: Region, view: View) -> Layout:
+def make_layout(region: Region, incidence: Incidence) -> Layout:
   """What all LPs over a region share."""
-  kinds, cells, starts, rows = view
+  kinds, cells, starts, rows = incidence
   reach, sizes, budgets = region.scales
   size = sizes[kinds, cells]
   groups = np.repeat(np.arange(reach.size), np.diff(starts))
@@ -194,7 +194,7 @@ def make_layout(region: Region, view: View) -> Layout:
     np.append(budgeted, capped),
     np.append(-(size / budgets[kinds])[budgeted], -np.ones(capped.size)),
   )
-  return Layout(region, view, reach, size, perceived, price, paid)
+  return Layout(region, incidence, reach, size, perceived, price, paid)
 
 
 def _perceived(layout: Layout, group: np.ndarray, large: np.ndarray) -> Entries:
@@ -203,7 +203,7 @@ def _perceived(layout: Layout, group: np.ndarray, large: np.ndarray) -> Entries:
   A part of a large group has one entry, in a row of its group after those of the cells: parts minus
   multiplier = 0. That is sparser, but slows the simplex down where most groups have few edges.
   """
-  _, _, starts, rows = layout.view
+  _, _, starts, rows = layout.incidence
   num_groups, links = layout.reach.size, layout.size.size + np.arange(large.size)
   rows = np.append(np.insert(rows, starts[large], links), links)
   values = np.insert(layout.perceived, starts[large], -1.0)
@@ -250,10 +250,10 @@ def relax(
   limit = 1.0 if elastic else np.inf
   group = np.concatenate([group, raised, cut])
   at = np.concatenate([s[right], box.lower[raised], box.upper[cut]]) / reach[group]
-  fixed = region.lower[layout.view.kinds, layout.view.cells] / layout.size
+  fixed = region.lower[layout.incidence.kinds, layout.incidence.cells] / layout.size
   if fixed.any():
-    perceived = np.append(0.0, np.cumsum(layout.perceived * fixed[layout.view.rows]))
-    at -= np.diff(perceived[layout.view.starts])[group]
+    perceived = np.append(0.0, np.cumsum(layout.perceived * fixed[layout.incidence.rows]))
+    at -= np.diff(perceived[layout.incidence.starts])[group]
   large = np.flatnonzero(lasts - firsts > _MANY_EDGES)
   seen, num_cells = _perceived(layout, group, large), layout.size.size
   sizes = raised.size, cut.size, large.size, layout.price.size
@@ -277,7 +277,7 @@ def relax(
   if solution.dual is not None and solution.dual.shape == model.row_upper.shape:
     attack = region.lower.copy()
     spent = (fixed - solution.dual[:num_cells]) * layout.size
-    attack[layout.view.kinds, layout.view.cells] = spent
+    attack[layout.incidence.kinds, layout.incidence.cells] = spent
     attack = np.clip(attack, region.lower, region.upper) if np.isfinite(attack).all() else None
   status = "infeasible" if solution.status == "unbounded" else solution.status
   return Relaxation(status, multipliers, attack, solution)

@@ -10,7 +10,7 @@ from tqdm import tqdm
 from lrs_jax.collective import attacks, highs
 from lrs_jax.collective.branching import Proof, branch
 from lrs_jax.collective.certificate import Attack, CollectiveCertificate, seal
-from lrs_jax.collective.envelope import bound_hulls, extend, make_layout, point, relax, view_of
+from lrs_jax.collective.envelope import bound_hulls, extend, incidence_of, make_layout, point, relax
 from lrs_jax.collective.lp import attackable, bound_outputs, relax_outputs
 from lrs_jax.collective.problem import (
   Given,
@@ -203,7 +203,7 @@ def _naive(problem: Problem) -> Iterator[tuple[int, Proof]]:
 
 def _envelope(problem: Problem, time_limit: float | None) -> Iterator[tuple[int, Proof]]:
   solver, box = highs.new_solver(), whole_box(problem)
-  view, start, origin = view_of(problem), None, point(0.0, 0.0)
+  incidence, start, origin = incidence_of(problem), None, point(0.0, 0.0)
   known = [(0, origin)] * len(problem.thresholds)  # hull of the first thresholds, per group
   for i, region in _ascending(problem):
     for g, last in enumerate(problem.reached(region.reach)):
@@ -216,7 +216,7 @@ def _envelope(problem: Problem, time_limit: float | None) -> Iterator[tuple[int,
     for g in np.flatnonzero(region.lost).tolist():
       hulls[g] = point(0.0, problem.counts[g][-1])
     relaxation = relax(
-      solver, hulls, make_layout(region, view), box, time_limit=time_limit, start=start
+      solver, hulls, make_layout(region, incidence), box, time_limit=time_limit, start=start
     )
     start = relaxation.solution
     options = [np.zeros_like(relaxation.multipliers), relaxation.multipliers]

@@ -203,6 +203,7 @@ def certify_segmentation(
   std: float = 0.3,
   std_max: float | None = None,
   grid: tuple[int, int] | None = None,
+  colors: tuple[int, int] | None = None,
   view: View | int | None = None,
   block: int | None = None,
   radii: ArrayLike | None = None,
@@ -218,7 +219,8 @@ def certify_segmentation(
   - isotropic (`std` alone): one field;
   - localized (`std_max` and `grid`): a field for every block of the grid, with `std` in the block
     itself, `std_max` in the farthest one, linear in between by Chebyshev distance (Schuchardt et
-    al. 2023).
+    al. 2023);
+  - of a few `colors`, between the two: see there.
 
   With a `view`, an adversary must pay where an output looks: groups g are small blocks of outputs,
   which see R(g), and in a cell c with the noise :math:`\sigma_{k(g),c}` of the group's field
@@ -237,10 +239,12 @@ def certify_segmentation(
     std: standard deviation of the noise, in the units of the image; what the model was trained on.
     std_max: that in the farthest block, for localized noise; None: isotropic.
     grid: (R, Q), blocks in a column and in a row, for localized noise.
+    colors: a few fields for many blocks: (2, 2) colors blocks by whether row and column are even,
+      and a field has `std` in the blocks of its color and `std_max` in all others.
     view: what every pixel sees, `cells.views.View` such as `folded_unet.view`; or r, if it sees no
       farther than r rows and columns; None: the whole image.
-    block: pixels of a block of outputs, in rows and columns, where a view is given; None: 16, or
-      more in large images. Best a multiple of what the model pools by.
+    block: pixels of a block of outputs, in rows and columns, where a view is given; None: as few as
+      is feasible. Outputs of a block are thought to see what one of them sees.
     radii: [B], l2 norms in the units of the image; None: up to where nothing can be certified.
     windows: for localized noise, a window for every block of the grid.
     check: ask the model first, also by `sampling.check_view`. Leave that out for one that passed.
@@ -259,7 +263,7 @@ def certify_segmentation(
     >>> certify_segmentation(jax.random.key(0), apply, **asked).certified
     array([1024,  427])
     >>> certify_segmentation(jax.random.key(0), apply, view=0, **asked).certified
-    array([1024,  863])
+    array([1024, 1023])
 
   References:
     Schuchardt et al. 2023 (arXiv 2210.16140), section 7; Schuchardt et al. 2021 (arXiv 2302.02829)
@@ -281,7 +285,7 @@ def certify_segmentation(
       f"have shape {logits.shape}; `lrs_jax.certify` takes outputs of any shape."
     )
   view = None if view is None else views.as_view(view, image.shape[:2])
-  drawn, field, noise, groups = steps.smoothed(image.shape, std, std_max, grid, view, block)
+  drawn, field, noise, groups = steps.smoothed(image.shape, std, std_max, grid, colors, view, block)
   if view is not None and check:
     sampling.check_view(apply, params, image, view)
   asked = apply, params, image, noise, groups, radii

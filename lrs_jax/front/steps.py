@@ -1,7 +1,6 @@
 """Steps of certifying, some of them also of going through it again (host)."""
 
 import math
-from collections.abc import Sequence
 from typing import NamedTuple
 
 import jax
@@ -13,12 +12,6 @@ from lrs_jax.cells import locality, partition
 from lrs_jax.cells.views import View
 from lrs_jax.confidence.certificates import BaseCertificates
 from lrs_jax.noise import SmoothingDistribution
-
-BLOCK = 16
-"""Rows and columns of pixels in a block of outputs, where a view is given."""
-
-MAX_BLOCKS = 1024
-"""Blocks of an image, at most: in large images, blocks are larger."""
 
 
 class Smoothed(NamedTuple):
@@ -35,35 +28,32 @@ def smoothed(
   std: float,
   std_max: float | None,
   grid: tuple[int, int] | None,
+  colors: tuple[int, int] | None,
   view: View | None,
   block: int | None,
 ) -> Smoothed:
-  """Gaussian noise of one field, or of one for every block of a grid, in an image."""
+  """Gaussian noise of one field, of one for every block of a grid, or for every color of them."""
   if (std_max is None) != (grid is None):
     raise ValueError(
       "`std_max` is for localized noise, which needs a `grid` of (R, Q) blocks as well, such as "
       "(3, 5), and a `grid` needs `std_max`: every block of it takes a pass per sample."
     )
+  if colors is not None and grid is None:
+    raise ValueError("`colors` are of the blocks of a `grid`.")
   if block is not None and view is None:
     raise ValueError("`block` is for outputs of a limited `view`.")
   grid = grid or (1, 1)
-  fields = partition.image_grid(shape[:2], grid)
+  fields, far = partition.image_grid(shape[:2], grid), std if std_max is None else std_max
   fraction = locality.fraction_of_grid(locality.chebyshev_distances(grid))
-  scale = locality.interpolate_std(fraction, std, std if std_max is None else std_max)
+  scale = locality.interpolate_std(fraction, std, far)
+  if colors is not None:
+    fields = partition.coloring(grid, colors).reshape(-1)[fields]
+    scale = locality.own_color(math.prod(colors), std, far)
   channels = (1,) * (len(shape) - 2)
   drawn, field = noise.gaussian(scale, fields.reshape(fields.shape + channels)), fields.reshape(-1)
   if view is None:
     return Smoothed(drawn, field, drawn, field)
-  size = block_size(fields.shape) if block is None else block
-  return Smoothed(drawn, field, *noise.in_blocks(drawn, fields, view, size))
-
-
-def block_size(shape: Sequence[int]) -> int:
-  """Pixels of a block: `BLOCK`, or a multiple of it in images that would have too many."""
-  times = 1
-  while math.prod(-(-size // (times * BLOCK)) for size in shape) > MAX_BLOCKS:
-    times += 1
-  return times * BLOCK
+  return Smoothed(drawn, field, *noise.in_blocks(drawn, fields, view, block))
 
 
 def distinct(distribution: SmoothingDistribution) -> tuple[SmoothingDistribution, np.ndarray]:

@@ -65,7 +65,7 @@ def seen(
 
 
 def in_blocks(
-  fields: SmoothingDistribution, field: ArrayLike, view: View, block: int
+  fields: SmoothingDistribution, field: ArrayLike, view: View, block: int | None = None
 ) -> tuple[SmoothingDistribution, np.ndarray]:
   """K fields of noise in an image or a volume, as blocks of outputs see them (host).
 
@@ -73,7 +73,7 @@ def in_blocks(
     fields: what is drawn; its cells are shaped like the outputs, with the channels' axis behind.
     field: int, of the outputs' shape: the field of every output.
     view: what every output sees.
-    block: its places along every axis.
+    block: places of a block along every axis; None: as small as is feasible, `views.block_size`.
 
   Returns:
     The noise of G groups, and int32 [N], the group of every output; `fields` and `field` as they

@@ -1,8 +1,8 @@
 """Images: every pixel's class under Gaussian noise that grows with the distance between cells."""
 
-import os
+import math
 from collections.abc import Callable, Mapping, Sequence
-from typing import Annotated, Any, NamedTuple
+from typing import Annotated, Any
 
 import flax.linen as nn
 import jax
@@ -17,8 +17,7 @@ from lrs_jax.cells.views import View
 from lrs_jax.evaluation import plots
 from lrs_jax.sampling import Windows
 from lrs_jax.tasks import common, options, training
-from lrs_jax.tasks.data import camvid, cityscapes, scenes, voc
-from lrs_jax.tasks.data.images import LabelledImages
+from lrs_jax.tasks.data.sets import FILES, load_images
 from lrs_jax.tasks.models import folded_deeplab, folded_unet
 from lrs_jax.tasks.models.deeplab import DeepLab
 from lrs_jax.tasks.models.folding import Folded, fold
@@ -52,6 +51,17 @@ class Config(options.Shared):
     tuple[int, int],
     Option("cells of localized noise, rows by columns", "noise", "RxQ", separator="x", **ONE),
   ] = (2, 3)
+  colors: Annotated[
+    tuple[int, int] | None,
+    Option(
+      "color the cells, by row and column modulo these numbers, for a pass per color: --std-min in "
+      "the cells of an output's color, --std-max in all others; by default a pass per cell",
+      "noise",
+      "RxQ",
+      separator="x",
+      **ONE,
+    ),
+  ] = None
   view: Annotated[
     str,
     Option(
@@ -62,8 +72,15 @@ class Config(options.Shared):
     ),
   ] = "network"
   block: Annotated[
-    int, Option("pixels of the square blocks of outputs whose views are told apart", "noise", **ONE)
-  ] = 16
+    int | None,
+    Option(
+      "outputs in a block of so many rows and columns are thought to see what one of them sees; by "
+      "default as few as is feasible",
+      "noise",
+      "PIXELS",
+      **ONE,
+    ),
+  ] = None
   interpolation: Annotated[
     str,
     Option(
@@ -139,22 +156,6 @@ ABOUT = {
 }
 
 
-class Files(NamedTuple):
-  """An image data set on disk."""
-
-  load: Callable[..., LabelledImages]  # (data_dir, split, size, count)
-  train: tuple[str, ...]  # splits that a network may be trained on
-  test: str  # split that is certified: the published one
-
-
-FILES = {
-  "camvid": Files(camvid.load, ("train",), "test"),
-  "voc": Files(voc.load, ("train", "trainaug"), "val"),
-  "cityscapes": Files(cityscapes.load, ("train",), "val"),
-}
-"""Every image data set that needs --data-dir."""
-
-
 NETWORKS: dict[str, tuple[Callable[..., nn.Module], Any]] = {
   "unet": (UNet, folded_unet),
   "deeplab": (DeepLab, folded_deeplab),
@@ -162,8 +163,8 @@ NETWORKS: dict[str, tuple[Callable[..., nn.Module], Any]] = {
 """Every architecture: the module that is trained, and the functions that it is certified by."""
 
 _NETWORK = (
-  *("data", "train_split", "size", "network", "width", "depth", "grid", "std_min", "std_max"),
-  *("interpolation", "reach", "hide_beyond", *TRAINED),
+  *("data", "train_split", "size", "network", "width", "depth", "grid", "colors", "std_min"),
+  *("std_max", "interpolation", "reach", "hide_beyond", *TRAINED),
 )
 """Fields that decide what is trained."""
 
@@ -181,33 +182,13 @@ def check(config: Config) -> None:
       "--std-min and --std-max must satisfy 0 < std-min <= std-max, "
       f"but they are {config.std_min} and {options.shown(config.std_max)}."
     )
+  if config.colors is not None and (config.std_max is None or config.hide_beyond is not None):
+    raise ValueError("--colors need --std-max, and hide nothing: not with --hide-beyond.")
   (height, width), (rows, columns) = config.size, config.grid
   if not (1 <= rows <= height and 1 <= columns <= width):
     raise ValueError(
       f"--grid must lie between 1x1 and --size {height}x{width}, but it is {rows}x{columns}."
     )
-
-
-def load_images(config: Config, split: str, count: int | None) -> LabelledImages:
-  """`count` images to train on ("train"), to choose by ("val") or to certify ("test").
-
-  None means all, or 1,000 scenes. Of Pascal VOC and Cityscapes, whose test labels are not public,
-  "test" is the validation split, and there is no other "val": it is a ValueError, as are data that
-  cannot be read.
-  """
-  if config.data == "scenes":
-    return scenes.load(split, config.size, 1000 if count is None else count, config.seed)
-  data_dir = config.data_dir or os.environ.get("LRS_JAX_DATA")
-  if data_dir is None:
-    raise ValueError(f"{config.data} needs --data-dir DIR, or LRS_JAX_DATA in the environment.")
-  files = FILES[config.data]
-  if split == files.test != "test":
-    raise ValueError(
-      f"the {split} images of {config.data} are those that are certified: nothing may be chosen by "
-      "them; take training images."
-    )
-  named = {"train": config.train_split, "test": files.test}
-  return files.load(data_dir, named.get(split, split), config.size, count)
 
 
 def load(config: Config) -> Data:
@@ -231,6 +212,9 @@ def grid_of(config: Config) -> tuple[int, int]:
 
 def fields(config: Config) -> noise.SmoothingDistribution:
   """The noise that is drawn: of one field, or localized, more with the distance from every cell."""
+  if config.colors is not None:
+    scale = locality.own_color(math.prod(config.colors), config.std_min, _std_max(config))
+    return noise.gaussian(scale, partition.pixel_cells(field_of_pixels(config), channels=3))
   distances = locality.chebyshev_distances(grid_of(config))
   fraction = {"grid": locality.fraction_of_grid, "border": locality.fraction_of_border}
   interpolate = {"std": locality.interpolate_std, "variance": locality.interpolate_variance}
@@ -243,8 +227,11 @@ def fields(config: Config) -> noise.SmoothingDistribution:
 
 
 def field_of_pixels(config: Config) -> np.ndarray:
-  """The field of every pixel, int32 [H, W]: its cell."""
-  return partition.image_grid(config.size, grid_of(config))
+  """The field of every pixel, int32 [H, W]: its cell, or its cell's color."""
+  cells = partition.image_grid(config.size, grid_of(config))
+  if config.colors is None:
+    return cells
+  return partition.coloring(grid_of(config), config.colors).reshape(-1)[cells]
 
 
 def network(config: Config, data: Data) -> nn.Module:
@@ -311,8 +298,8 @@ def _as_seen(
 def counter(config: Config, data: Data, params: Folded, case: Case, smoothing: Smoothing) -> Count:
   """Counts in windows, each holding the pixels of a field, where there are several fields."""
   drawn, field = smoothing.drawn
-  local, field = drawn.num_groups > 1, field.reshape(config.size)
-  windows = network_windows(config, params, field) if local else None
+  local = drawn.num_groups > 1 and config.colors is None  # colors lie everywhere
+  windows = network_windows(config, params, field.reshape(config.size)) if local else None
   num_classes = len(data.classes)
   return common.counter(
     config, apply(config), params, case.x, smoothing, num_classes, windows=windows
@@ -365,7 +352,9 @@ def figures(
 ) -> dict[str, Figure]:
   """`noise.png`, and every image's `image.png`."""
   groups, distribution = field_of_pixels(config), fields(config)
-  found = {"noise.png": plots.noise_figure(distribution.scale, grid_of(config))}
+  found = {}
+  if config.colors is None:
+    found["noise.png"] = plots.noise_figure(distribution.scale, grid_of(config))
   corners = tuple(dict.fromkeys(int(groups[i, j]) for i in (0, -1) for j in (0, -1)))
   key = keys.tagged(jax.random.key(config.seed), "figures")
   for case, record in zip(data.cases, done, strict=True):

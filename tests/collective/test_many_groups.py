@@ -124,16 +124,16 @@ def test_cells_that_others_dominate_are_left_out():
 
   def kept(**options):
     arguments = {"budgets": [1.0, 9.0], "targets": None, "caps": None, "integral": False} | options
-    return envelope.view_of(make_problem(weights, groups, eta, **arguments)[0])
+    return envelope.incidence_of(make_problem(weights, groups, eta, **arguments)[0])
 
-  view = kept()
-  np.testing.assert_array_equal(view.cells, np.arange(108).reshape(9, 12)[2:-2, 2:-2].ravel())
-  assert view.rows.size == (weights[:, view.cells] > 0).sum()
-  assert kept(caps=np.full(108, 9.0)).cells.size == view.cells.size
+  incidence = kept()
+  np.testing.assert_array_equal(incidence.cells, np.arange(108).reshape(9, 12)[2:-2, 2:-2].ravel())
+  assert incidence.rows.size == (weights[:, incidence.cells] > 0).sum()
+  assert kept(caps=np.full(108, 9.0)).cells.size == incidence.cells.size
   assert kept(caps=np.full(108, 8.9)).cells.size == kept(integral=True).cells.size == 108
   weights[7] *= np.linspace(1, 2, 108)  # one group that perceives the first cells less
   weights[8] *= np.linspace(2, 1, 108)  # and one that perceives the last ones less
-  assert view.cells.size < kept().cells.size < 108
+  assert incidence.cells.size < kept().cells.size < 108
 
 
 def test_models_stay_sparse_and_start_where_the_last_one_ended(monkeypatch):
