@@ -67,7 +67,7 @@ def test_a_job_leaves_records_cards_figures_and_a_summary(job):
         assert (np.diff(of_kind["curve"]) <= 1e-12).all()
   methods = summary["smoothings"]["certificate"]["certified_accuracy"]
   for kind, envelope in methods["envelope"].items():
-    for weaker in ("naive", "lp"):
+    for weaker in {"naive", "lp"} & set(methods):
       assert (np.array(methods[weaker][kind]["curve"]) <= envelope["curve"]).all()
   assert summary["unit"] == task.unit
 

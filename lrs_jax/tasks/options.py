@@ -118,8 +118,9 @@ class Shared:
   method: Annotated[
     str,
     Option(
-      "how base certificates are combined; naive, lp (the paper's) and envelope are always "
-      "reported, milp (exact up to --gap, seconds per budget) only if asked for",
+      "how base certificates are combined; naive and envelope are reported always, lp (the "
+      "paper's) unless views make it slow, milp (exact up to --gap, seconds per budget) only if "
+      "asked for",
       choices=("naive", "lp", "envelope", "milp"),
     ),
   ] = "envelope"
