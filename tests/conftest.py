@@ -3,7 +3,8 @@
 Tests that are marked `eight_devices` run in a process that has eight, see `test_devices`. Compiling
 takes longer here than running: XLA's older emitters, which are twice as fast at it, make programs
 that LLVM leaves as they are, and what one test compiled, others of the same run load, those of
-other processes too. Programs as users run them are in the tests of processes, kills and throughput.
+other processes too. Programs as users run them are in the tests of processes, kills and throughput,
+of the last in those of what is compared with other code.
 """
 
 import atexit
@@ -17,6 +18,7 @@ os.environ["XLA_FLAGS"] = (
   os.environ.get("XLA_FLAGS", "")
   + f" --xla_force_host_platform_device_count={os.environ['LRS_JAX_TEST_DEVICES']}"
   + " --xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false"
+  + " --xla_cpu_parallel_codegen_split_count=1"
 )
 
 import jax
@@ -35,8 +37,8 @@ if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
     jax.config.update(_option, _value)
     os.environ[_option.upper()] = str(_value)  # for workers, and the processes that tests start
 
-LONG = ("images_study", "every_task", "keys", "processes", "kills", "x64", "devices", "cli",
-  "throughput_benchmark", "notebooks")  # fmt: skip
+LONG = ("images_study", "every_task", "keys", "processes", "kills", "x64", "throughput_benchmark",
+  "notebooks", "front", "devices", "cli", "tampering", "training")  # fmt: skip
 """Files that take long, to begin with: a worker that gets one last makes the other wait."""
 
 
