@@ -1,20 +1,24 @@
 """Strict JAX for every test: no silent promotion, and two simulated devices on a CPU.
 
 Tests that are marked `eight_devices` run in a process that has eight, see `test_devices`. Compiling
-takes longer here than running: LLVM leaves programs as they are, and what one test compiled, others
-of the same run load. Optimised programs run in the tests of processes, kills, notebooks and
-throughput.
+takes longer here than running: XLA's older emitters, which are twice as fast at it, make programs
+that LLVM leaves as they are, and what one test compiled, others of the same run load, those of
+other processes too. Programs as users run them are in the tests of processes, kills and throughput,
+of the last in those of what is compared with other code.
 """
 
+import atexit
+import gc
 import os
+import shutil
 import tempfile
-from pathlib import Path
 
 os.environ.setdefault("LRS_JAX_TEST_DEVICES", "2")
 os.environ["XLA_FLAGS"] = (
   os.environ.get("XLA_FLAGS", "")
   + f" --xla_force_host_platform_device_count={os.environ['LRS_JAX_TEST_DEVICES']}"
-  + " --xla_backend_optimization_level=0"
+  + " --xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false"
+  + " --xla_cpu_parallel_codegen_split_count=1"
 )
 
 import jax
@@ -24,16 +28,17 @@ jax.config.update("jax_numpy_dtype_promotion", "strict")
 jax.config.update("jax_numpy_rank_promotion", "raise")
 
 if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
-  _RUN = os.environ.get("PYTEST_XDIST_TESTRUNUID", str(os.getpid()))
+  _CACHE = tempfile.mkdtemp(prefix="lrs-jax-tests-")
+  atexit.register(shutil.rmtree, _CACHE, ignore_errors=True)
   for _option, _value in (
-    ("jax_compilation_cache_dir", str(Path(tempfile.gettempdir()) / f"lrs-jax-tests-{_RUN}")),
-    ("jax_persistent_cache_min_compile_time_secs", 0.1),
+    ("jax_compilation_cache_dir", _CACHE),
+    ("jax_persistent_cache_min_compile_time_secs", 0.0),
   ):
     jax.config.update(_option, _value)
-    os.environ[_option.upper()] = str(_value)  # for the processes that tests start
+    os.environ[_option.upper()] = str(_value)  # for workers, and the processes that tests start
 
-LONG = ("images_study", "every_task", "keys", "processes", "kills", "x64", "devices", "cli",
-  "throughput_benchmark", "notebooks")  # fmt: skip
+LONG = ("images_study", "every_task", "keys", "processes", "kills", "x64", "throughput_benchmark",
+  "notebooks", "front", "devices", "cli", "tampering", "training")  # fmt: skip
 """Files that take long, to begin with: a worker that gets one last makes the other wait."""
 
 
@@ -55,3 +60,9 @@ def pytest_collection_modifyitems(config, items):
     items[:] = [item for item in items if item not in many]
   order = {f"test_{name}": place for place, name in enumerate(LONG)}
   items.sort(key=lambda item: order.get(item.path.stem, len(LONG)))
+
+
+def pytest_collection_finish():
+  """What was imported stays: the garbage collector need not look at it again and again."""
+  gc.collect()
+  gc.freeze()

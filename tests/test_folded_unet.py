@@ -13,12 +13,19 @@ from lrs_jax.tasks.models.unet import UNet
 
 def trained(size, depth):
   """A U-Net whose BatchNorm has statistics, scales and biases of its own."""
-  model, rng = UNet(num_classes=3, width=2, depth=depth), np.random.default_rng(0)
-  x = rng.random((*size, 3), np.float32)
-  variables = jax.jit(model.init)(jax.random.key(1), x[:8, :8])
-  leaves, treedef = jax.tree.flatten(variables)
-  leaves = [np.asarray(leaf) + 0.3 * rng.random(leaf.shape, np.float32) for leaf in leaves]
-  return model, jax.tree.unflatten(treedef, leaves), x
+  model, rng = UNet(num_classes=3, width=2, depth=depth), np.random.default_rng(1)
+  shapes = jax.eval_shape(model.init, jax.random.key(1), jnp.zeros((8, 8, 3)))
+
+  def some(path, leaf):
+    match path[-1].key:
+      case "kernel":
+        usual = rng.normal(size=leaf.shape) / np.sqrt(leaf.size / leaf.shape[-1])
+      case name:
+        usual = 1.0 if name in ("scale", "var") else 0.0
+    return (usual + 0.3 * rng.random(leaf.shape)).astype(np.float32)
+
+  variables = jax.tree_util.tree_map_with_path(some, shapes)
+  return model, variables, rng.random((*size, 3), np.float32)
 
 
 @pytest.mark.parametrize("depth", [0, 1, 3])
@@ -26,6 +33,7 @@ def trained(size, depth):
 def test_folding_changes_nothing_but_rounding(size, depth):
   model, variables, x = trained(size, depth)
   logits = jax.jit(model.apply)(variables, x)
+  assert (np.ptp(logits, axis=(0, 1)) > 0.1 * np.abs(logits).max()).all()  # no ReLU hides all
   folded = jax.jit(folded_unet.apply)(folded_unet.fold(variables), x)
   scale = float(jnp.abs(logits).max())
   np.testing.assert_allclose(folded, logits, atol=1e-5 * scale)

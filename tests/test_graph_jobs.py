@@ -134,7 +134,7 @@ def test_impossible_jobs_are_named(toy, tmp_path, changes, message):
   assert not list(tmp_path.iterdir())
 
 
-def test_no_noise_is_legal_and_certifies_no_flip(done, toy, tmp_path):
+def test_no_noise_is_legal_and_certifies_no_flip(done, toy, tmp_path, no_figures):
   job = toy_job(toy, theta_plus=(0.0, 0.0), theta_minus=(0.0, 0.0), budgets=(1, 1))
   summary = certify(job, tmp_path)
   report = summary["smoothings"]["certificate"]
@@ -151,7 +151,7 @@ def test_another_network_is_refused(done, toy, tmp_path):
     certify(toy_job(toy, model_name="gat"), tmp_path, model)
 
 
-def test_a_stopped_training_goes_on(toy, tmp_path, monkeypatch):
+def test_a_stopped_training_goes_on(toy, tmp_path, monkeypatch, no_figures):
   """Through the job: the file of the unfinished training is found again, and removed."""
   validate, calls = graph_training._validate, []
 
@@ -210,7 +210,7 @@ def test_verify_compares_the_summary_with_the_certificates(done, tmp_path, capsy
   assert error.count("\n") == 1
 
 
-def test_samples_of_a_damaged_certificate_are_drawn_again(done, toy, tmp_path):
+def test_samples_of_a_damaged_certificate_are_drawn_again(done, toy, tmp_path, no_figures):
   """What can be read but cannot be is not certified from."""
   shutil.copytree(done[1], tmp_path / "out")
   path = tmp_path / "out" / "toy" / "certificate.npz"

@@ -113,7 +113,7 @@ def test_a_merge_of_fewer_samples_does_not_replace_one_of_more(machines, tmp_pat
   assert (tmp_path / "summary.json").read_bytes() == before
 
 
-def test_gaps_make_fewer_samples_and_the_certificate_names_them(machines, tmp_path):
+def test_gaps_make_fewer_samples_and_the_certificate_names_them(machines, tmp_path, no_figures):
   assert merge(machines, tmp_path, "a", "c") == 0
   record = records.load(tmp_path / "scene-000" / "certificate.npz")
   records.verify(record)

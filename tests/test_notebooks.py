@@ -51,7 +51,6 @@ def test_every_notebook_has_a_toy_size():
 def test_runs_from_beginning_to_end(path, monkeypatch, tmp_path):
   monkeypatch.setenv("PYTHONPATH", str(ROOT))
   monkeypatch.setenv("MPLBACKEND", "agg")
-  monkeypatch.setenv("XLA_FLAGS", "--xla_force_host_platform_device_count=2")
   notebook = load(path)
   assert names(sizes(notebook).source) == names(TOY[path.stem])
   sizes(notebook).source = TOY[path.stem]

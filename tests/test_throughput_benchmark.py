@@ -1,6 +1,7 @@
 """The throughput benchmark runs at toy size, section by section."""
 
 import json
+import os
 from contextlib import contextmanager
 from importlib import util
 
@@ -8,6 +9,10 @@ import jax
 import pytest
 
 from benchmarks import throughput
+
+QUICKLY_COMPILED = " ".join(
+  flag for flag in os.environ["XLA_FLAGS"].split() if "device_count" not in flag
+)
 
 
 @pytest.fixture(scope="module")
@@ -18,6 +23,11 @@ def out(tmp_path_factory):
 @pytest.fixture(autouse=True)
 def no_simulated_devices(monkeypatch):
   monkeypatch.delenv("XLA_FLAGS")  # the benchmark's processes have those that it asks for
+
+
+@pytest.fixture
+def quickly_compiled(no_simulated_devices, monkeypatch):
+  monkeypatch.setenv("XLA_FLAGS", QUICKLY_COMPILED)
 
 
 def measure(out, section, *options):
@@ -46,7 +56,7 @@ def test_against_pytorch(out):
   assert max(differences) < 1e-4
 
 
-def test_scaling(out):
+def test_scaling(out, quickly_compiled):
   found = measure(out, "scaling")
   assert [row["devices"] for row in found["simulated_devices"]] == [1, 2]
   assert len(found["devices_there"]) >= 1
@@ -54,11 +64,11 @@ def test_scaling(out):
   assert many["peak_bytes"] < few["peak_bytes"] + 2**26
 
 
-def test_graphs(out):
+def test_graphs(out, quickly_compiled):
   assert [row["clusters"] for row in measure(out, "graphs")["rows"]] == [1, 5]
 
 
-def test_a_job_is_projected_unless_it_is_run(out):
+def test_a_job_is_projected_unless_it_is_run(out, quickly_compiled):
   found = measure(out, "job")
   assert found["evaluations_per_image"] == 16 * 6
   if found["platform"] == "cpu":

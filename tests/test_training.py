@@ -13,6 +13,7 @@ NOISE = noise.gaussian([[0.01, 0.02]], np.repeat([[0] * 8, [1] * 8], 4, axis=0)[
 
 
 RANDOM_GROUP = training.random_group(NOISE)
+RESCALE = jax.jit(training.rescale)
 
 
 def train(labels=LABELS, expose=RANDOM_GROUP, **options):
@@ -27,11 +28,16 @@ def train(labels=LABELS, expose=RANDOM_GROUP, **options):
   )
 
 
-def test_a_simple_rule_is_learned():
-  model, variables, losses = train()
+@pytest.fixture(scope="module")
+def trained():
+  return train()
+
+
+def test_a_simple_rule_is_learned(trained):
+  model, variables, losses = trained
   assert losses.shape == (60,)
   assert losses[-5:].mean() < losses[:5].mean() / 2
-  accuracy = (model.apply(variables, jnp.asarray(IMAGES)).argmax(axis=-1) == LABELS).mean()
+  accuracy = (jax.jit(model.apply)(variables, IMAGES).argmax(axis=-1) == LABELS).mean()
   assert accuracy > 0.9
 
 
@@ -45,7 +51,7 @@ def test_void_pixels_do_not_count():
   _, second, _ = train(other, num_steps=3)
   jax.tree.map(np.testing.assert_array_equal, first, second)
   assert (loss > 0).all()
-  assert (train(np.full_like(LABELS, 2), num_steps=2)[2] == 0).all()
+  assert (train(np.full_like(LABELS, 2), num_steps=3)[2] == 0).all()
 
 
 def test_no_steps_return_the_initial_network():
@@ -65,7 +71,7 @@ def test_rescaling_treats_image_and_labels_alike(seed):
   rows, columns = np.meshgrid(np.arange(24), np.arange(32), indexing="ij")
   labels = rows * 32 + columns
   image = np.stack([rows, columns, rows], axis=-1).astype(np.float32)
-  scaled, moved = training.rescale(jax.random.key(seed), jnp.asarray(image), jnp.asarray(labels))
+  scaled, moved = RESCALE(jax.random.key(seed), jnp.asarray(image), jnp.asarray(labels))
   moved = np.asarray(moved)
   inside = moved >= 0
   assert 0.2 < inside.mean() <= 1
@@ -78,6 +84,7 @@ def test_crops_are_pieces_of_the_augmented_image():
   labels = np.arange(24 * 32).reshape(24, 32)
   image = labels[..., None].astype(np.float32)
   crop = jax.vmap(training.random_crop((22, 30), training.mirror), in_axes=(0, None, None))
+  crop = jax.jit(crop)
   keys = jax.random.split(jax.random.key(0), 400)
   pieces, moved = crop(keys, jnp.asarray(image), jnp.asarray(labels))
   np.testing.assert_array_equal(pieces[..., 0], moved)
@@ -90,7 +97,8 @@ def test_crops_are_pieces_of_the_augmented_image():
 
 def test_mirroring_happens_to_some():
   keys = jax.random.split(jax.random.key(0), 20)
-  images = jax.vmap(training.mirror, in_axes=(0, None, None))(keys, IMAGES[0], LABELS[0])[0]
+  mirror = jax.jit(jax.vmap(training.mirror, in_axes=(0, None, None)))
+  images = mirror(keys, IMAGES[0], LABELS[0])[0]
   flipped = [not np.array_equal(image, IMAGES[0]) for image in images]
   assert 0 < sum(flipped) < 20
 
@@ -98,18 +106,18 @@ def test_mirroring_happens_to_some():
 def test_views_under_noise():
   """A random group's view counts everywhere; stitched views count where their group lies."""
   image = jnp.asarray(IMAGES[0])
-  views, counted = training.random_group(NOISE)(jax.random.key(1), image)
+  views, counted = jax.jit(RANDOM_GROUP)(jax.random.key(1), image)
   assert views.shape == (1, 8, 8, 3)
   assert counted.all()
   groups = np.repeat([[0] * 8, [1] * 8], 4, axis=0)
   wide = noise.gaussian([[0.01, 1.0], [1.0, 0.01]], NOISE.cells)
-  views, counted = training.stitched(wide, groups)(jax.random.key(1), image)
+  views, counted = jax.jit(training.stitched(wide, groups))(jax.random.key(1), image)
   np.testing.assert_array_equal(counted.sum(axis=0), 1)
   np.testing.assert_array_equal(counted[1], groups == 1)
   rows = noise.gaussian(np.concatenate([wide.scale, 2 * wide.scale]), wide.cells)
-  seen = []
+  seen, own_pixels = [], jax.jit(training.own_pixels(rows, groups))
   for seed in range(12):
-    views_one, counted_one = training.own_pixels(rows, groups)(jax.random.key(seed), image)
+    views_one, counted_one = own_pixels(jax.random.key(seed), image)
     own = np.asarray(counted_one)[0]
     assert np.array_equal(own, groups == groups[own][0])
     away = np.abs(np.asarray(views_one) - IMAGES[:1])[0].mean(axis=-1)
@@ -126,8 +134,8 @@ def test_stitched_training_learns_too():
   assert losses[-5:].mean() < losses[:5].mean() / 2
 
 
-def test_training_goes_on_from_a_trained_network():
-  _, variables, losses = train()
+def test_training_goes_on_from_a_trained_network(trained):
+  _, variables, losses = trained
   _, further, after = train(variables=variables, num_steps=3, learning_rate=1e-6)
   assert after.max() < losses[:5].mean() / 2
   difference = jax.tree.map(

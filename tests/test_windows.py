@@ -19,11 +19,13 @@ SIZE, GRID, K = (13, 22), (2, 3), 3
 @pytest.fixture(scope="module")
 def params():
   model = UNet(num_classes=K, width=2, depth=2)
-  variables = model.init(jax.random.key(0), jnp.zeros((*SIZE, 3), jnp.float32))
-  return folded_unet.fold(variables)
+  init = jax.jit(lambda key, x: folded_unet.fold(model.init(key, x)))
+  return init(jax.random.key(0), jnp.zeros((8, 8, 3), jnp.float32))
 
 
-def count(params, size=SIZE, grid=GRID, hide_beyond=np.inf, of=sampling.vote_counts, **options):
+def count(
+  params, size=SIZE, grid=GRID, hide_beyond=np.inf, of=sampling.vote_counts, samples=40, **options
+):
   groups = partition.image_grid(size, grid)
   distances = locality.chebyshev_distances(grid)
   scale = np.random.default_rng(0).uniform(0.1, 1.0, distances.shape)
@@ -31,7 +33,7 @@ def count(params, size=SIZE, grid=GRID, hide_beyond=np.inf, of=sampling.vote_cou
   smoothing = noise.gaussian(scale, partition.pixel_cells(groups, 3))
   x = np.asarray(jax.random.uniform(jax.random.key(1), (*size, 3)))
   counts = of(
-    jax.random.key(2), folded_unet.apply, params, x, smoothing, groups.ravel(), 40,
+    jax.random.key(2), folded_unet.apply, params, x, smoothing, groups.ravel(), samples,
     num_classes=K, chunk_size=8, **options,
   )  # fmt: skip
   return jax.tree.map(np.asarray, counts)
@@ -61,9 +63,9 @@ def test_class_sums_are_those_of_the_whole_frame(params):
 @pytest.mark.parametrize("hide_beyond", [0, 1, np.inf])
 def test_images_larger_than_the_receptive_field(params, hide_beyond):
   """Cells that are hidden show a constant, and so features that are none at the border."""
-  case = {"size": (43, 121), "grid": (2, 7), "hide_beyond": hide_beyond}
+  case = {"size": (43, 121), "grid": (2, 7), "hide_beyond": hide_beyond, "samples": 20}
   whole = count(params, **case)
-  assert (whole.max(axis=1) < 40).any()
+  assert (whole.max(axis=1) < 20).any()
   there = windows(params, case["size"], case["grid"])
   np.testing.assert_array_equal(count(params, windows=there, **case), whole)
 
