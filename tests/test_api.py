@@ -12,11 +12,12 @@ NAMES = {
   ),
   "lrs_jax.noise": (
     "FAMILIES Family SmoothingDistribution ablation as_input budgets_from_radii flips gaussian "
-    "laplace level_at make sample to_device uniform"
+    "in_blocks laplace level_at make sample seen to_device uniform"
   ),
   "lrs_jax.sampling": (
     "Apply ClassSums MAX_SAMPLES NOBODY See Votes Windows check_view class_sums "
-    "default_chunk_size in_windows predict stitched sum_over_samples vote_counts votes whole_frame"
+    "default_chunk_size in_windows predict stitched sum_over_samples tiled vote_counts "
+    "votes whole_frame"
   ),
   "lrs_jax.confidence": (
     "LEVELS ScoreBounds binomial_p_value clopper_pearson_lower score_bounds_bernstein "
@@ -40,13 +41,17 @@ ARGUMENTS = {
   sampling.vote_counts: "key apply params x noise groups num_samples",
   sampling.votes: "key apply params x noise groups num_samples",
   sampling.class_sums: "key apply params x noise groups num_samples",
+  noise.seen: "fields field cells sees",
+  noise.in_blocks: "fields field view block",
+  sampling.tiled: "apply core context",
+  sampling.check_view: "apply params x view",
   collective.certify: "weights groups eta budgets",
   collective.verify: "weights groups eta certificate",
 }
 
 KEYWORDS = {
-  lrs_jax.certify: {"num_samples", "selection_samples", "alpha", "method"},
-  lrs_jax.certify_segmentation: {"std", "view", "radii"},
+  lrs_jax.certify: {"num_samples", "selection_samples", "alpha", "method", "fields"},
+  lrs_jax.certify_segmentation: {"std", "view", "radii", "grid", "colors", "block"},
   sampling.vote_counts: {"num_classes", "chunk_size", "mesh", "windows"},
   sampling.votes: {"num_classes", "first_sample", "chunk_size", "mesh", "windows", "prng"},
   sampling.class_sums: {"num_classes", "first_sample", "chunk_size", "mesh", "windows", "prng"},

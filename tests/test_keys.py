@@ -108,8 +108,8 @@ def test_splitting_and_folding_one_key_collide():
 
 def test_an_image_job(drawn, tmp_path):
   job = images.Config(
-    size=(16, 16), grid=(1, 2), images=2, width=2, depth=1, steps=2, batch_size=2, samples=64,
-    selection_samples=16, budgets=(0.0, 0.1), alpha=0.5,
+    size=(16, 16), grid=(1, 2), std_max=0.6, images=2, width=2, depth=1, steps=2, batch_size=2,
+    samples=64, selection_samples=16, budgets=(0.0, 0.1), alpha=0.5,
   )  # fmt: skip
   running.certify(images.TASK, job, tmp_path)
   # one training, two images times two smoothings times two parts, and the figures

@@ -184,10 +184,4 @@ def _in_own_cells(groups: bytes, height: int, width: int) -> sampling.Apply:
 def windows(depth: int, grid: np.ndarray) -> sampling.Windows | None:
   """The windows of a grid's groups; none of a single one, which is the whole image."""
   starts, size = partition.windows(grid, alignment=1 << depth)
-  return sampling.Windows(_window(size), starts, size) if len(starts) > 1 else None
-
-
-@functools.cache
-def _window(size: tuple[int, int]) -> Any:
-  """One function a size, so that the sampling loop is compiled once."""
-  return folded_unet.window(size)
+  return sampling.Windows(folded_unet.window(size), starts, size) if len(starts) > 1 else None

@@ -80,6 +80,10 @@ def as_view(view: "View | int", shape: Sequence[int]) -> View:
 
   Raises:
     ValueError: a number that is no integer >= 0; intervals that do not fit the shape.
+
+  Example:
+    >>> as_view(1, (3,)).axes[0].tolist()
+    [[0, 2], [0, 3], [1, 3]]
   """
   if not isinstance(view, View):
     if isinstance(view, bool) or not isinstance(view, int | np.integer) or view < 0:
@@ -98,7 +102,12 @@ def as_view(view: "View | int", shape: Sequence[int]) -> View:
 
 
 def places(size: int) -> np.ndarray:
-  """What the places of the input see: themselves."""
+  """What the places of the input see: themselves.
+
+  Example:
+    >>> places(2).tolist()
+    [[0, 1], [1, 2]]
+  """
   first = np.arange(size, dtype=np.int64)
   return np.stack([first, first + 1], axis=1)
 

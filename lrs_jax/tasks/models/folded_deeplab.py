@@ -4,6 +4,7 @@ Every function here is one of plain arrays, for one image. The mean over the ima
 features of all of it; a window of the logits needs the head only there and in its receptive field.
 """
 
+import functools
 from collections.abc import Callable
 
 import jax
@@ -27,6 +28,7 @@ def apply(params: Folded, x: jax.Array) -> jax.Array:
   return _enlarge(edged)[: x.shape[0], : x.shape[1]]
 
 
+@functools.cache  # one function a size, so that what samples is compiled once
 def window(size: tuple[int, int]) -> Callable[[Folded, jax.Array, jax.Array], jax.Array]:
   """As `folded_unet.window`, for starts that are multiples of `STRIDE`."""
   # Interpolation needs a pixel of the features more on every side.

@@ -4,6 +4,7 @@ Every function is one of plain arrays, for one image. A window of the logits nee
 the window alone, and the encoder on its receptive field: most of the work is unnecessary.
 """
 
+import functools
 from collections.abc import Callable
 
 import jax
@@ -25,6 +26,7 @@ def apply(params: Folded, x: jax.Array) -> jax.Array:
   return convolve(params["logits"], x, "SAME")
 
 
+@functools.cache  # one function a size, so that what samples is compiled once
 def window(size: tuple[int, int]) -> Callable[[Folded, jax.Array, jax.Array], jax.Array]:
   """Makes the function that evaluates the logits of one window of an image.
 
