@@ -46,6 +46,9 @@ FORFEITED = 0.005
 
 RADII = 120
 
+QUALITY = {"SegCertify": "Holm", "view, k-FWER": "k-FWER"}
+"""Whose predictions are those of other bounds than Bonferroni's."""
+
 
 class Setting(NamedTuple):
   """What is certified, and by what network."""
@@ -214,31 +217,35 @@ def interval(ours: Sequence[float], others: Sequence[float]) -> tuple[float, flo
 
 def report(result: Mapping[str, Any]) -> str:
   """Tables of the results in Markdown."""
-  height, width = result["sizes"]["size"]
+  (height, width), (selecting, bounding) = result["sizes"]["size"], result["samples"]
+  titles = "std", "certificate", "groups, cells", "ms per budget", "mIoU", "accuracy", "radius"
   lines = [
     f"# Fields of view: {len(result['images'])} CamVid test images at {height}x{width}",
     "",
-    f"Made by `benchmarks/fields.py`: network `{result['network']}`, isotropic noise, "
-    f"{result['samples'][1]:,} passes per image beside {result['samples'][0]} that select, the same "
-    "votes in every row of one level. Radii are areas under the certified fraction of all pixels, "
-    "by right sums over one grid; the ratio to SegCertify's has a 95 % interval by bootstrap over "
-    "the images. k-FWER gives up 0.5 % of the pixels.",
+    f"Made by `benchmarks/fields.py`: network `{result['network']}`, isotropic noise, {bounding:,} "
+    f"passes per image beside {selecting} that select, the same votes in every row of one level. "
+    "Radii are areas under the certified fraction of all pixels, by right sums over one grid; the "
+    "ratio to SegCertify's has a 95 % interval by bootstrap over the images. k-FWER gives up 0.5 % "
+    "of the pixels.",
     "",
-    "| std | certificate | groups, cells | ms per budget | mIoU | accuracy | radius | over SegCertify |",
+    f"| {' | '.join(titles)} | over SegCertify |",
     "| ---: | --- | ---: | ---: | ---: | ---: | ---: | ---: |",
   ]
   for std, level in result["levels"].items():
     for name, radius in level["radius"].items():
-      shape = level["groups_and_cells"].get(name)
-      took = level["seconds_per_budget"].get(name)
-      kind = {"SegCertify": "Holm", "view, k-FWER": "k-FWER"}.get(name, "Bonferroni")
-      quality = level["quality"][kind]
+      shape, took = (level[of].get(name) for of in ("groups_and_cells", "seconds_per_budget"))
+      quality = level["quality"][QUALITY.get(name, "Bonferroni")]
       ratio, low, high = interval(radius, level["radius"]["SegCertify"])
-      lines.append(
-        f"| {std} | {name} | {', '.join(map(str, shape)) if shape else ''} | "
-        f"{f'{1000 * took:.1f}' if took is not None else ''} | {quality['mean_iou']:.3f} | "
-        f"{quality['accuracy']:.3f} | {np.mean(radius):.3f} | {ratio:.2f} ({low:.2f} to {high:.2f}) |"
+      cells = (
+        f"{std}",
+        name,
+        ", ".join(map(str, shape or ())),
+        "" if took is None else f"{1000 * took:.1f}",
+        *(f"{value:.3f}" for value in (quality["mean_iou"], quality["accuracy"])),
+        f"{np.mean(radius):.3f}",
+        f"{ratio:.2f} ({low:.2f} to {high:.2f})",
       )
+      lines.append(f"| {' | '.join(cells)} |")
   return "\n".join([*lines, ""])
 
 

@@ -1,6 +1,5 @@
 """Samples that several machines counted add up to what one counts, and give its certificates."""
 
-import functools
 import json
 import shutil
 
@@ -9,7 +8,6 @@ import pytest
 
 from lrs_jax.cli import main
 from lrs_jax.jobs import checkpoints, records
-from lrs_jax.tasks.models import folded_unet
 from tests.test_cli import TOY
 
 JOB = ("certify", "scenes", *TOY, "--images", "1", "--budgets", "0,0.03")
@@ -20,13 +18,11 @@ NAMES = ["certificate", "isotropic"]
 def machines(tmp_path_factory):
   """One machine that certifies by itself, and three that count 0:16, 16:30 and 30:40."""
   folder = tmp_path_factory.mktemp("machines")
-  with pytest.MonkeyPatch.context() as patch:
-    patch.setattr(folded_unet, "window", functools.cache(folded_unet.window))  # compiles once
-    model = ("--model", str(folder / "unet.npz"))
-    assert main([*JOB, *model, "--out", str(folder / "whole")]) == 0
-    for name, bounds in (("a", "0:16"), ("b", "16:30"), ("c", "30:40")):
-      where = ["--sample-range", bounds, "--out", str(folder / name)]
-      assert main([*JOB, *model, *where]) == 0
+  model = ("--model", str(folder / "unet.npz"))
+  assert main([*JOB, *model, "--out", str(folder / "whole")]) == 0
+  for name, bounds in (("a", "0:16"), ("b", "16:30"), ("c", "30:40")):
+    where = ["--sample-range", bounds, "--out", str(folder / name)]
+    assert main([*JOB, *model, *where]) == 0
   return folder
 
 
