@@ -7,9 +7,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from lrs_jax import collective, errors, noise, sampling
-from lrs_jax.cells import views
+import lrs_jax
+from lrs_jax import collective, errors, keys, noise, sampling
+from lrs_jax.cells import locality, partition, views
 from lrs_jax.cells.views import View
+from lrs_jax.tasks import images
 from lrs_jax.tasks.models import folded_deeplab, folded_unet, folding, unet
 
 KEY = jax.random.key(3)
@@ -251,3 +253,78 @@ def test_every_pair_of_pixels_of_localized_noise():
       price = fields.weights[0, field[i, j], field[k, l]]
       wanted[groups[i, j], found.cells[k, l]] = price
   np.testing.assert_array_equal(found.weights[0], wanted)
+
+
+@pytest.mark.parametrize(
+  ("options", "names", "fields"),
+  [
+    ({}, ["certificate", "isotropic"], 1),
+    ({"std_max": 0.6}, ["certificate", "isotropic", "isotropic-view"], 6),
+    ({"std_max": 0.6, "colors": (2, 2)}, ["certificate", "isotropic", "isotropic-view"], 4),
+    ({"std_max": 0.6, "colors": (1, 2)}, ["certificate", "isotropic", "isotropic-view"], 2),
+    ({"view": "whole"}, ["certificate"], 1),
+    ({"network": "deeplab"}, ["certificate"], 1),
+    ({"isotropic_std": 0.4}, ["certificate", "isotropic", "isotropic-view"], 1),
+    ({"std_max": 0.6, "view": "whole"}, ["certificate", "isotropic"], 6),
+  ],
+)
+def test_how_images_are_smoothed(options, names, fields):
+  """What is drawn, who shares samples, and every price, of pairs of pixels drawn at random."""
+  config = images.Config(depth=1, **options)
+  found = images.smoothings(config)
+  assert [smoothing.name for smoothing in found] == names
+  drawn, field = found[0].drawn
+  assert drawn.num_groups == fields
+  by_name = {smoothing.name: smoothing for smoothing in found}
+  for smoothing in found:
+    assert (smoothing.sampled == smoothing.name) == (not smoothing.samples)
+    np.testing.assert_array_equal(
+      smoothing.drawn[0].scale, by_name[smoothing.sampled].drawn[0].scale
+    )
+  view = images.network_view(config) if config.view == "network" else views.whole(config.size)
+  cells, groups = found[0].noise.cells[..., 0], found[0].groups.reshape(config.size)
+  rng, own = np.random.default_rng(0), drawn.cells[..., 0]
+  for _ in range(300):
+    (i, k), (j, l) = (rng.integers(0, n, 2) for n in config.size)
+    (top, bottom), (left, right) = view.axes[0][i], view.axes[1][j]
+    price = found[0].noise.weights[0, groups[i, j], cells[k, l]]
+    if top <= k < bottom and left <= l < right:
+      assert price >= drawn.weights[0, field.reshape(config.size)[i, j], own[k, l]] > 0
+  assert (found[0].view != "") == (found[0].noise.weights.min() == 0)
+
+
+def test_colors_need_localized_noise():
+  for options in ({"colors": (2, 2)}, {"colors": (2, 2), "std_max": 0.6, "hide_beyond": 1.0}):
+    with pytest.raises(ValueError, match="--colors need --std-max"):
+      images.check(images.Config(**options))
+  with pytest.raises(ValueError, match="`colors` are of the blocks of a `grid`"):
+    lrs_jax.certify_segmentation(
+      KEY, pools_the_image, network(1), np.zeros((8, 8, 3), np.float32), colors=(2, 2)
+    )
+
+
+def test_a_few_fields_share_their_passes():
+  """Four colors of a grid of twelve cells: four passes a sample, and a proof from their votes."""
+  image = np.random.default_rng(0).random((24, 32, 3)).astype(np.float32)
+  params = network(1)
+  params["logits"] = params["logits"][0], jnp.asarray([0.0, 1e-3])  # no ties
+  certified = lrs_jax.certify_segmentation(
+    KEY, folded_unet.apply, params, image, std=0.2, std_max=0.4, grid=(3, 4), colors=(2, 2),
+    view=folded_unet.view(1, (24, 32)), radii=[0.0, 0.1, 0.3], num_samples=64, alpha=0.1,
+    selection_samples=16,
+  )  # fmt: skip
+  lrs_jax.verify(certified)
+  field = partition.coloring((3, 4), (2, 2)).reshape(-1)[partition.image_grid((24, 32), (3, 4))]
+  colors = noise.gaussian(locality.own_color(4, 0.2, 0.4), field[..., None])
+  counts = sampling.vote_counts(
+    keys.tagged(KEY, "estimation"),
+    folded_unet.apply,
+    params,
+    image,
+    colors,
+    field.ravel(),
+    64,
+    num_classes=2,
+  )
+  np.testing.assert_array_equal(certified.estimation.counts, counts)
+  assert len(certified.noise.weights[0]) > 12

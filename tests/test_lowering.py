@@ -75,6 +75,7 @@ def graph(name):
 WINDOWS = sampling.Windows(folded_unet.window(WINDOW), STARTS, WINDOW)
 TABLE = {
   "sampling.vote_counts": (votes, KEY, FOLDED, IMAGE),
+  "sampling.tiled": (sampling.tiled(folded_unet.apply, 4, 2), FOLDED, IMAGE),
   "sampling.vote_counts, windows": (partial(votes, windows=WINDOWS), KEY, FOLDED, IMAGE),
   "scores.score_sums": (score_sums, KEY, FOLDED, IMAGE),
   "scores.class_sums": (class_sums, KEY, FOLDED, IMAGE),

@@ -112,7 +112,7 @@ def trusted(record: Record) -> tuple[str, ...]:
   """What a record says of itself that no re-check can show, in words."""
   known = () if record.task in tasks.TASKS else (_UNKNOWN,)
   view = record.meta.get("view")
-  seen = (_VIEW.format(storage.shortened(view).strip("'")),) if view else ()
+  seen = (_VIEW.format(_line(view)[:200]),) if view else ()
   return (*rechecks.TRUSTED, *seen, *known)
 
 

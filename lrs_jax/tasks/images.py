@@ -289,7 +289,8 @@ def _as_seen(config: Config, drawn: noise.SmoothingDistribution, field: np.ndarr
     return Smoothing("certificate", seen, groups, methods, title=title)
   methods = common.certificates_of((config.method, "envelope", "naive"))  # the paper's LP is slow
   found = Smoothing("certificate", seen, groups, methods, fields=(drawn, field.ravel()))
-  return found._replace(view=view.origin, title=f"{title}, limited view")
+  told = f"{view.origin}; tested before sampling, by changing what should not be seen"
+  return found._replace(view=told, title=f"{title}, limited view")
 
 
 def counter(config: Config, data: Data, params: Folded, case: Case, smoothing: Smoothing) -> Count:
@@ -350,7 +351,7 @@ def figures(
   """`noise.png`, and every image's `image.png`."""
   groups, distribution = field_of_pixels(config), fields(config)
   found = {}
-  if config.colors is None:
+  if distribution.num_groups > 1 and config.colors is None:
     found["noise.png"] = plots.noise_figure(distribution.scale, grid_of(config))
   corners = tuple(dict.fromkeys(int(groups[i, j]) for i in (0, -1) for j in (0, -1)))
   key = keys.tagged(jax.random.key(config.seed), "figures")
