@@ -9,6 +9,7 @@ from lrs_jax import collective, noise, storage
 from lrs_jax.cli import main
 from lrs_jax.confidence import certificates, corrections
 from lrs_jax.jobs import cards, records
+from lrs_jax.tasks import common, images
 from tests.making import image_record as make
 
 FAMILIES = {
@@ -142,3 +143,16 @@ def test_a_radius_is_never_rounded_up(number, text):
 def test_the_claim_states_alpha_as_it_is():
   _, card = card_of(noise.gaussian([[0.2]], [0]), [0.0])
   assert card["claim"].startswith("With probability at least 1 - 0.01, ")
+
+
+def test_what_a_record_says_of_views_and_options_is_taken_on_trust():
+  record = make()
+  config = images.Config()
+  known = record._replace(meta={**record.meta, "job": common.plain_config(config)})
+  older = record._replace(meta={**known.meta, "job": {**known.meta["job"], "gone": 1}})
+  told = [" ".join(cards.trusted(one)) for one in (known, older)]
+  assert "options are not those of this version" not in told[0]
+  assert "options are not those of this version" in told[1]
+  seen = known._replace(meta={**known.meta, "view": "layers\nof a network"})
+  assert "no output sees more than its view" not in told[0]
+  assert cards.trusted(seen)[-1].endswith("would over-claim: layers of a network")

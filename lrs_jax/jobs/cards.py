@@ -44,7 +44,8 @@ _METHODS = {
 _COLUMNS = 6
 _SHOWN = 5
 _UNKNOWN = (
-  "that the noise is that of the configuration: the task is not one of those that come with lrs-jax"
+  "that the noise is that of the configuration: task or options are not those of this version of "
+  "lrs-jax"
 )
 _VIEW = "that no output sees more than its view, which would over-claim: {}"
 _COMMAND = (
@@ -110,7 +111,7 @@ def of_record(record: Record, context: Mapping[str, Any]) -> dict[str, Any]:
 
 def trusted(record: Record) -> tuple[str, ...]:
   """What a record says of itself that no re-check can show, in words."""
-  known = () if record.task in tasks.TASKS else (_UNKNOWN,)
+  known = () if records.is_known(record, tasks.TASKS.get(record.task)) else (_UNKNOWN,)
   view = record.meta.get("view")
   seen = (_VIEW.format(_line(view)[:200]),) if view else ()
   return (*rechecks.TRUSTED, *seen, *known)

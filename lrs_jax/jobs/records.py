@@ -312,13 +312,18 @@ def _check(record: Record, task: Task | None) -> None:
     )
   rechecks.check_budgets(record.adversary, record.noise)
   job = rechecks.check_meta(record)
-  if task is not None and task.check_record is not None:
-    config = next(iter(task.data.values()))
-    if set(job) == set(config._fields):
-      config = storage.from_plain(type(config), job)
-      options.check(config)
-      task.check(config)
-      task.check_record(config, record)
+  if task is not None and task.check_record is not None and is_known(record, task):
+    config = storage.from_plain(type(next(iter(task.data.values()))), job)
+    options.check(config)
+    task.check(config)
+    task.check_record(config, record)
+
+
+def is_known(record: Record, task: Task | None) -> bool:
+  """Whether a record's configuration has the options that the task has."""
+  job = record.meta.get("job")
+  fields = next(iter(task.data.values()))._fields if task is not None else ()
+  return isinstance(job, Mapping) and set(job) == set(fields)
 
 
 def is_of(record: Record, smoothing: Smoothing, adversary: Adversary, labelled: bool) -> bool:
