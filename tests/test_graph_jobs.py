@@ -99,7 +99,7 @@ def test_a_network_that_learned_nothing_is_called_that(done):
   poor = {**summary["smoothings"]["certificate"], "accuracy": share + 0.03}
   text = reports.table({**summary, "smoothings": {**summary["smoothings"], "certificate": poor}})
   (note,) = (line for line in text.splitlines() if line.startswith("NOTE"))
-  assert note.endswith("or less often: localized smoothing")
+  assert note.endswith("or less often: localized")
 
 
 def test_command_line_describes_the_same_job(toy, done, capsys):
