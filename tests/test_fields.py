@@ -328,3 +328,33 @@ def test_a_few_fields_share_their_passes():
   )
   np.testing.assert_array_equal(certified.estimation.counts, counts)
   assert len(certified.noise.weights[0]) > 12
+
+
+def test_what_groups_see_must_be_of_the_fields_that_are_drawn():
+  """A certificate with other levels than were drawn would be wrong, and is refused."""
+
+  def apply(params, x):
+    return jnp.stack([x, 0.4 - x], axis=-1)
+
+  x, view = np.linspace(0, 0.5, 8, dtype=np.float32), views.around((8,), 0)
+  one, field = noise.gaussian([[0.3]], np.zeros(8, int)), np.zeros(8, int)
+  seen, groups = noise.in_blocks(one, field, view, 2)
+  options = {"num_samples": 100, "check": False, "radii": [0.0, 0.1]}
+  certified = lrs_jax.certify(KEY, apply, None, x, seen, groups, fields=(one, field), **options)
+  lrs_jax.verify(certified)
+  assert "if no output sees what the noise of its group hides" in str(certified)
+  louder, two = noise.gaussian([[0.6]], one.cells), noise.gaussian([[0.3], [0.3]], one.cells)
+  split = np.arange(8) % 2  # two fields in one group
+  for wrong, message in (
+    ((louder, field), "`noise` must be what groups see of `fields`"),
+    ((two, split), "of one of them each"),
+    ((one, field[:7]), "`fields` must be int"),
+    ((one, field + 1), r"must lie in \[0, G\) with G = 1 groups in `fields`"),
+  ):
+    with pytest.raises(ValueError, match=message):
+      lrs_jax.certify(KEY, apply, None, x, seen, groups, fields=wrong, **options)
+  with pytest.raises(ValueError, match="`noise` must be what groups see"):
+    lrs_jax.verify(certified._replace(fields=(louder, field)))
+  lrs_jax.verify(certified._replace(view=view))
+  with pytest.raises(ValueError, match="`noise` hides cell 1 from group 0, which sees it"):
+    lrs_jax.verify(certified._replace(view=views.around((8,), 1)))

@@ -36,6 +36,8 @@ class Certified(NamedTuple):
   shape: tuple[int, ...]  # of the outputs: N is its product
   counted: np.ndarray  # bool [N], outputs of which `certified` counts some
   truth: np.ndarray | None  # int64 [N]: if given, only outputs with this label are certified
+  fields: tuple[SmoothingDistribution, np.ndarray] | None
+  # what was drawn, if groups see less of it: K noise fields, and int [N], the field of every output
   view: View | None  # what outputs see at most, where the certificate counts on it
 
   @property
@@ -114,6 +116,8 @@ def _table(certified: Certified) -> tuple[str, list[list[str]], list[str]]:
     notes.append(f"{certified.base.forfeit} base certificates may be false, and are given up")
   if certified.view is not None:
     notes.append(f"if no output sees more than its view: {certified.view.origin}")
+  elif certified.fields is not None:
+    notes.append("if no output sees what the noise of its group hides")
   return title, rows, notes
 
 

@@ -52,7 +52,7 @@ def certify(
   time_limit: float | None = None,
   targets: ArrayLike | None = None,
   truth: ArrayLike | None = None,
-  fields: tuple[SmoothingDistribution, ArrayLike] | None = None,
+  fields: steps.Fields | None = None,
   windows: Windows | None = None,
   chunk_size: int | None = None,
   mesh: Mesh | None = None,
@@ -134,9 +134,9 @@ def certify(
     guards_key = keys.tagged(key, "guards")
     guards.check_model(guards_key, apply, params, x, drawn, field, num_classes=num_classes)
   groups = steps.of_outputs("groups", groups, "int", num_outputs)
-  field = steps.of_outputs("fields", field, "int", num_outputs)
   checks.check_groups(groups, noise.num_groups, "noise")
-  checks.check_groups(field, drawn.num_groups, "fields")
+  field = groups if fields is None else steps.check_fields(noise, groups, fields, num_outputs)
+  field_of_output = field
   if windows is None:
     drawn, merged = steps.distinct(drawn)
     field = merged[field]
@@ -190,6 +190,7 @@ def certify(
     shape=tuple(shape),
     counted=counted,
     truth=truth,
+    fields=fields and (fields[0], field_of_output),
     view=None,
   )
 
@@ -289,5 +290,6 @@ def certify_segmentation(
   if view is not None and check:
     sampling.check_view(apply, params, image, view)
   asked = apply, params, image, noise, groups, radii
-  certified = certify(key, *asked, fields=(drawn, field), windows=windows, check=check, **options)
+  fields = None if noise is drawn else (drawn, field)
+  certified = certify(key, *asked, fields=fields, windows=windows, check=check, **options)
   return certified._replace(view=view)

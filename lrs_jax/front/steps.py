@@ -12,6 +12,10 @@ from lrs_jax.cells import locality, partition
 from lrs_jax.cells.views import View
 from lrs_jax.confidence.certificates import BaseCertificates
 from lrs_jax.noise import SmoothingDistribution
+from lrs_jax.sampling import checks
+
+Fields = tuple[SmoothingDistribution, ArrayLike]
+"""What is drawn: K noise fields, and int [N], that of every output."""
 
 
 class Smoothed(NamedTuple):
@@ -54,6 +58,29 @@ def smoothed(
   if view is None:
     return Smoothed(drawn, field, drawn, field)
   return Smoothed(drawn, field, *noise.in_blocks(drawn, fields, view, block))
+
+
+def check_fields(
+  distribution: SmoothingDistribution, groups: np.ndarray, fields: Fields, num_outputs: int
+) -> np.ndarray:
+  """The field of every output, int [N], if groups see of their fields what they are said to.
+
+  Where nothing is hidden from a group, its noise must be that of the one field of its outputs.
+  """
+  drawn = fields[0]
+  field = of_outputs("fields", fields[1], "int", num_outputs)
+  checks.check_groups(field, drawn.num_groups, "fields")
+  of_group = np.zeros(distribution.num_groups, np.int64)
+  of_group[groups] = field
+  shows = (distribution.weights > 0).any(axis=0)
+  again = noise.seen(drawn, of_group, distribution.cells, shows)
+  if not np.array_equal(of_group[groups], field) or not np.array_equal(
+    again.weights, distribution.weights
+  ):
+    raise ValueError(
+      "`noise` must be what groups see of `fields`, of one of them each, as `noise.seen` makes it."
+    )
+  return field
 
 
 def distinct(distribution: SmoothingDistribution) -> tuple[SmoothingDistribution, np.ndarray]:

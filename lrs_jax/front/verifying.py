@@ -12,17 +12,17 @@ from lrs_jax.cells import views
 from lrs_jax.confidence import certificates, corrections
 from lrs_jax.errors import TooFewSamplesWarning
 from lrs_jax.front.certified import Certified
-from lrs_jax.front.steps import counted_of, targets_of
+from lrs_jax.front.steps import check_fields, counted_of, targets_of
 
 
 def verify(certified: Certified, *, exact: bool = False) -> None:
   """Goes through a certificate again, from the votes on, or raises.
 
-  Made again are the base certificates from the votes, the noise and alpha, to the last
-  bit (by the same library versions); labels, budgets and targets; and the proof, by
-  `collective.verify`, without a solver (`exact`: in rational arithmetic throughout). Taken as
-  stated are the votes, that they are of this model and input, and that no output sees farther than
-  the view.
+  Made again are the base certificates from the votes, the noise and alpha, to the last bit (by the
+  same library versions); what groups see of the fields of noise, and that the view lets them see no
+  more; labels, budgets and targets; and the proof, by `collective.verify`, without a solver
+  (`exact`: in rational arithmetic throughout). Taken as stated are the votes, that they are of this
+  model and input, and that no output sees more than the view.
 
   Raises:
     ValueError: naming what does not follow, and from what.
@@ -79,13 +79,15 @@ def verify(certified: Certified, *, exact: bool = False) -> None:
 
 
 def _check_view(certified: Certified) -> None:
-  """Raises a ValueError if a cell is hidden from outputs that see some of it."""
-  view, hidden = certified.view, (certified.noise.weights == 0).all(axis=0)
+  """Raises a ValueError if what groups see is not of the fields, or hides what outputs see."""
+  groups, view = certified.base.groups, certified.view
+  if certified.fields is not None:
+    check_fields(certified.noise, groups, certified.fields, groups.size)
   if view is None:
     return
-  groups = certified.base.groups.reshape(certified.shape)
+  hidden = (certified.noise.weights == 0).all(axis=0)
   cells = np.asarray(certified.noise.cells).reshape(certified.shape)
-  sees = views.seen(views.as_view(view, certified.shape), groups, cells)
+  sees = views.seen(views.as_view(view, certified.shape), groups.reshape(certified.shape), cells)
   wrong = np.argwhere(sees & hidden[: sees.shape[0], : sees.shape[1]])
   if wrong.size:
     group, cell = wrong[0]
