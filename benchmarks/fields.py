@@ -27,6 +27,7 @@ from lrs_jax.baselines import segcertify
 from lrs_jax.confidence import certificates, corrections, planning
 from lrs_jax.confidence.certificates import BaseCertificates
 from lrs_jax.evaluation import metrics
+from lrs_jax.jobs import reports
 from lrs_jax.jobs.running import PARTS, describe_devices, versions
 from lrs_jax.tasks.data import camvid
 from lrs_jax.tasks.data.images import LabelledImages
@@ -155,13 +156,15 @@ def _level(setting: Setting, std: float) -> dict[str, Any]:
     base, several = bound(alpha=sizes.alpha), bound(alpha=levels)
     test = functools.partial(segcertify.at_radius, *given, std, alpha=sizes.alpha)
     curve = segcertify_curve(test, finer)
-    found = {"SegCertify": _area(finer, curve / num_outputs)}
+    found = {"SegCertify": metrics.average_certifiable_radius(finer, curve / num_outputs)}
     for name, (distribution, groups) in priced.items():
       start = time.perf_counter()
-      found[name] = _area(radii, _certified(base, distribution, groups, radii) / num_outputs)
+      found[name] = metrics.average_certifiable_radius(
+        radii, _certified(base, distribution, groups, radii) / num_outputs
+      )
       seconds[name] += time.perf_counter() - start
     kept = _certified(several, *priced["view"], radii)
-    found["view, k-FWER"] = _area(radii, kept / num_outputs)
+    found["view, k-FWER"] = metrics.average_certifiable_radius(radii, kept / num_outputs)
     for name, value in found.items():
       radius.setdefault(name, []).append(value)
     predicted["Bonferroni"].append(base.predictions)
@@ -173,7 +176,10 @@ def _level(setting: Setting, std: float) -> dict[str, Any]:
     "seconds_per_budget": {
       name: value / len(data.names) / len(radii) for name, value in seconds.items()
     },
-    "quality": {name: _quality(data, found) for name, found in predicted.items()},
+    "quality": {
+      name: reports.quality(list(data.labels.reshape(len(found), -1)), found, len(data.classes))
+      for name, found in predicted.items()
+    },
   }
 
 
@@ -196,20 +202,6 @@ def _certified(
   budgets = noise.budgets_from_radii(radii, 2)
   given = distribution.weights, groups, base.eta, budgets
   return collective.certify(*given, forfeit=base.forfeit).certified
-
-
-def _area(radii: np.ndarray, fraction: np.ndarray) -> float:
-  return metrics.average_certifiable_radius(radii, fraction)
-
-
-def _quality(data: LabelledImages, predictions: list[np.ndarray]) -> dict[str, float]:
-  found = np.concatenate(predictions)
-  confusion = metrics.confusion_matrix(data.labels.ravel(), found, len(data.classes))
-  return {
-    "mean_iou": metrics.mean_iou(confusion),
-    "accuracy": metrics.accuracy(confusion),
-    "abstention": float(np.mean(found == metrics.ABSTAIN)),
-  }
 
 
 def interval(ours: Sequence[float], others: Sequence[float]) -> tuple[float, float, float]:

@@ -129,23 +129,23 @@ def certify(
     radii = steps.checked_radii(radii, noise)
   selection_key, estimation_key = keys.tagged(key, "selection"), keys.tagged(key, "estimation")
   guards.check_keys(selection_key, estimation_key)
-  drawn, field = fields or (noise, groups)
+  drawn, field = noise, groups
+  if fields is not None:
+    drawn, field = fields[0], np.asarray(fields[1]).reshape(-1)
   if check:
     guards_key = keys.tagged(key, "guards")
     guards.check_model(guards_key, apply, params, x, drawn, field, num_classes=num_classes)
   groups = steps.of_outputs("groups", groups, "int", num_outputs)
   checks.check_groups(groups, noise.num_groups, "noise")
-  field = groups if fields is None else steps.check_fields(noise, groups, fields, num_outputs)
-  field_of_output = field
-  if windows is None:
-    drawn, merged = steps.distinct(drawn)
-    field = merged[field]
+  if fields is not None:
+    steps.check_fields(noise, groups, (drawn, field), num_outputs)
+  sampled = (drawn, field) if windows is not None else steps.distinct(drawn, field)
   stride = chunk_size or sampling.default_chunk_size(x.size)
   stride *= jax.device_count() if mesh is None else mesh.size
 
   def count(key: jax.Array, num_samples: int, name: str) -> Votes:
     """Votes of S samples, in pieces of whole chunks so that a bar can show how far it is."""
-    asked = key, apply, params, x, drawn, field
+    asked = key, apply, params, x, *sampled
     options: dict[str, Any] = {"chunk_size": chunk_size, "mesh": mesh, "windows": windows}
     options["num_classes"] = num_classes
     piece = max(-(-num_samples // (20 * stride)), 1) * stride
@@ -190,7 +190,7 @@ def certify(
     shape=tuple(shape),
     counted=counted,
     truth=truth,
-    fields=fields and (fields[0], field_of_output),
+    fields=None if fields is None else (drawn, field),
     view=None,
   )
 

@@ -62,8 +62,8 @@ def smoothed(
 
 def check_fields(
   distribution: SmoothingDistribution, groups: np.ndarray, fields: Fields, num_outputs: int
-) -> np.ndarray:
-  """The field of every output, int [N], if groups see of their fields what they are said to.
+) -> None:
+  """Raises a ValueError unless groups see of their fields what they are said to.
 
   Where nothing is hidden from a group, its noise must be that of the one field of its outputs.
   """
@@ -80,11 +80,12 @@ def check_fields(
     raise ValueError(
       "`noise` must be what groups see of `fields`, of one of them each, as `noise.seen` makes it."
     )
-  return field
 
 
-def distinct(distribution: SmoothingDistribution) -> tuple[SmoothingDistribution, np.ndarray]:
-  """One group for all that have the same noise, and which one every group has become, int [G]."""
+def distinct(
+  distribution: SmoothingDistribution, groups: np.ndarray
+) -> tuple[SmoothingDistribution, np.ndarray]:
+  """One group for all that have the same noise, and which one every output's has become, [N]."""
   leaves = [np.asarray(leaf) for leaf in jax.tree.leaves(distribution.levels)]
   rows = np.concatenate([leaf.astype(np.float64) for leaf in leaves], axis=1)
   _, first, field_of_group = np.unique(rows, axis=0, return_index=True, return_inverse=True)
@@ -93,7 +94,7 @@ def distinct(distribution: SmoothingDistribution) -> tuple[SmoothingDistribution
     levels=jax.tree.map(lambda level: np.asarray(level)[first], distribution.levels),
     weights=distribution.weights[:, first],
   )
-  return fields, field_of_group.reshape(-1)
+  return fields, field_of_group.reshape(-1)[groups]
 
 
 def of_outputs(name: str, values: ArrayLike, kind: str, num_outputs: int) -> np.ndarray:

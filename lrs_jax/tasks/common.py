@@ -102,6 +102,8 @@ def check_smoothing(smoothings: Sequence[Smoothing], record: Any) -> None:
   wanted = known[name]
   if noise_digest(wanted.noise) != noise_digest(record.noise):
     raise ValueError("`noise` or `cells` are not those of the noise of the job in `meta`.")
+  if record.meta.get("view", "") != wanted.view:
+    raise ValueError("`view` of `meta` is not what the job in `meta` counts on.")
   if not np.array_equal(wanted.groups, record.groups):
     raise ValueError("`groups` are not those of the grid of the job in `meta`.")
 
