@@ -84,9 +84,9 @@ def merge(
     selection, estimation = (shares[_share(item, part)].counts for part in PARTS)
     meta = {
       name: estimation.manifest.get(name, value)
-      for name, value in (running.facts(setting, item) | {"ranges": ranges}).items()
+      for name, value in running.facts(setting, item).items()
     }
-    meta["smoothing"] = item.smoothing.name  # the samples may be another's
+    meta |= running.told(item, ranges)
     start = time.perf_counter()
     record = running.already_done(setting, item, meta) or running.certify_item(
       setting, item, [_class_sums(part.sums) for part in (selection, estimation)], meta

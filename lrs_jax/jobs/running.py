@@ -78,8 +78,8 @@ def certify(
   """
   every_sample = [(0, config.samples)]
   setting = preparing.prepare(task, config, out, model, None if force else every_sample)
-  sampled = {"ranges": [[0, config.samples]]}
-  metas = {item.path: facts(setting, item) | sampled for item in setting.items}
+  ranges = [[0, config.samples]]
+  metas = {item.path: facts(setting, item) | told(item, ranges) for item in setting.items}
   parts = {"selection": (0, config.selection_samples), "estimation": (0, config.samples)}
   run = _start(setting, parts, "{stem}-{part}.partial.npz", interval, force)
   done: dict[Path, Record] = {}
@@ -276,8 +276,6 @@ def _without_noise(setting: Setting, networks: Mapping[str, Obtained]) -> dict[s
 def manifest(setting: Setting, item: Item, part: str) -> dict[str, Any]:
   """What tells an item's selection or estimation samples from all others, beside their numbers."""
   found = facts(setting, item)
-  for told in ("view", "title"):  # of what is read off the samples
-    found.pop(told, None)
   key, (noise, _) = found.pop("keys")[part], item.smoothing.drawn
   drew = {"smoothing": item.smoothing.sampled, "noise": common.noise_digest(noise), "key": key}
   return {**found, **drew, "case": item.case.name, "part": part}
@@ -286,17 +284,21 @@ def manifest(setting: Setting, item: Item, part: str) -> dict[str, Any]:
 def facts(setting: Setting, item: Item) -> dict[str, Any]:
   """What a certificate says about where its sums come from, beside the samples' numbers."""
   drew = {part: sampling_key(setting.config, item, part) for part in PARTS}
-  told = {"title": item.smoothing.title, "view": item.smoothing.view}
   return {
     **_common(setting),
-    **{name: text for name, text in told.items() if text},
     "model": setting.networks[item.smoothing.network].digest,
     "input": preparing.input_digest(item.case),
-    "smoothing": item.smoothing.name,
     "keys": {part: jax.random.key_data(key).tolist() for part, key in drew.items()},
     "chunk_size": setting.task.chunk_size(setting.config, item.case),
     "device": jax.local_devices()[0].device_kind,
   }
+
+
+def told(item: Item, ranges: Sequence[Sequence[int]]) -> dict[str, Any]:
+  """What a certificate says of itself, whoever else takes the same samples, and their numbers."""
+  smoothing = item.smoothing
+  words = {"smoothing": smoothing.name, "title": smoothing.title, "view": smoothing.view}
+  return {**{name: text for name, text in words.items() if text}, "ranges": ranges}
 
 
 def _common(setting: Setting) -> dict[str, Any]:
