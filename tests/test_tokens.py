@@ -176,13 +176,14 @@ def test_records_of_other_noise_or_groups_are_refused():
   for case in DATA.cases:
     for smoothing in TASK.smoothings(CONFIG, DATA, case):
       own, distribution = smoothing.groups, smoothing.noise
-      record = SimpleNamespace(smoothing=smoothing, noise=distribution, groups=own)
+      record = SimpleNamespace(smoothing=smoothing, noise=distribution, groups=own, meta={})
       TASK.check_record(CONFIG, record)
       scale, cells = distribution.scale, distribution.cells
       for change, message in (
         ({"noise": noise.ablation(scale**2, cells, fill=tagger.HIDDEN)}, "`noise` or `cells`"),
         ({"noise": noise.ablation(scale, cells[:3], fill=tagger.HIDDEN)}, "`grid_shape` must lie"),
         ({"groups": own + 1}, "`groups` are not those"),
+        ({"meta": {"view": "narrow"}}, "`view`"),
         ({"smoothing": smoothing._replace(name="b")}, "one of certificate, isotropic in .* is 'b'"),
       ):
         with pytest.raises(ValueError, match=message):

@@ -210,12 +210,13 @@ def test_records_of_other_noise_or_groups_are_refused(data):
   smoothings = volumes.TASK.smoothings(TINY, data, data.cases[0])
   for smoothing in smoothings:
     own, distribution = smoothing.groups, smoothing.noise
-    record = SimpleNamespace(smoothing=smoothing, noise=distribution, groups=own)
+    record = SimpleNamespace(smoothing=smoothing, noise=distribution, groups=own, meta={})
     volumes.TASK.check_record(TINY, record)
     other = noise.gaussian(distribution.scale * 2, distribution.cells)
     for change, message in (
       ({"noise": other}, "`noise` or `cells` are not those"),
       ({"groups": own + 1}, "`groups` are not those"),
+      ({"meta": {"view": "narrow"}}, "`view`"),
       ({"smoothing": smoothing._replace(name="b")}, "one of certificate, isotropic in .* is 'b'"),
     ):
       with pytest.raises(ValueError, match=message):
