@@ -15,7 +15,6 @@ from lrs_jax.confidence.bounds import LEVELS, clopper_pearson_lower
 from lrs_jax.confidence.corrections import Levels, bonferroni
 from lrs_jax.errors import SameSamplesWarning, TooFewSamplesWarning
 from lrs_jax.noise.distributions import SmoothingDistribution
-from lrs_jax.sampling import ClassSums
 from lrs_jax.sampling.scores import ScoreSums
 
 
@@ -182,43 +181,6 @@ def from_scores(
   method = np.asarray(methods)[choice]
   return BaseCertificates(
     noise.weights, groups, eta, labels, mean, levels.forfeit, variance, method
-  )
-
-
-def from_class_sums(
-  noise: SmoothingDistribution,
-  groups: ArrayLike,
-  selection: ClassSums,
-  estimation: ClassSums,
-  *,
-  alpha: float | Levels,
-  methods: Sequence[str] = METHODS,
-) -> BaseCertificates:
-  """Base certificates of the most voted class of every output, by `from_votes` or `from_scores`.
-
-  `selection`, which selects labels and statistics, and `estimation` are sums of all classes, from
-  two keys; for `methods` that are votes alone they need no scores. The other arguments are those of
-  `from_scores`, errors and warnings those of either.
-
-  Example:
-    >>> from lrs_jax import noise
-    >>> sums = ClassSums(np.array([[98, 2]]), None, None, 100)
-    >>> gaussian, votes = noise.gaussian([[0.5]], cells=[0]), ["votes"]
-    >>> from_class_sums(gaussian, [0], sums, sums, alpha=0.01, methods=votes).eta  # of two keys
-    array([1.9478021])
-  """
-  if tuple(methods) == ("votes",):
-    counts, num_samples = (selection.votes, estimation.votes), int(estimation.num_samples)
-    return from_votes(noise, groups, *counts, alpha=alpha, num_samples=num_samples)
-  labels = np.asarray(selection.votes).argmax(axis=1)
-
-  def of_label(sums: ClassSums) -> ScoreSums:
-    *parts, num_samples = sums
-    chosen = [np.take_along_axis(part, labels[:, None], axis=1)[:, 0] for part in parts]
-    return ScoreSums(int(num_samples), *chosen)
-
-  return from_scores(
-    noise, groups, labels, of_label(selection), of_label(estimation), alpha=alpha, methods=methods
   )
 
 

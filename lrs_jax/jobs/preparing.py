@@ -10,7 +10,7 @@ import numpy as np
 from tqdm import tqdm
 
 from lrs_jax import storage
-from lrs_jax.confidence import corrections, planning
+from lrs_jax.confidence import corrections, planning, statistics
 from lrs_jax.jobs import networks, processes, results
 from lrs_jax.jobs.checkpoints import Ranges
 from lrs_jax.jobs.networks import Obtained
@@ -124,9 +124,10 @@ def _refuse_others(path: Path, task: Task, config: Config, ranges: Ranges, **fac
 
 
 def _check_samples(setting: Setting) -> None:
-  """Refuses a number of samples with which not even unanimous votes certify anything."""
+  """Refuses samples with which not even unanimous votes certify anything, and wrong statistics."""
   config = setting.config
   for item in setting.items:
+    statistics.check(config.scores, item.smoothing.noise)
     num_outputs, distribution = item.smoothing.groups.size, item.smoothing.noise
     if not num_outputs:
       continue

@@ -16,6 +16,7 @@ import numpy as np
 
 from lrs_jax import collective, noise, storage
 from lrs_jax.collective import CollectiveCertificate
+from lrs_jax.confidence import statistics
 from lrs_jax.confidence.bounds import LEVELS
 from lrs_jax.confidence.certificates import BaseCertificates
 from lrs_jax.jobs import checkpoints
@@ -152,7 +153,7 @@ def check_bounds(bounds: Any, scored: bool) -> None:
     raise ValueError(
       f"`bounds/statistics` must be among {', '.join(STATISTICS)}, but one is {told}."
     )
-  if bounds.statistics != ("votes",) and not scored:
+  if statistics.needs_scores(bounds.statistics) and not scored:
     raise ValueError("`bounds/statistics` name scores, but only votes were summed.")
 
 

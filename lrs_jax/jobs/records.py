@@ -8,7 +8,7 @@ import numpy as np
 
 from lrs_jax import collective, noise, storage
 from lrs_jax.collective import CollectiveCertificate
-from lrs_jax.confidence import certificates, corrections
+from lrs_jax.confidence import certificates, corrections, statistics
 from lrs_jax.confidence.certificates import BaseCertificates
 from lrs_jax.jobs import formats, rechecks
 from lrs_jax.noise import SmoothingDistribution
@@ -29,7 +29,7 @@ class Bounds(NamedTuple):
 
   alpha: float  # joint error probability
   k_fwer: float  # part of the outputs that may be false and is given up
-  statistics: tuple[str, ...]  # that every output chooses from, see `certificates.from_scores`
+  statistics: tuple[str, ...]  # that every output chooses from, see `statistics.from_class_sums`
 
 
 class Record(NamedTuple):
@@ -161,7 +161,7 @@ def _base(
   """Base certificates of the most voted class, as they follow from the sums."""
   levels = corrections.levels(bounds.alpha, len(selection.votes), bounds.k_fwer)
   drawn, sums = (smoothing.noise, smoothing.groups), (selection, estimation)
-  return certificates.from_class_sums(*drawn, *sums, alpha=levels, methods=bounds.statistics)
+  return statistics.from_class_sums(*drawn, *sums, alpha=levels, methods=bounds.statistics)
 
 
 def targets_of(record: Record, name: str) -> np.ndarray:

@@ -102,6 +102,7 @@ def _family(
   standard: Callable[..., jax.Array],
   of_votes: Callable[..., np.ndarray],
   of_scores: Callable[..., np.ndarray],
+  margin: Callable[..., np.ndarray] | None = None,
 ) -> Family:
   return Family(
     name=name,
@@ -116,9 +117,18 @@ def _family(
     perturb=_add_scaled,
     eta=of_votes,
     eta_soft=partial(of_scores, of_votes),
+    margin=margin,
   )
 
 
-GAUSSIAN = _family("gaussian", "standard deviation", 2, draws.normal, eta.gaussian, eta.better)
+GAUSSIAN = _family(
+  "gaussian",
+  "standard deviation",
+  2,
+  draws.normal,
+  eta.gaussian,
+  eta.better,
+  eta.gaussian_margin,
+)
 UNIFORM = _family("uniform", "half-width", 1, draws.uniform, eta.uniform, eta.mean_alone)
 LAPLACE = _family("laplace", "scale", 1, draws.laplace, eta.laplace, eta.better)

@@ -34,6 +34,9 @@ class Family:
   eta: Callable[[ArrayLike], np.ndarray]  # host: q_lower [N] -> eta [N], rounded down
   eta_soft: Callable[[ArrayLike, ArrayLike], np.ndarray]
   # host: (lower bound on the mean score, upper bound on its variance) [N] -> eta [N]
+  margin: Callable[[ArrayLike, ArrayLike], np.ndarray] | None = None
+  # host: (q_lower, 1 - upper bound on the probability of any other class) [N] -> the q_lower [N] of
+  # the same eta, see `confidence.margins`; None if it is not known
   renyi: Callable[[Any, ArrayLike, float], tuple[np.ndarray, np.ndarray]] | None = None
   # host: (distribution, q_lower [N], order) -> weights [A, G, C] and eta [N] of a Rényi order, see
   # `noise.renyi`; None if there are none

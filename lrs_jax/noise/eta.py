@@ -51,6 +51,22 @@ def gaussian(q_lower: ArrayLike) -> np.ndarray:
   return _majority(q_lower, lambda q: special.ndtri(q) ** 2)
 
 
+def gaussian_margin(q_lower: ArrayLike, others_lower: ArrayLike) -> np.ndarray:
+  r"""The probability whose `gaussian` is that of a margin, rounded down.
+
+  :math:`\Phi\left( \tfrac12 (\Phi^{-1}(q) - \Phi^{-1}(u)) \right)`, if the label has probability q
+  at least, and every other class u at most: `others_lower` is 1 - u. Cohen et al. 2019 (arXiv
+  1902.02918), theorem 1.
+
+  Example:
+    >>> gaussian_margin([0.5, 0.9], [0.7, 0.9]).round(4)  # the others: 0.3 and 0.1 at most
+    array([0.6034, 0.9   ])
+  """
+  q, others = (np.clip(of, 0.0, 1.0) for of in (q_lower, others_lower))
+  middle = special.ndtri(np.minimum(q, others)) / 2 + special.ndtri(np.maximum(q, others)) / 2
+  return round_down(special.ndtr(middle))
+
+
 def uniform(q_lower: ArrayLike) -> np.ndarray:
   """Yang et al. 2020 (arXiv 2002.08118), in units of the half-width.
 

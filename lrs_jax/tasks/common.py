@@ -15,7 +15,7 @@ from jax.typing import ArrayLike
 
 from lrs_jax import noise, sampling, storage
 from lrs_jax.cells import partition
-from lrs_jax.confidence import corrections, planning
+from lrs_jax.confidence import corrections, planning, statistics
 from lrs_jax.confidence.certificates import BaseCertificates
 from lrs_jax.sampling import ClassSums
 from lrs_jax.tasks import training
@@ -127,7 +127,7 @@ def counter(
 
   Votes are counted, and scores as well if the configuration's `scores` ask for others than votes.
   """
-  soft, asked = tuple(config.scores) != ("votes",), smoothing.drawn
+  soft, asked = statistics.needs_scores(config.scores), smoothing.drawn
   how: dict[str, Any] = {"num_classes": num_classes, "windows": windows, "mesh": local_mesh()}
 
   def count(key: jax.Array, num_samples: int, first_sample: int) -> ClassSums:
@@ -186,6 +186,7 @@ def models(
   lesson: Callable[[Config], Lesson],
   apply: Callable[[Config], sampling.Apply],
   finish: Callable[[Any], Any] = lambda variables: variables,
+  shown: Callable[[Config, jax.Array], jax.Array] = lambda config, x: x,
 ) -> Models:
   """A task's `models`: one Flax network, trained by `training.train`, for all smoothings.
 
@@ -196,6 +197,7 @@ def models(
     apply: (params, x) -> logits [..., K] of one case; no new function per call, which is compiled
       again: sizes are best read off `params`.
     finish: variables -> params.
+    shown: what the module is shown of an input, as in a lesson.
   """
 
   def learn(
@@ -223,7 +225,8 @@ def models(
 
   def shapes(config: Config, data: Data) -> Any:
     x = jax.ShapeDtypeStruct(np.shape(data.cases[0].x), np.float32)
-    return jax.eval_shape(model(config, data).init, jax.random.key(0), x)
+    seen = jax.eval_shape(lambda x: shown(config, x), x)
+    return jax.eval_shape(model(config, data).init, jax.random.key(0), seen)
 
   def predict(config: Config, data: Data, params: Any, case: Case) -> np.ndarray:
     logits = jax.jit(apply(config))(params, jnp.asarray(case.x))

@@ -1,7 +1,7 @@
 """Images: every pixel's class under Gaussian noise that grows with the distance between cells."""
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any
 
 import flax.linen as nn
@@ -18,10 +18,8 @@ from lrs_jax.evaluation import plots
 from lrs_jax.sampling import Windows
 from lrs_jax.tasks import common, options, training
 from lrs_jax.tasks.data.sets import FILES, load_images
-from lrs_jax.tasks.models import folded_deeplab, folded_unet
-from lrs_jax.tasks.models.deeplab import DeepLab
+from lrs_jax.tasks.models.architectures import NETWORKS, Architecture, architecture
 from lrs_jax.tasks.models.folding import Folded, fold
-from lrs_jax.tasks.models.unet import UNet
 from lrs_jax.tasks.options import ONE, POSITIVE, TRAINED, TRAINING, Option
 from lrs_jax.tasks.task import Case, Count, Data, Network, Smoothing, Task
 
@@ -118,21 +116,31 @@ class Config(options.Shared):
   network: Annotated[
     str,
     Option(
-      "U-Net, or DeepLabv3's atrous convolutions at 1/8 of the resolution",
+      "U-Net; patchnet, residual blocks at 1/4 of the resolution, which sees less and is cheaper; "
+      "or DeepLabv3's atrous convolutions at 1/8, which sees all",
       TRAINING,
-      choices=("unet", "deeplab"),
+      choices=tuple(NETWORKS),
     ),
   ] = "unet"
+  positions: Annotated[
+    bool, Option("let the network know where in the image a pixel lies, by two channels", TRAINING)
+  ] = False
   train_split: Annotated[
     str, Option("what to train on; for voc also trainaug, with SegmentationClassAug", TRAINING)
   ] = "train"
   width: Annotated[
-    int, Option("channels of unet at full resolution, of deeplab at a half of it", TRAINING, **ONE)
+    int,
+    Option(
+      "channels of unet at full resolution, of deeplab at 1/2 and of patchnet at 1/4 of it",
+      TRAINING,
+      **ONE,
+    ),
   ] = 8
   depth: Annotated[
     int,
     Option(
-      "poolings of unet, each of which doubles its view; of deeplab residual blocks per stage",
+      "poolings of unet, each of which doubles its view; blocks of patchnet, each of which sees 8 "
+      "pixels farther; of deeplab residual blocks per stage",
       TRAINING,
       **ONE,
     ),
@@ -161,17 +169,16 @@ ABOUT = {
 }
 
 
-NETWORKS: dict[str, tuple[Callable[..., nn.Module], Any]] = {
-  "unet": (UNet, folded_unet),
-  "deeplab": (DeepLab, folded_deeplab),
-}
-"""Every architecture: the module that is trained, and the functions that it is certified by."""
-
 _NETWORK = (
   *("data", "train_split", "size", "network", "width", "depth", "grid", "colors", "std_min"),
   *("std_max", "interpolation", "reach", "hide_beyond", *TRAINED),
 )
 """Fields that decide what is trained."""
+
+
+def _trained(config: Config) -> dict[str, Any]:
+  """What decides what is trained; positions only if used, for networks stored before they were."""
+  return common.plain_fields(config, (*_NETWORK, *("positions",) * config.positions))
 
 
 def check(config: Config) -> None:
@@ -239,27 +246,25 @@ def field_of_pixels(config: Config) -> np.ndarray:
   return partition.coloring(grid_of(config), config.colors).reshape(-1)[cells]
 
 
+def of(config: Config) -> Architecture:
+  """The job's network."""
+  return architecture(config.network, config.positions)
+
+
 def network(config: Config, data: Data) -> nn.Module:
   """The job's network, to be trained."""
-  model, _ = NETWORKS[config.network]
-  return model(num_classes=len(data.classes), width=config.width, depth=config.depth)
-
-
-def apply(config: Config) -> Callable[[Folded, jax.Array], jax.Array]:
-  """The job's network, folded: (params, image [H, W, .]) -> logits [H, W, K]."""
-  return NETWORKS[config.network][1].apply
+  return of(config).module(num_classes=len(data.classes), width=config.width, depth=config.depth)
 
 
 def network_windows(config: Config, params: Folded, groups: np.ndarray) -> Windows:
   """The windows in which the job's network, folded, is evaluated for groups [H, W]."""
-  _, folded = NETWORKS[config.network]
-  starts, size = partition.windows(groups, alignment=folded.alignment(params))
-  return Windows(folded.window(size), starts, size)
+  starts, size = partition.windows(groups, alignment=of(config).alignment(params))
+  return Windows(of(config).window(size), starts, size)
 
 
 def network_view(config: Config) -> View:
   """What the job's network lets every pixel see."""
-  return NETWORKS[config.network][1].view(config.depth, config.size)
+  return of(config).view(config.depth, config.size)
 
 
 def smoothings(config: Config) -> tuple[Smoothing, ...]:
@@ -298,24 +303,23 @@ def counter(config: Config, data: Data, params: Folded, case: Case, smoothing: S
   drawn, field = smoothing.drawn
   local = drawn.num_groups > 1 and config.colors is None  # colors lie everywhere
   windows = network_windows(config, params, field.reshape(config.size)) if local else None
-  num_classes = len(data.classes)
-  return common.counter(
-    config, apply(config), params, case.x, smoothing, num_classes, windows=windows
-  )
+  given = config, of(config).apply, params, case.x, smoothing, len(data.classes)
+  return common.counter(*given, windows=windows)
 
 
 def check_network(config: Config, data: Data, params: Folded) -> None:
   """Raises a `FartherViewError` if some pixel sees more than certificates count on."""
   if config.view == "network" and data.cases:
-    sampling.check_view(apply(config), params, data.cases[0].x, network_view(config))
+    sampling.check_view(of(config).apply, params, data.cases[0].x, network_view(config))
 
 
 def lesson(config: Config) -> common.Lesson:
   """All training images, each under the noise of a field drawn at random."""
   images, labels, _, classes = load_images(config, "train", None)
-  expose = training.random_group(fields(config))
+  shown = jax.vmap(of(config).shown)(jnp.asarray(images))
+  expose = of(config).exposed(training.random_group(fields(config)))
   augment = training.keep if config.data == "scenes" else training.mirror_and_rescale
-  return common.Lesson(images, labels, expose, augment, facts={"classes": classes})
+  return common.Lesson(shown, labels, expose, augment, facts={"classes": classes})
 
 
 def against_segcertify(record: Any) -> dict[str, np.ndarray] | None:
@@ -380,11 +384,12 @@ TASK = Task(
   check=check,
   load=load,
   models=common.models(
-    network=lambda config, data: Network(config.network, common.plain_fields(config, _NETWORK)),
+    network=lambda config, data: Network(config.network, _trained(config)),
     model=network,
     lesson=lesson,
-    apply=apply,
+    apply=lambda config: of(config).apply,
     finish=fold,
+    shown=lambda config, x: of(config).shown(x),
   ),
   smoothings=lambda config, data, case: smoothings(config),
   counter=counter,

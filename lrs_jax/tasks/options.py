@@ -43,7 +43,7 @@ def positive(says: str = "must be positive") -> Any:
 ONE, ZERO, POSITIVE = at_least(1), at_least(0), positive()
 FRACTION = rule("must lie in [0, 1)", lambda value: 0 <= value < 1)
 TRAINING = "network and training"  # the group of options that say what is trained, and how
-STATISTICS = ("votes", "kl", "mixed", "bernstein")
+STATISTICS = ("votes", "margins", "kl", "mixed", "bernstein")
 
 Steps = Annotated[int, Option("gradient steps", TRAINING, **ONE)]
 BatchSize = Annotated[int, Option("inputs per step", TRAINING, **ONE)]
@@ -55,7 +55,8 @@ SelectionSamples = Annotated[int, Option("further votes per output that choose i
 Scores = Annotated[
   tuple[str, ...],
   Option(
-    "statistics that every output may choose from: votes, kl, mixed, bernstein",
+    "statistics that every output may choose from: votes, with margins, which bound other classes, "
+    "too (Gaussian noise), or with those of scores: kl, mixed, bernstein",
     metavar="NAME,...",
     choices=STATISTICS,
   ),
