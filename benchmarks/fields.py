@@ -1,16 +1,18 @@
-"""What it is worth to know how far a network sees: the same votes, certified in three ways.
+"""What it is worth to know how far a network sees, and to choose a network that sees little.
 
-    PYTHONPATH=. python benchmarks/fields.py --data-dir DIR --work lrs-out/images
+    PYTHONPATH=. python benchmarks/fields.py --data-dir DIR --work lrs-out/fields
 
-counts votes under isotropic noise on CamVid test images, one pass per sample, and certifies them by
-SegCertify (Holm's correction), collectively as if every output saw the whole image, and with the
-view of the U-Net's layers. Predictions are the same but for SegCertify's, whose are its own. It
-writes fields.json and fields.md under benchmarks/results; votes stay under --work, so that it may
-be stopped at any time.
+trains networks on CamVid under isotropic noise, all for about the same time, counts votes on test
+images, one pass per sample, and certifies the same votes in several ways: by SegCertify (Holm's
+correction), collectively as if every output saw the whole image, and with the view that follows
+from the network's layers, the latter two also with margins and k-FWER. It writes
+fields-SIZE.json and fields-SIZE.md under benchmarks/results; networks and votes stay under --work,
+so that it may be stopped at any time.
 """
 
 import argparse
 import functools
+import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -20,48 +22,52 @@ import jax
 import numpy as np
 from tqdm import tqdm
 
-from benchmarks.image_study import networks
-from benchmarks.image_study.configurations import STUDIES, Sizes, plain
 from lrs_jax import collective, keys, noise, sampling, storage
 from lrs_jax.baselines import segcertify
-from lrs_jax.confidence import certificates, corrections, planning
+from lrs_jax.confidence import certificates, corrections, margins, planning
 from lrs_jax.confidence.certificates import BaseCertificates
 from lrs_jax.evaluation import metrics
-from lrs_jax.jobs import reports
+from lrs_jax.jobs import networks, reports
 from lrs_jax.jobs.running import PARTS, describe_devices, versions
-from lrs_jax.tasks.data import camvid
-from lrs_jax.tasks.data.images import LabelledImages
-from lrs_jax.tasks.models import folded_unet
-
-LEVELS = (0.2, 0.3, 0.4)
-"""Standard deviations of the noise."""
+from lrs_jax.tasks import common, images
+from lrs_jax.tasks.images import Config
+from lrs_jax.tasks.models.architectures import architecture
+from lrs_jax.tasks.task import Data
 
 SAMPLES = 100, 1000
 """That select labels, and that bound their probabilities."""
 
-BLOCKS = (32, 16, 8, None)
-"""Sizes of blocks that are compared; None: as small as is feasible."""
+NETWORKS: Mapping[str, Mapping[str, Any]] = {
+  "unet": {"network": "unet", "width": 8, "depth": 3},
+  "patchnet-3": {"network": "patchnet", "width": 48, "depth": 3},
+  "patchnet-2": {"network": "patchnet", "width": 48, "depth": 2},
+}
+"""The networks that are compared; all know positions."""
+
+STEPS: Mapping[tuple[str, str], tuple[int, int]] = {}
+"""Images per step and steps, by size and network: those that take the same time."""
 
 FORFEITED = 0.005
 """Part of the outputs that k-FWER gives up."""
 
-RADII = 120
+RADII = 60
 
-FINE = 10
+FINE = 5
 """So many times as many radii for SegCertify: right sums cut off more of smaller areas."""
 
-QUALITY = {"SegCertify": "Holm", "view, k-FWER": "k-FWER"}
-"""Whose predictions are those of other bounds than Bonferroni's."""
+LEVERS = ", margins and k-FWER"
+
+QUALITY = {"SegCertify": "Holm", f"whole image{LEVERS}": "levers", f"view{LEVERS}": "levers"}
+"""Whose predictions are those of other bounds than Bonferroni's of votes."""
 
 
 class Setting(NamedTuple):
   """What is certified, and by what network."""
 
-  sizes: Sizes
-  network: str
-  params: folded_unet.Folded
-  data: LabelledImages
-  work: Path
+  config: Config
+  params: Any
+  data: Data
+  work: Path  # folder of votes
   samples: tuple[int, int] = SAMPLES
 
 
@@ -71,114 +77,120 @@ def main(arguments: list[str] | None = None) -> None:
   )
   parser.add_argument("--data-dir", required=True, help="folder of camvid/")
   parser.add_argument(
-    "--work", type=Path, default=Path("lrs-out/images"), help="folder of networks and votes"
+    "--work", type=Path, default=Path("lrs-out/fields"), help="folder of networks and votes"
   )
   parser.add_argument(
     "--out", type=Path, default=Path("benchmarks/results"), help="folder of the results"
   )
+  parser.add_argument("--size", default="180x240", choices=("180x240", "360x480"))
   parser.add_argument("--images", type=int, default=24, help="test images")
-  parser.add_argument("--std", type=float, nargs="*", default=LEVELS, help="levels of noise")
-  parser.add_argument(
-    "--network", choices=("crops", "isotropic"), default="crops",
-    help="of benchmarks/images.py: trained on crops of images of this size, or on small images",
-  )  # fmt: skip
+  parser.add_argument("--std", type=float, default=0.3, help="noise of training and smoothing")
+  parser.add_argument("--seeds", type=int, nargs="*", default=[0, 1, 2], help="of training")
+  parser.add_argument("--networks", nargs="*", choices=tuple(NETWORKS), default=tuple(NETWORKS))
   options = parser.parse_args(arguments)
-  sizes = STUDIES["180x240"]
-  of = sizes if options.network == "crops" else STUDIES["64x96"]
-  found = networks.obtain(options.network, of, options.data_dir, options.work / "networks")
-  data = camvid.load(options.data_dir, "test", sizes.size, options.images)
-  setting = Setting(sizes, options.network, found.params, data, options.work / "fields")
-  result = run(setting, options.std)
-  storage.save_json(options.out / "fields.json", result)
-  (options.out / "fields.md").write_text(report(result))
+  size = tuple(map(int, options.size.split("x")))
+  runs = []
+  for name in options.networks:
+    batch_size, steps = STEPS[options.size, name]
+    for seed in options.seeds:
+      config = images.DEFAULTS["camvid"]._replace(
+        data_dir=options.data_dir, size=size, images=options.images, std_min=options.std,
+        positions=True, batch_size=batch_size, steps=steps, seed=seed, **NETWORKS[name],
+      )  # fmt: skip
+      data, folder = images.load(config), options.work / f"{options.size}-{name}-{seed}"
+      found = networks.obtain(images.TASK, config, data, "", folder / "network.npz")
+      runs.append(run(name, Setting(config, found.params, data, folder / "votes")))
+      result = {"size": list(size), "samples": list(SAMPLES), "runs": runs}
+      result |= {"versions": versions(), "device": describe_devices()}
+      storage.save_json(options.out / f"fields-{options.size}.json", result)
+      (options.out / f"fields-{options.size}.md").write_text(report(result))
   print(report(result))
 
 
-def run(setting: Setting, levels: Sequence[float]) -> dict[str, Any]:
-  """Counts and certifies all images at all levels; the view of the network is tested first."""
-  view = folded_unet.view(setting.sizes.depth, setting.sizes.size)
-  sampling.check_view(folded_unet.apply, setting.params, setting.data.images[0], view)
-  return {
-    "network": setting.network,
-    "sizes": plain(setting.sizes),
-    "samples": list(setting.samples),
-    "images": list(setting.data.names),
-    "versions": versions(),
-    "device": describe_devices(),
-    "levels": {str(std): _level(setting, std) for std in levels},
-  }
-
-
-def votes(setting: Setting, std: float, index: int) -> list[np.ndarray]:
-  """Votes of one image that select, and that bound: int [N, K] each."""
-  path = setting.work / f"{setting.network}-{std}" / f"{setting.data.names[index]}.npz"
+def votes(setting: Setting, index: int) -> tuple[list[np.ndarray], float]:
+  """Votes of one image that select, and that bound, int [N, K] each; seconds a pass."""
+  config, case = setting.config, setting.data.cases[index]
+  path = setting.work / f"{case.name}.npz"
   if not path.exists():
-    one, size = noise.gaussian([[std]], np.zeros((1, 1, 1), int)), setting.sizes.size
-    counts = {}
+    one = noise.gaussian([[config.std_min]], np.zeros((1, 1, 1), int))
+    counts, seconds = {}, 0.0
     for part, samples in zip(PARTS, setting.samples, strict=True):
-      key = keys.tagged(jax.random.key(setting.sizes.seed), f"fields, {std}, {part}")
+      key = keys.tagged(jax.random.key(config.seed), f"fields, {part}")
+      start = time.perf_counter()
       counts[part] = np.asarray(
         sampling.vote_counts(
-          jax.random.fold_in(key, index), folded_unet.apply, setting.params,
-          setting.data.images[index], one, np.zeros(np.prod(size), int), samples,
+          jax.random.fold_in(key, index), images.of(config).apply, setting.params,
+          case.x, one, np.zeros(len(case.truth), int), samples,
           num_classes=len(setting.data.classes),
         )
       )  # fmt: skip
-    storage.save_arrays(path, counts)
-  stored = storage.load_arrays(path, list(PARTS))
-  return [stored[part] for part in PARTS]
+      seconds = (time.perf_counter() - start) / samples
+    storage.save_arrays(path, {**counts, "seconds": np.asarray(seconds)})
+  stored = storage.load_arrays(path, [*PARTS, "seconds"])
+  return [stored[part] for part in PARTS], float(stored["seconds"])
 
 
-def _level(setting: Setting, std: float) -> dict[str, Any]:
-  """Radii of every image and way of certifying, and the quality of the predictions."""
-  sizes, data = setting.sizes, setting.data
-  num_outputs, samples = int(np.prod(sizes.size)), setting.samples[1]
-  one, nothing = noise.gaussian([[std]], np.zeros((1, 1, 1), int)), np.zeros(num_outputs, int)
-  view = folded_unet.view(sizes.depth, sizes.size)
-  seen = {
-    f"view, blocks of {block}" if block else "view": noise.in_blocks(
-      one, nothing.reshape(sizes.size), view, block
-    )
-    for block in BLOCKS
+def run(name: str, setting: Setting) -> dict[str, Any]:
+  """Counts and certifies all images; the view of the network is tested first."""
+  config, data = setting.config, setting.data
+  images.check_network(config, data, setting.params)
+  num_outputs, samples = int(np.prod(config.size)), setting.samples[1]
+  one = noise.gaussian([[config.std_min]], np.zeros((1, 1, 1), int))
+  nothing = np.zeros(num_outputs, int)
+  view = images.network_view(config)
+  priced = {
+    "whole image": (one, nothing),
+    "view": noise.in_blocks(one, nothing.reshape(config.size), view),
   }
-  priced = {"whole image": (one, nothing), **seen}
-  last = planning.radii([seen["view"][0]], samples, num_outputs=num_outputs, alpha=sizes.alpha)[-1]
-  radii, finer = (  # finer where more is certified
-    last * np.linspace(0, 1, times * RADII + 1) ** 1.5 for times in (1, FINE)
+  last = planning.radii([priced["view"][0]], samples, num_outputs=num_outputs, alpha=config.alpha)
+  radii, finer = (
+    last[-1] * np.linspace(0, 1, times * RADII + 1) ** 1.5  # finer where more is certified
+    for times in (1, FINE)
   )
-  levels = corrections.levels(sizes.alpha, num_outputs, FORFEITED)
+  levels = corrections.levels(config.alpha, num_outputs, FORFEITED)
   radius: dict[str, list[float]] = {}
   seconds = dict.fromkeys(priced, 0.0)
-  predicted: dict[str, list[np.ndarray]] = {"Bonferroni": [], "Holm": [], "k-FWER": []}
-  for i in tqdm(range(len(data.names)), desc=f"std {std}", unit="image"):
-    given = votes(setting, std, i)
-    bound = functools.partial(certificates.from_votes, one, nothing, *given, num_samples=samples)
-    base, several = bound(alpha=sizes.alpha), bound(alpha=levels)
-    test = functools.partial(segcertify.at_radius, *given, std, alpha=sizes.alpha)
+  predicted: dict[str, list[np.ndarray]] = {"Bonferroni": [], "Holm": [], "levers": []}
+  passes = []
+  told = f"{name}, seed {config.seed}"
+  for i in tqdm(range(len(data.cases)), desc=told, unit="image"):
+    given, took = votes(setting, i)
+    passes.append(took)
+    bases = {
+      "": certificates.from_votes(one, nothing, *given, alpha=config.alpha, num_samples=samples),
+      LEVERS: margins.from_margins(one, nothing, *given, alpha=levels, num_samples=samples),
+    }
+    test = functools.partial(
+      segcertify.at_radius, *given, config.std_min, alpha=config.alpha, num_samples=samples
+    )
     curve = segcertify_curve(test, finer)
     found = {"SegCertify": metrics.average_certifiable_radius(finer, curve / num_outputs)}
-    for name, (distribution, groups) in priced.items():
-      start = time.perf_counter()
-      found[name] = metrics.average_certifiable_radius(
-        radii, _certified(base, distribution, groups, radii) / num_outputs
-      )
-      seconds[name] += time.perf_counter() - start
-    kept = _certified(several, *priced["view"], radii)
-    found["view, k-FWER"] = metrics.average_certifiable_radius(radii, kept / num_outputs)
-    for name, value in found.items():
-      radius.setdefault(name, []).append(value)
-    predicted["Bonferroni"].append(base.predictions)
-    predicted["k-FWER"].append(several.predictions)
+    for added, base in bases.items():
+      for kind, (distribution, groups) in priced.items():
+        start = time.perf_counter()
+        kept = _certified(base, distribution, groups, radii)
+        seconds[kind] += (time.perf_counter() - start) / len(bases)
+        found[kind + added] = metrics.average_certifiable_radius(radii, kept / num_outputs)
+    for kind, value in found.items():
+      radius.setdefault(kind, []).append(value)
+    predicted["Bonferroni"].append(bases[""].predictions)
+    predicted["levers"].append(bases[LEVERS].predictions)
     predicted["Holm"].append(test(0.0).labels)
+  truth = [case.truth for case in data.cases]
   return {
+    "network": name,
+    "config": common.plain_fields(
+      config, [field for field in config._fields if field != "data_dir"]
+    ),
+    "images": [case.name for case in data.cases],
     "radius": radius,
-    "groups_and_cells": {name: list(of.weights.shape[1:]) for name, (of, _) in priced.items()},
+    "groups_and_cells": {kind: list(of.weights.shape[1:]) for kind, (of, _) in priced.items()},
     "seconds_per_budget": {
-      name: value / len(data.names) / len(radii) for name, value in seconds.items()
+      kind: value / len(data.cases) / len(radii) for kind, value in seconds.items()
     },
+    "seconds_per_pass": statistics.median(passes),
     "quality": {
-      name: reports.quality(list(data.labels.reshape(len(found), -1)), found, len(data.classes))
-      for name, found in predicted.items()
+      kind: reports.quality(truth, found, len(data.classes)) for kind, found in predicted.items()
     },
   }
 
@@ -213,37 +225,64 @@ def interval(ours: Sequence[float], others: Sequence[float]) -> tuple[float, flo
 
 
 def report(result: Mapping[str, Any]) -> str:
-  """Tables of the results in Markdown."""
-  (height, width), (selecting, bounding) = result["sizes"]["size"], result["samples"]
-  titles = "std", "certificate", "groups, cells", "ms per budget", "mIoU", "accuracy", "radius"
+  """A table of the results in Markdown."""
+  (height, width), (selecting, bounding) = result["size"], result["samples"]
+  runs = result["runs"]
+  by_network: dict[str, list[Mapping[str, Any]]] = {}
+  for one in runs:
+    by_network.setdefault(one["network"], []).append(one)
+  first = next(iter(by_network))
+  titles = "network", "certificate", "groups, cells", "ms per budget", "mIoU", "accuracy", "radius"
   lines = [
-    f"# Fields of view: {len(result['images'])} CamVid test images at {height}x{width}",
+    f"# Fields of view: {len(runs[0]['images'])} CamVid test images at {height}x{width}",
     "",
-    f"Made by `benchmarks/fields.py`: network `{result['network']}`, isotropic noise, {bounding:,} "
-    f"passes per image beside {selecting} that select, the same votes in every row of one level. "
-    "Radii are areas under the certified fraction of all pixels, by right sums, over a grid ten "
-    "times as fine for SegCertify; the ratio to it has a 95 % interval by bootstrap over the "
-    "images. k-FWER gives up 0.5 % of the pixels.",
+    f"Made by `benchmarks/fields.py`: isotropic noise of std {runs[0]['config']['std_min']}, in "
+    f"training, too; {bounding:,} passes per image beside {selecting} that select; every row of a "
+    "network has the same votes. Figures are means over the trainings. Radii are areas under the "
+    f"certified fraction of all pixels, by right sums, over a grid {FINE} times as fine for "
+    "SegCertify; ratios have 95 % intervals by bootstrap over the images. k-FWER gives up "
+    f"{FORFEITED:.1%} of the pixels.",
     "",
-    f"| {' | '.join(titles)} | over SegCertify |",
-    "| ---: | --- | ---: | ---: | ---: | ---: | ---: | ---: |",
+    f"| {' | '.join(titles)} | over SegCertify | over SegCertify of {first} |",
+    "| --- | --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: |",
   ]
-  for std, level in result["levels"].items():
-    for name, radius in level["radius"].items():
-      shape, took = (level[of].get(name) for of in ("groups_and_cells", "seconds_per_budget"))
-      quality = level["quality"][QUALITY.get(name, "Bonferroni")]
-      ratio, low, high = interval(radius, level["radius"]["SegCertify"])
+  reference = _mean(by_network[first], "SegCertify")
+  for network, of in by_network.items():
+    for kind in of[0]["radius"]:
+      radius, shape = _mean(of, kind), of[0]["groups_and_cells"].get(kind)
+      took = statistics.mean(one["seconds_per_budget"].get(kind, 0.0) for one in of)
+      quality = [one["quality"][QUALITY.get(kind, "Bonferroni")] for one in of]
       cells = (
-        f"{std}",
-        name,
+        network,
+        kind,
         ", ".join(map(str, shape or ())),
-        "" if took is None else f"{1000 * took:.1f}",
-        *(f"{value:.3f}" for value in (quality["mean_iou"], quality["accuracy"])),
+        f"{1000 * took:.1f}" if took else "",
+        *(f"{statistics.mean(q[name] for q in quality):.3f}" for name in ("mean_iou", "accuracy")),
         f"{np.mean(radius):.3f}",
-        f"{ratio:.2f} ({low:.2f} to {high:.2f})",
+        *(_told(*interval(radius, other)) for other in (_mean(of, "SegCertify"), reference)),
       )
       lines.append(f"| {' | '.join(cells)} |")
+  lines += ["", "| network | trainings | images per step, steps | ms per pass | reach |"]
+  lines += ["| --- | ---: | ---: | ---: | ---: |"]
+  for network, of in by_network.items():
+    config = of[0]["config"]
+    passes = statistics.median(one["seconds_per_pass"] for one in of)
+    axis = architecture(config["network"]).view(config["depth"], (10**4, 1)).axes[0]
+    first_seen, end = axis[5000]
+    trained = f"{config['batch_size']}, {config['steps']}"
+    lines.append(
+      f"| {network} | {len(of)} | {trained} | {1000 * passes:.1f} | {end - first_seen} pixels |"
+    )
   return "\n".join([*lines, ""])
+
+
+def _mean(runs: Sequence[Mapping[str, Any]], kind: str) -> list[float]:
+  """Radii of every image, means over the trainings."""
+  return np.mean([one["radius"][kind] for one in runs], axis=0).tolist()
+
+
+def _told(ratio: float, low: float, high: float) -> str:
+  return f"{ratio:.2f} ({low:.2f} to {high:.2f})"
 
 
 if __name__ == "__main__":

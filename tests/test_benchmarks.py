@@ -6,11 +6,11 @@ import jax
 import numpy as np
 
 from benchmarks import fields, methods, picture
-from benchmarks.image_study.configurations import Sizes
 from lrs_jax.cli import main
 from lrs_jax.jobs import records
-from lrs_jax.tasks.data.images import LabelledImages
-from lrs_jax.tasks.models import folding, unet
+from lrs_jax.tasks import images
+from lrs_jax.tasks.models import folding
+from lrs_jax.tasks.task import Case, Data
 from tests.making import image_record as make
 from tests.test_cli import SCENES
 
@@ -36,27 +36,31 @@ def test_picture(tmp_path):
 
 def test_fields_of_view(tmp_path):
   """The same votes, and never less the more is known of the view; a second run counts nothing."""
-  shape, rng = (16, 40), np.random.default_rng(0)
-  model = unet.UNet(num_classes=3, width=2, depth=1)
-  variables = jax.jit(model.init)(jax.random.key(0), np.zeros((1, *shape, 3), np.float32))
-  images = rng.random((2, *shape, 3), np.float32)
-  labels = rng.integers(0, 3, (2, *shape))
-  data = LabelledImages(images=images, labels=labels, names=("a", "b"), classes=("x", "y", "z"))
-  setting = fields.Setting(
-    Sizes(size=shape, depth=1), "toy", folding.fold(variables), data, tmp_path, (20, 100)
+  config = images.Config(
+    network="patchnet", positions=True, size=(16, 40), width=2, depth=1, std_min=0.1
   )
-  result = fields.run(setting, [0.1])
-  radius = {name: np.array(of) for name, of in result["levels"]["0.1"]["radius"].items()}
+  rng = np.random.default_rng(0)
+  model = images.network(config, Data((), ("x", "y", "z")))
+  shown = np.zeros((1, *config.size, 5), np.float32)
+  params = folding.fold(jax.jit(model.init)(jax.random.key(0), shown))
+  cases = [
+    Case(name, rng.random((*config.size, 3), np.float32), rng.integers(0, 3, 640)) for name in "ab"
+  ]
+  setting = fields.Setting(config, params, Data(cases, ("x", "y", "z")), tmp_path, (20, 100))
+  found = fields.run("toy", setting)
+  radius = {name: np.array(of) for name, of in found["radius"].items()}
   assert (radius["view"] > 1.02 * radius["whole image"]).all()
-  assert (radius["view"] >= radius["view, blocks of 32"] - 1e-12).all()
   assert (radius["SegCertify"] >= radius["whole image"]).all()
+  assert (radius["view" + fields.LEVERS] > radius["view"]).all()
   files = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.npz")}
   assert len(files) == 2
-  again = fields.run(setting, [0.1])
-  assert again["levels"]["0.1"]["radius"] == result["levels"]["0.1"]["radius"]
+  again = fields.run("toy", setting)
+  assert again["radius"] == found["radius"]
   assert {path: path.stat().st_mtime_ns for path in files} == files
-  text = fields.report(result)
-  assert "| 0.1 | view | " in text
-  assert "| 0.1 | SegCertify |  |  | " in text
+  text = fields.report({"size": [16, 40], "samples": [20, 100], "runs": [found, again]})
+  assert "| toy | view | " in text
+  assert "| toy | SegCertify |  |  | " in text
+  assert "| toy | 2 | 16, 800 | " in text
+  assert "| 20 pixels |" in text
   ratio, low, high = fields.interval([2.0, 4.0], [1.0, 2.0])
   assert (ratio, low, high) == (2.0, 2.0, 2.0)
