@@ -7,6 +7,7 @@ import pytest
 from scipy import stats
 
 from lrs_jax import collective, noise, sampling
+from lrs_jax.cells import views
 from lrs_jax.confidence import certificates
 from lrs_jax.confidence.bounds import clopper_pearson_lower
 from lrs_jax.evaluation import choosing
@@ -190,3 +191,24 @@ def test_windows_are_made_once_per_grid():
 def test_arguments_that_do_not_fit(change, message):
   with pytest.raises(ValueError, match=message):
     choose(**{"candidates": HAND_MADE, **change})
+
+
+def test_what_outputs_see_and_what_passes_cost():
+  """Equal passes: four fields have a quarter of the samples, and a view only ever adds."""
+  view = views.around(SHAPE, 0)
+  (one,) = choosing.grid_candidates(SHAPE, [(1, 1)], [0.2], [0.2])
+  (four,) = choosing.color_candidates(SHAPE, [(2, 2)], [0.2], [2.0])
+  candidates = [one, choosing.as_seen(one, view), four, choosing.as_seen(four, view)]
+  assert [c.drawn[0].num_groups for c in candidates] == [1, 1, 4, 4]
+  assert candidates[1].smoothing.num_groups == candidates[1].groups.max() + 1 == np.prod(SHAPE)
+  np.testing.assert_array_equal(four.smoothing.scale, np.where(np.eye(4), 0.2, 0.4))
+  found = choose(candidates, num_samples=None, num_passes=400)
+  assert found.score[1] > found.score[0]
+  assert found.score[3] >= found.score[2]
+  np.testing.assert_array_equal(found.accuracy[[0, 2]], found.accuracy[[1, 3]])
+  per_field = choose(candidates, num_samples=100)
+  np.testing.assert_array_equal(per_field.score[2:], found.score[2:])
+  assert per_field.score[1] < found.score[1]
+  for wrong in (None, None), (9, 9):
+    with pytest.raises(ValueError, match="one of `num_samples`, per field, and `num_passes`"):
+      choose(candidates, num_samples=wrong[0], num_passes=wrong[1])

@@ -12,6 +12,7 @@ The choice is part of the model, made before anything is certified, and costs no
 """
 
 import itertools
+import math
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple
 
@@ -23,6 +24,7 @@ from tqdm import tqdm
 
 from lrs_jax import collective, keys, noise, sampling
 from lrs_jax.cells import locality, partition
+from lrs_jax.cells.views import View
 from lrs_jax.confidence.bounds import clopper_pearson_lower
 from lrs_jax.confidence.corrections import bonferroni
 from lrs_jax.evaluation import metrics
@@ -35,6 +37,13 @@ class Candidate(NamedTuple):
   smoothing: noise.SmoothingDistribution
   groups: np.ndarray  # int [N]
   windows: sampling.Windows | None = None
+  fields: tuple[noise.SmoothingDistribution, np.ndarray] | None = None
+  # what is drawn, K fields, and int [N], every output's, where `smoothing` is how outputs see them
+
+  @property
+  def drawn(self) -> tuple[noise.SmoothingDistribution, np.ndarray]:
+    """The noise that is drawn, and the field of every output: int [N]."""
+    return (self.smoothing, self.groups) if self.fields is None else self.fields
 
 
 class Choice(NamedTuple):
@@ -108,6 +117,47 @@ def grid_candidates(
   return found
 
 
+def color_candidates(
+  image_shape: tuple[int, int],
+  grids: Iterable[tuple[int, int]],
+  std_min: Iterable[float],
+  ratios: Iterable[float],
+  *,
+  colors: tuple[int, int] = (2, 2),
+) -> list[Candidate]:
+  """Gaussian noise of a few fields: cells are colored by row and column modulo `colors`.
+
+  A field has a standard deviation of `std_min` in the cells of its color, and `ratios` times as
+  much in all others, so that K = 4 passes a sample serve any number of cells. It takes a view,
+  `as_seen`, to gain by that. Grids are (R, Q), in cells.
+
+  Example:
+    >>> [c.name for c in color_candidates((8, 8), [(4, 4)], [0.2], [2.0])]
+    ['4x4 in 4 colors, std 0.2 to 0.4']
+  """
+  found = []
+  for grid, low, ratio in itertools.product(grids, std_min, ratios):
+    field = partition.coloring(grid, colors).reshape(-1)[partition.image_grid(image_shape, grid)]
+    scale = locality.own_color(math.prod(colors), low, ratio * low)
+    name = f"{grid[0]}x{grid[1]} in {len(scale)} colors, std {low:g} to {ratio * low:g}"
+    found.append(Candidate(name, noise.gaussian(scale, field[..., None]), field.ravel()))
+  return found
+
+
+def as_seen(candidate: Candidate, view: View, block: int | None = None) -> Candidate:
+  """The same noise, priced by what blocks of outputs see of it: `noise.in_blocks`.
+
+  Example:
+    >>> from lrs_jax.cells import views
+    >>> (one,) = grid_candidates((6, 9), [(1, 1)], [0.2], [0.2])
+    >>> as_seen(one, views.around((6, 9), 1), block=3).smoothing.num_groups
+    6
+  """
+  drawn, field = candidate.drawn
+  smoothing, groups = noise.in_blocks(drawn, field.reshape(view.shape), view, block)
+  return candidate._replace(smoothing=smoothing, groups=groups, fields=(drawn, field))
+
+
 def choose(
   key: jax.Array,
   candidates: Sequence[Candidate],
@@ -118,7 +168,8 @@ def choose(
   budgets: ArrayLike,
   *,
   num_classes: int,
-  num_samples: int,
+  num_samples: int | None = None,
+  num_passes: int | None = None,
   alpha: float,
   pilot_samples: int = 64,
   selection_samples: int = 16,
@@ -132,7 +183,7 @@ def choose(
   with certificates of the envelope method, for `num_samples` votes like those of the pilot. One
   budget is the wanted one; evenly spaced radii give the average certifiable radius up to a factor.
   All candidates see the same standard draws, at M (`pilot_samples` + `selection_samples`)
-  evaluations for each of their groups, and a compilation for every number of groups. A network that
+  evaluations for each of their K fields, and a compilation for every number of them. A network that
   was trained for the first candidate's noise favors that: train for a wide range of noise, or
   choose again after training for the choice.
 
@@ -146,13 +197,15 @@ def choose(
     labels: int [M, ...]; outside [0, K) is void. All void: any accuracy will do.
     budgets: [B] or [B, A], in the units of b: epsilon^p, or counts.
     num_classes: K.
-    num_samples: S that is planned.
+    num_samples: S that is planned, for every field; or else
+    num_passes: evaluations that are planned, for all: S is their K-th part, rounded down.
     alpha: planned joint error probability of one image, in (0, 1).
     pilot_samples: votes that stand for the planned ones.
     selection_samples: further votes that choose every output's label.
     tolerance: accuracy that may be given up.
 
-  No candidates or images, or shapes that do not fit together, are a `ValueError`.
+  No candidates or images, shapes that do not fit together, or not one of `num_samples` and
+  `num_passes`, are a `ValueError`.
 
   Example:
     >>> import jax.numpy as jnp
@@ -182,6 +235,11 @@ def choose(
       f"`labels` must have N = {candidates[0].groups.size} labels per image, one per output of "
       f"`candidates`, but their shape is {labels.shape}."
     )
+  if (num_samples is None) == (num_passes is None):
+    raise ValueError(
+      "give one of `num_samples`, per field, and `num_passes`, for all fields together, but they "
+      f"are {num_samples} and {num_passes}."
+    )
   truth = labels.reshape(len(labels), -1).astype(np.int64)
   level = bonferroni(alpha, truth.shape[1]).alpha
   key_pilot, key_planned = keys.tagged(key, "pilot"), keys.tagged(key, "planned votes")
@@ -189,8 +247,8 @@ def choose(
 
   def votes_of(candidate: Candidate, key_set: jax.Array, size: int) -> np.ndarray:
     """Votes int [M, N, K], from independent keys for every image."""
-    _, noise, groups, windows = candidate
-    options: dict[str, Any] = {"num_classes": num_classes, "windows": windows}
+    noise, groups = candidate.drawn
+    options: dict[str, Any] = {"num_classes": num_classes, "windows": candidate.windows}
     pairs = zip(jax.random.split(key_set, len(images)), images, strict=True)
     votes = [sampling.votes(k, apply, params, x, noise, groups, size, **options) for k, x in pairs]
     return np.stack([of_image.counts for of_image in votes])
@@ -202,8 +260,11 @@ def choose(
     pilot = votes_of(candidate, key_sets[1], pilot_samples)
     predictions = selection.argmax(axis=2)
     votes = np.take_along_axis(pilot, predictions[..., None], axis=2)[..., 0]
-    votes = _planned_votes(key_planned, votes, pilot_samples, num_samples)
-    eta = smoothing.eta(clopper_pearson_lower(votes, num_samples, level[None]))
+    planned = num_samples
+    if planned is None:
+      planned = num_passes // candidate.drawn[0].num_groups
+    votes = _planned_votes(key_planned, votes, pilot_samples, planned)
+    eta = smoothing.eta(clopper_pearson_lower(votes, planned, level[None]))
     fractions = [
       collective.certify(smoothing.weights, groups, of_image, budgets).certified / groups.size
       for of_image in eta
