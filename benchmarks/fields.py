@@ -2,16 +2,18 @@
 
     PYTHONPATH=. python benchmarks/fields.py --data-dir DIR --work lrs-out/fields
 
-trains networks on CamVid under isotropic noise, all for about the same time, counts votes on test
-images, one pass per sample, and certifies the same votes in several ways: by SegCertify (Holm's
-correction), collectively as if every output saw the whole image, and with the view that follows
-from the network's layers, the latter two also with margins and k-FWER. It writes
-fields-SIZE.json and fields-SIZE.md under benchmarks/results; networks and votes stay under --work,
-so that it may be stopped at any time.
+compares the U-Net of benchmarks/images.py with a PatchNet, which sees less and knows where a pixel
+lies, trained here. It counts votes under isotropic noise on CamVid test images, one pass per
+sample, and certifies the same votes in several ways: by SegCertify (Holm's correction),
+collectively as if every output saw the whole image, and with the view that follows from the
+network's layers, the latter two also with margins and k-FWER. It writes fields-SIZE.json,
+fields-SIZE.md and, of all sizes, fields.png under benchmarks/results; networks and votes stay under
+--work, so that it may be stopped at any time.
 """
 
 import argparse
 import functools
+import json
 import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -20,8 +22,11 @@ from typing import Any, NamedTuple
 
 import jax
 import numpy as np
+from matplotlib.figure import Figure
 from tqdm import tqdm
 
+from benchmarks.image_study import networks as study
+from benchmarks.image_study.configurations import STUDIES
 from lrs_jax import collective, keys, noise, sampling, storage
 from lrs_jax.baselines import segcertify
 from lrs_jax.confidence import certificates, corrections, margins, planning
@@ -39,13 +44,21 @@ SAMPLES = 100, 1000
 
 NETWORKS: Mapping[str, Mapping[str, Any]] = {
   "unet": {"network": "unet", "width": 8, "depth": 3},
-  "patchnet-3": {"network": "patchnet", "width": 48, "depth": 3},
-  "patchnet-2": {"network": "patchnet", "width": 48, "depth": 2},
+  "patchnet": {
+    **{"network": "patchnet", "width": 48, "depth": 3, "positions": True},
+    **{"steps": 1500, "batch_size": 8},
+  },
 }
-"""The networks that are compared; all know positions."""
+"""The networks that are compared. The U-Net is the image study's."""
 
-STEPS: Mapping[tuple[str, str], tuple[int, int]] = {}
-"""Images per step and steps, by size and network: those that take the same time."""
+TRAINED = (180, 240)
+"""Size of the images that both are trained for; they are certified on larger ones as they are."""
+
+WINDOWS = 0.25, 0.35, 0.5, 0.7, 1.0
+"""Parts of an image's height and width, in its middle, to see how radii grow with the image."""
+
+WINDOWED = 8
+"""Images, at most, of which windows are certified."""
 
 FORFEITED = 0.005
 """Part of the outputs that k-FWER gives up."""
@@ -86,25 +99,32 @@ def main(arguments: list[str] | None = None) -> None:
   parser.add_argument("--images", type=int, default=24, help="test images")
   parser.add_argument("--std", type=float, default=0.3, help="noise of training and smoothing")
   parser.add_argument("--seeds", type=int, nargs="*", default=[0, 1, 2], help="of training")
-  parser.add_argument("--networks", nargs="*", choices=tuple(NETWORKS), default=tuple(NETWORKS))
   options = parser.parse_args(arguments)
-  size = tuple(map(int, options.size.split("x")))
   runs = []
-  for name in options.networks:
-    batch_size, steps = STEPS[options.size, name]
-    for seed in options.seeds:
-      config = images.DEFAULTS["camvid"]._replace(
-        data_dir=options.data_dir, size=size, images=options.images, std_min=options.std,
-        positions=True, batch_size=batch_size, steps=steps, seed=seed, **NETWORKS[name],
-      )  # fmt: skip
-      data, folder = images.load(config), options.work / f"{options.size}-{name}-{seed}"
-      found = networks.obtain(images.TASK, config, data, "", folder / "network.npz")
-      runs.append(run(name, Setting(config, found.params, data, folder / "votes")))
-      result = {"size": list(size), "samples": list(SAMPLES), "runs": runs}
-      result |= {"versions": versions(), "device": describe_devices()}
-      storage.save_json(options.out / f"fields-{options.size}.json", result)
-      (options.out / f"fields-{options.size}.md").write_text(report(result))
+  for name, seed in [("unet", 0), *(("patchnet", seed) for seed in options.seeds)]:
+    config = images.DEFAULTS["camvid"]._replace(
+      data_dir=options.data_dir,
+      size=tuple(map(int, options.size.split("x"))),
+      images=options.images,
+      std_min=options.std,
+      seed=seed,
+      **NETWORKS[name],
+    )
+    data, folder = images.load(config), options.work / "networks"
+    if name == "unet":
+      found = study.obtain("crops", STUDIES["180x240"], options.data_dir, folder)
+    else:
+      smaller, path = config._replace(size=TRAINED), folder / f"{name}-{seed}.npz"
+      found = networks.obtain(images.TASK, smaller, data, "", path)
+    votes_of = options.work / "votes" / f"{options.size}-{name}-{seed}"
+    runs.append(run(name, Setting(config, found.params, data, votes_of)))
+    result = {"size": list(config.size), "samples": list(SAMPLES), "runs": runs}
+    result |= {"versions": versions(), "device": describe_devices()}
+    storage.save_json(options.out / f"fields-{options.size}.json", result)
+    (options.out / f"fields-{options.size}.md").write_text(report(result))
   print(report(result))
+  every = [json.loads(path.read_text()) for path in sorted(options.out.glob("fields-*.json"))]
+  scaling(every).savefig(options.out / "fields.png", dpi=150)
 
 
 def votes(setting: Setting, index: int) -> tuple[list[np.ndarray], float]:
@@ -151,7 +171,7 @@ def run(name: str, setting: Setting) -> dict[str, Any]:
   radius: dict[str, list[float]] = {}
   seconds = dict.fromkeys(priced, 0.0)
   predicted: dict[str, list[np.ndarray]] = {"Bonferroni": [], "Holm": [], "levers": []}
-  passes = []
+  passes, of_windows = [], []
   told = f"{name}, seed {config.seed}"
   for i in tqdm(range(len(data.cases)), desc=told, unit="image"):
     given, took = votes(setting, i)
@@ -173,6 +193,8 @@ def run(name: str, setting: Setting) -> dict[str, Any]:
         found[kind + added] = metrics.average_certifiable_radius(radii, kept / num_outputs)
     for kind, value in found.items():
       radius.setdefault(kind, []).append(value)
+    if i < WINDOWED:
+      of_windows.append(_windows(bases[""], priced, config.size, radii))
     predicted["Bonferroni"].append(bases[""].predictions)
     predicted["levers"].append(bases[LEVERS].predictions)
     predicted["Holm"].append(test(0.0).labels)
@@ -184,6 +206,9 @@ def run(name: str, setting: Setting) -> dict[str, Any]:
     ),
     "images": [case.name for case in data.cases],
     "radius": radius,
+    "windows": {  # of every window, radii of the first images
+      kind: np.array(of_windows)[:, :, at].T.tolist() for at, kind in enumerate(priced)
+    },
     "groups_and_cells": {kind: list(of.weights.shape[1:]) for kind, (of, _) in priced.items()},
     "seconds_per_budget": {
       kind: value / len(data.cases) / len(radii) for kind, value in seconds.items()
@@ -193,6 +218,29 @@ def run(name: str, setting: Setting) -> dict[str, Any]:
       kind: reports.quality(truth, found, len(data.classes)) for kind, found in predicted.items()
     },
   }
+
+
+def _windows(
+  base: BaseCertificates,
+  priced: Mapping[str, tuple[noise.SmoothingDistribution, np.ndarray]],
+  size: tuple[int, int],
+  radii: np.ndarray,
+) -> list[list[float]]:
+  """Radii of the pixels in the middle of an image: of every window, priced in every way."""
+  found = []
+  for part in WINDOWS:
+    inside = np.zeros(size, bool)
+    inside[_middle(size[0], part), _middle(size[1], part)] = True
+    curves = (_certified(base, *of, radii, inside.ravel()) for of in priced.values())
+    found.append(
+      [metrics.average_certifiable_radius(radii, curve / inside.sum()) for curve in curves]
+    )
+  return found
+
+
+def _middle(size: int, part: float) -> slice:
+  length = round(part * size)
+  return slice((size - length) // 2, (size - length) // 2 + length)
 
 
 def segcertify_curve(test: Callable[[float], Any], radii: np.ndarray) -> np.ndarray:
@@ -210,10 +258,11 @@ def _certified(
   distribution: noise.SmoothingDistribution,
   groups: np.ndarray,
   radii: np.ndarray,
+  targets: np.ndarray | None = None,
 ) -> np.ndarray:
   budgets = noise.budgets_from_radii(radii, 2)
   given = distribution.weights, groups, base.eta, budgets
-  return collective.certify(*given, forfeit=base.forfeit).certified
+  return collective.certify(*given, targets=targets, forfeit=base.forfeit).certified
 
 
 def interval(ours: Sequence[float], others: Sequence[float]) -> tuple[float, float, float]:
@@ -262,18 +311,49 @@ def report(result: Mapping[str, Any]) -> str:
         *(_told(*interval(radius, other)) for other in (_mean(of, "SegCertify"), reference)),
       )
       lines.append(f"| {' | '.join(cells)} |")
-  lines += ["", "| network | trainings | images per step, steps | ms per pass | reach |"]
-  lines += ["| --- | ---: | ---: | ---: | ---: |"]
+  lines += ["", "| network | trainings | ms per pass | a pixel sees |", "| --- |" + " ---: |" * 3]
   for network, of in by_network.items():
-    config = of[0]["config"]
     passes = statistics.median(one["seconds_per_pass"] for one in of)
-    axis = architecture(config["network"]).view(config["depth"], (10**4, 1)).axes[0]
-    first_seen, end = axis[5000]
-    trained = f"{config['batch_size']}, {config['steps']}"
-    lines.append(
-      f"| {network} | {len(of)} | {trained} | {1000 * passes:.1f} | {end - first_seen} pixels |"
-    )
+    sees = f"{_width_of_view(of[0]['config'])} pixels"
+    lines.append(f"| {network} | {len(of)} | {1000 * passes:.1f} | {sees}, up and down |")
   return "\n".join([*lines, ""])
+
+
+def _width_of_view(config: Mapping[str, Any]) -> int:
+  """How many pixels, along an axis, some pixel far from all borders sees: the middle of many."""
+  axis = architecture(config["network"]).view(config["depth"], (1024, 1)).axes[0]
+  return int(axis[512, 1] - axis[512, 0])
+
+
+def scaling(results: Sequence[Mapping[str, Any]]) -> Figure:
+  r"""How many times the radius becomes by a view, against the pixels of a window over a view's.
+
+  Theory, where all outputs are alike and a window is n views large: an adversary who spends
+  :math:`B_0` at one pixel changes what sees it, 1/n of the window, so that a radius r certifies
+  :math:`1 - (r / r_0)^2 / n` of it, and all of it below :math:`r_0`. The area over that without a
+  view, :math:`r_0`, is :math:`\tfrac23 \sqrt n + 1 / (3 n)`.
+  """
+  figure = Figure(figsize=(5.6, 4.0), layout="constrained")
+  axes = figure.subplots()
+  most = 1.0
+  for result in results:
+    for one in {run["network"]: run for run in reversed(result["runs"])}.values():
+      width = _width_of_view(one["config"])
+      sizes = np.round(np.outer(WINDOWS, result["size"]))
+      views = np.prod(sizes / np.minimum(sizes, width), axis=1)
+      ours, whole = (np.mean(one["windows"][kind], axis=1) for kind in ("view", "whole image"))
+      name = f"{one['network']}, {result['size'][0]}×{result['size'][1]}"
+      axes.plot(np.sqrt(views), ours / whole, "o-", label=name)
+      most = max(most, float(np.sqrt(views).max()))
+  root = np.linspace(1, most, 100)
+  axes.plot(root, 2 / 3 * root + 1 / (3 * root**2), "k--", label="theory, all outputs alike")
+  axes.set(
+    xlabel="square root of (pixels of the image / pixels in view)",
+    ylabel="radius with the view / without",
+  )
+  axes.legend()
+  axes.grid(alpha=0.3)
+  return figure
 
 
 def _mean(runs: Sequence[Mapping[str, Any]], kind: str) -> list[float]:

@@ -34,7 +34,7 @@ def test_picture(tmp_path):
   assert (tmp_path / "picture.png").read_bytes().startswith(b"\x89PNG")
 
 
-def test_fields_of_view(tmp_path):
+def test_fields_of_view(tmp_path, monkeypatch):
   """The same votes, and never less the more is known of the view; a second run counts nothing."""
   config = images.Config(
     network="patchnet", positions=True, size=(16, 40), width=2, depth=1, std_min=0.1
@@ -47,6 +47,7 @@ def test_fields_of_view(tmp_path):
     Case(name, rng.random((*config.size, 3), np.float32), rng.integers(0, 3, 640)) for name in "ab"
   ]
   setting = fields.Setting(config, params, Data(cases, ("x", "y", "z")), tmp_path, (20, 100))
+  monkeypatch.setattr(fields, "RADII", 12)
   found = fields.run("toy", setting)
   radius = {name: np.array(of) for name, of in found["radius"].items()}
   assert (radius["view"] > 1.02 * radius["whole image"]).all()
@@ -57,10 +58,17 @@ def test_fields_of_view(tmp_path):
   again = fields.run("toy", setting)
   assert again["radius"] == found["radius"]
   assert {path: path.stat().st_mtime_ns for path in files} == files
-  text = fields.report({"size": [16, 40], "samples": [20, 100], "runs": [found, again]})
+  result = {"size": [16, 40], "samples": [20, 100], "runs": [found, again]}
+  text = fields.report(result)
   assert "| toy | view | " in text
   assert "| toy | SegCertify |  |  | " in text
-  assert "| toy | 2 | 16, 800 | " in text
-  assert "| 20 pixels |" in text
+  assert "| toy | 2 | " in text
+  assert "| 20 pixels, up and down |" in text
+  assert np.shape(found["windows"]["view"]) == (5, 2)
+  assert found["windows"]["view"][-1] == found["radius"]["view"]
+  axes = fields.scaling([result]).axes[0]
+  ratio = axes.get_lines()[0].get_ydata()
+  assert (ratio >= 1 - 1e-12).all()
+  assert ratio[-1] > ratio[0]
   ratio, low, high = fields.interval([2.0, 4.0], [1.0, 2.0])
   assert (ratio, low, high) == (2.0, 2.0, 2.0)

@@ -227,7 +227,11 @@ def test_lost_votes_are_samples():
   kept = lrs_jax.certify(KEY, apply, HALF, X, NOISE, GRID, RADII, check=False)
   assert kept.estimation.counts.sum(axis=1).max() < 1000
   share = np.take_along_axis(kept.estimation.counts, kept.base.labels[:, None], 1)[:, 0] / 1000
-  assert (kept.base.q_lower <= share).all()
+  by_votes = kept.base.method == "votes"
+  assert by_votes.any()
+  assert (kept.base.q_lower <= share)[by_votes].all()
+  lost = 1 - kept.estimation.counts.sum(axis=1) / 1000  # as if they were for another class
+  assert (share > lost)[kept.base.eta > 0].all()
   lrs_jax.verify(kept)
 
 
@@ -591,3 +595,46 @@ def test_what_was_tampered_with_is_refused(tamper, message):
   lrs_jax.verify(IMAGE, exact=True)
   with pytest.raises(ValueError, match=message):
     lrs_jax.verify(tamper(IMAGE))
+
+
+def test_sampling_stops_as_soon_as_enough_is_certified():
+  """Looks share alpha, and the votes are the first of those that were to be drawn."""
+  x, gaussian = np.asarray([0.0, 0.1, 0.2, 0.45], np.float32), noise.gaussian([[0.2]], [0] * 4)
+
+  def apply(params, x):
+    return jnp.stack([x, params - x], axis=-1)
+
+  asked = jax.random.key(0), apply, np.float32(1), x, gaussian, [0] * 4, [0.0, 0.1, 0.2]
+  whole = lrs_jax.certify(*asked, num_samples=800)
+  soon = lrs_jax.certify(*asked, num_samples=800, until=(0.5, 0.1))
+  later = lrs_jax.certify(*asked, num_samples=800, until=(1.0, 0.2))
+  assert (whole.looks, soon.looks, later.looks) == (1, 4, 4)
+  assert (soon.estimation.num_samples, later.estimation.num_samples) == (100, 800)
+  assert soon.certified[1] >= 2
+  assert (later.certified <= whole.certified).all()
+  np.testing.assert_array_equal(later.estimation.counts, whole.estimation.counts)
+  votes = soon.selection.counts, soon.estimation.counts
+  base = certificates.from_votes(gaussian, [0] * 4, *votes, alpha=0.01 / 4)
+  np.testing.assert_array_equal(soon.base.eta, base.eta)
+  assert "0.99" in str(soon)
+  for certified in (soon, later):
+    lrs_jax.verify(certified)
+  with pytest.raises(ValueError, match=r"`base.(q_lower|eta)`"):
+    lrs_jax.verify(soon._replace(looks=1))
+  with pytest.raises(ValueError, match="`until` must be a part of the outputs"):
+    lrs_jax.certify(*asked, until=(80, 0.1))
+
+
+def test_margins_are_used_where_noise_has_them():
+  x, classes = np.zeros(3, np.float32), np.asarray([0.0, 0.35, -0.35], np.float32)
+
+  def apply(params, x):
+    return -jnp.abs(x[:, None] - params[None])  # the nearest of three classes
+
+  gaussian = noise.gaussian([[0.4]], [0, 0, 0])
+  asked = jax.random.key(0), apply, classes, x + 0.01, gaussian, [0, 0, 0], [0.0, 0.05]
+  found = lrs_jax.certify(*asked, num_samples=4000, check=False)
+  assert found.base.method.tolist() == ["margins"] * 3
+  votes = found.selection.counts, found.estimation.counts
+  assert (certificates.from_votes(gaussian, [0] * 3, *votes, alpha=0.01).eta == 0).all()
+  lrs_jax.verify(found)

@@ -50,7 +50,7 @@ def from_margins(
     >>> votes = [[500, 260, 240], [990, 10, 0]]
     >>> found = from_margins(gaussian, [0, 0], votes, votes, alpha=0.01)  # two keys in earnest
     >>> found.method.tolist(), found.eta.round(2)
-    (['margins', 'votes'], array([0.04, 3.95]))
+    (['margins', 'votes'], array([0.04, 4.11]))
 
   References: Cohen et al. 2019 (arXiv 1902.02918), theorem 1.
   """

@@ -32,6 +32,7 @@ class Certified(NamedTuple):
   estimation: Votes  # int64 [N, K] and S, the votes that bound their probabilities
   noise: SmoothingDistribution  # as groups see it
   alpha: float  # joint error probability
+  looks: int  # at the votes, that share alpha: sampling could stop at each of them
   k_fwer: float  # part of the base certificates that may be false
   shape: tuple[int, ...]  # of the outputs: N is its product
   counted: np.ndarray  # bool [N], outputs of which `certified` counts some

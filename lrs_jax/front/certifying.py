@@ -12,7 +12,8 @@ from tqdm import tqdm
 from lrs_jax import collective, keys, sampling
 from lrs_jax.cells import views
 from lrs_jax.cells.views import View
-from lrs_jax.confidence import certificates, corrections, planning
+from lrs_jax.confidence import corrections, planning
+from lrs_jax.confidence.certificates import BaseCertificates
 from lrs_jax.errors import NotLogitsError
 from lrs_jax.front import steps
 from lrs_jax.front.certified import Certified
@@ -33,6 +34,7 @@ class Options(TypedDict, total=False):
   truth: ArrayLike | None
   chunk_size: int | None
   mesh: Mesh | None
+  until: tuple[float, float] | None
 
 
 def certify(
@@ -52,6 +54,7 @@ def certify(
   time_limit: float | None = None,
   targets: ArrayLike | None = None,
   truth: ArrayLike | None = None,
+  until: tuple[float, float] | None = None,
   fields: steps.Fields | None = None,
   windows: Windows | None = None,
   chunk_size: int | None = None,
@@ -69,8 +72,9 @@ def certify(
     \textstyle\sum_c W_{g(n),c} b_c \ge \eta_n \} \Big\rfloor
 
   survive every perturbation of radius :math:`\varepsilon`, or as the method bounds that. It is
-  `sampling.votes`, `certificates.from_votes` and `collective.certify` one after the other. Groups
-  with the same noise share their passes through the model.
+  `sampling.votes`, `certificates.from_votes` (for Gaussian noise `margins.from_margins`) and
+  `collective.certify` one after the other. Groups with the same noise share their passes through
+  the model.
 
   Args:
     key: typed key, `jax.random.key(seed)`; selection, estimation and guards get a key of their own.
@@ -92,6 +96,8 @@ def certify(
     targets: bool, of N: the outputs to count, such as those that are not void; all if None.
     truth: int, of N: count outputs only while they are right as well, which makes `share` the
       certified accuracy. Labels outside [0, K) are void and not counted.
+    until: (share, radius), to stop as soon as such a part of the counted outputs is certified at a
+      radius, at 1/8, 1/4 or 1/2 of the samples; all looks share alpha, each has a quarter of it.
     fields: what is drawn, if `noise` says what groups of a limited view see of it (`noise.seen`):
       K noise fields, and int, of N: the field of every output. A pass per sample and field.
     windows: how the model evaluates the window that a group, or a field, needs: `sampling.Windows`.
@@ -124,7 +130,10 @@ def certify(
   num_outputs = math.prod(shape)
   counted = steps.counted_of(targets, truth, num_outputs, num_classes)
   truth = None if truth is None else np.asarray(truth, np.int64).reshape(-1)
-  levels = corrections.levels(alpha, num_outputs, k_fwer)  # before sampling: alpha may be none
+  share = None if until is None else until[0]
+  looks = steps.looks(num_samples, share)
+  levels = corrections.levels(alpha / len(looks), num_outputs, k_fwer)  # alpha may be none
+  goal = np.zeros(0) if until is None else steps.checked_radii(np.array([until[1]]), noise)
   if radii is not None:
     radii = steps.checked_radii(radii, noise)
   selection_key, estimation_key = keys.tagged(key, "selection"), keys.tagged(key, "estimation")
@@ -143,49 +152,58 @@ def certify(
   stride = chunk_size or sampling.default_chunk_size(x.size)
   stride *= jax.device_count() if mesh is None else mesh.size
 
-  def count(key: jax.Array, num_samples: int, name: str) -> Votes:
-    """Votes of S samples, in pieces of whole chunks so that a bar can show how far it is."""
+  def count(key: jax.Array, num_samples: int, name: str, start: int = 0) -> np.ndarray:
+    """Votes from sample `start` to S, in pieces of whole chunks: a bar can show how far it is."""
     asked = key, apply, params, x, *sampled
     options: dict[str, Any] = {"chunk_size": chunk_size, "mesh": mesh, "windows": windows}
     options["num_classes"] = num_classes
     piece = max(-(-num_samples // (20 * stride)), 1) * stride
     total = np.zeros((), np.int64)
-    with tqdm(total=num_samples, desc=name, leave=False, disable=None, delay=1) as bar:
-      for first in range(0, max(num_samples, 1), piece):
+    with tqdm(total=num_samples, initial=start, desc=name, leave=False, disable=None, delay=1) as b:
+      for first in range(start, max(num_samples, start + 1), piece):
         number = min(piece, num_samples - first)
         votes = sampling.votes(*asked, number, first_sample=first, **options)
         total = total + np.asarray(votes.counts, np.int64)
-        bar.update(number)
-    return Votes(total, num_samples)
+        b.update(number)
+    return total
+
+  def prove(base: BaseCertificates, radii: ArrayLike) -> collective.CollectiveCertificate:
+    return collective.certify(
+      base.weights,
+      base.groups,
+      base.eta,
+      budgets_from_radii(radii, noise.p),
+      method=method,
+      targets=steps.targets_of(counted, truth, base),
+      integral=noise.p == 0,
+      time_limit=time_limit,
+      forfeit=base.forfeit,
+    )
 
   selection = count(selection_key, selection_samples, "selection")
-  estimation = count(estimation_key, num_samples, "estimation")
-  votes = selection.counts, estimation.counts
-  base = certificates.from_votes(noise, groups, *votes, alpha=levels, num_samples=num_samples)
+  estimation, start = np.zeros((), np.int64), 0
+  for num_samples in looks:
+    estimation = estimation + count(estimation_key, num_samples, "estimation", start)
+    start = num_samples
+    base = steps.bounded(noise, groups, selection, estimation, levels, num_samples)
+    if share is not None and prove(base, goal).certified[0] >= share * counted.sum():
+      break
   if radii is None:
     sharing = max(num_outputs // (levels.forfeit + 1), 1)  # as if so many shared alpha
-    radii = planning.radii([noise], num_samples, num_outputs=sharing, alpha=alpha)
-  proof = collective.certify(
-    base.weights,
-    base.groups,
-    base.eta,
-    budgets_from_radii(radii, noise.p),
-    method=method,
-    targets=steps.targets_of(counted, truth, base),
-    integral=noise.p == 0,
-    time_limit=time_limit,
-    forfeit=base.forfeit,
-  )
+    level = alpha / len(looks)
+    radii = planning.radii([noise], num_samples, num_outputs=sharing, alpha=level)
+  proof = prove(base, radii)
   return Certified(
     labels=base.predictions,
     certified=proof.certified,
     radii=radii,
     base=base,
     proof=proof,
-    selection=selection,
-    estimation=estimation,
+    selection=Votes(selection, selection_samples),
+    estimation=Votes(estimation, num_samples),
     noise=noise,
     alpha=alpha,
+    looks=len(looks),
     k_fwer=k_fwer,
     shape=tuple(shape),
     counted=counted,
@@ -249,8 +267,8 @@ def certify_segmentation(
     radii: [B], l2 norms in the units of the image; None: up to where nothing can be certified.
     windows: for localized noise, a window for every block of the grid.
     check: ask the model first, also by `sampling.check_view`. Leave that out for one that passed.
-    **options: `num_samples`, `selection_samples`, `alpha`, `k_fwer`, `method`, `time_limit`,
-      `targets` and `truth` [H, W], `chunk_size` and `mesh`, as for `certify`.
+    **options: `num_samples`, `selection_samples`, `alpha`, `k_fwer`, `until`, `method`,
+      `time_limit`, `targets` and `truth` [H, W], `chunk_size` and `mesh`, as for `certify`.
 
   Raises:
     FartherViewError: some output sees farther than `view`.

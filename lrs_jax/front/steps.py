@@ -10,7 +10,9 @@ from jax.typing import ArrayLike
 from lrs_jax import noise
 from lrs_jax.cells import locality, partition
 from lrs_jax.cells.views import View
-from lrs_jax.confidence.certificates import BaseCertificates
+from lrs_jax.confidence import margins
+from lrs_jax.confidence.certificates import BaseCertificates, from_votes
+from lrs_jax.confidence.corrections import Levels
 from lrs_jax.noise import SmoothingDistribution
 from lrs_jax.sampling import checks
 
@@ -95,6 +97,37 @@ def distinct(
     weights=distribution.weights[:, first],
   )
   return fields, field_of_group.reshape(-1)[groups]
+
+
+def bounded(
+  distribution: SmoothingDistribution,
+  groups: np.ndarray,
+  selection: np.ndarray,
+  estimation: np.ndarray,
+  levels: Levels,
+  num_samples: int,
+) -> BaseCertificates:
+  """Base certificates from votes, with margins where they are known for the noise."""
+  of_votes = from_votes if distribution.family.margin is None else margins.from_margins
+  votes = selection, estimation
+  return of_votes(distribution, groups, *votes, alpha=levels, num_samples=num_samples)
+
+
+def looks(num_samples: int, share: float | None) -> list[int]:
+  """Numbers of samples at which sampling may stop: all, and 1/8, 1/4 and 1/2 if a share will do.
+
+  Example:
+    >>> looks(1000, None), looks(1000, 0.8)
+    ([1000], [125, 250, 500, 1000])
+  """
+  if share is None:
+    return [num_samples]
+  if not 0 < share <= 1:
+    raise ValueError(
+      "`until` must be a part of the outputs, in (0, 1], and a radius, such as (0.8, 0.5), but its "
+      f"part is {share!r}."
+    )
+  return sorted({num_samples >> i for i in range(4)} - {0}) or [num_samples]
 
 
 def of_outputs(name: str, values: ArrayLike, kind: str, num_outputs: int) -> np.ndarray:

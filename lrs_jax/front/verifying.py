@@ -12,7 +12,7 @@ from lrs_jax.cells import views
 from lrs_jax.confidence import certificates, corrections
 from lrs_jax.errors import TooFewSamplesWarning
 from lrs_jax.front.certified import Certified
-from lrs_jax.front.steps import check_fields, counted_of, targets_of
+from lrs_jax.front.steps import bounded, check_fields, counted_of, targets_of
 
 
 def verify(certified: Certified, *, exact: bool = False) -> None:
@@ -48,10 +48,9 @@ def verify(certified: Certified, *, exact: bool = False) -> None:
     raise ValueError("`selection` and `estimation` are the same votes: one key drew both.")
   with warnings.catch_warnings():
     warnings.simplefilter("ignore", TooFewSamplesWarning)  # was told when it was made
-    levels = corrections.levels(certified.alpha, num_outputs, certified.k_fwer)
-    again = certificates.from_votes(
-      certified.noise, base.groups, *votes, alpha=levels, num_samples=num_samples
-    )
+    level = certified.alpha / max(int(certified.looks), 1)
+    levels = corrections.levels(level, num_outputs, certified.k_fwer)
+    again = bounded(certified.noise, base.groups, *votes, levels, num_samples)
   for name, value in again._asdict().items():
     _follows(f"base.{name}", getattr(base, name), value, "the votes, `noise` and `alpha`")
   _follows("labels", certified.labels, again.predictions, "`base`")

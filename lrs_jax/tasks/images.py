@@ -148,6 +148,7 @@ class Config(options.Shared):
   steps: options.Steps = 800
   batch_size: options.BatchSize = 16
   learning_rate: options.LearningRate = 5e-3
+  scores: options.Scores = ("votes", "margins")
 
 
 _STREETS: Any = {"images": 8, "std_min": 0.2, "width": 16, "depth": 3, "steps": 2500,

@@ -67,6 +67,7 @@ class Config(options.Shared):
   steps: options.Steps = 1500
   batch_size: options.BatchSize = 8
   learning_rate: options.LearningRate = 1e-2
+  scores: options.Scores = ("votes", "margins")
 
 
 _NETWORK = ("data", "size", "grid", "std_min", "std_max", "width", "depth", *TRAINED)
