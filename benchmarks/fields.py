@@ -102,14 +102,7 @@ def main(arguments: list[str] | None = None) -> None:
   options = parser.parse_args(arguments)
   runs = []
   for name, seed in [("unet", 0), *(("patchnet", seed) for seed in options.seeds)]:
-    config = images.DEFAULTS["camvid"]._replace(
-      data_dir=options.data_dir,
-      size=tuple(map(int, options.size.split("x"))),
-      images=options.images,
-      std_min=options.std,
-      seed=seed,
-      **NETWORKS[name],
-    )
+    config = config_of(name, options.data_dir, options.size, options.images, options.std, seed)
     data, folder = images.load(config), options.work / "networks"
     if name == "unet":
       found = study.obtain("crops", STUDIES["180x240"], options.data_dir, folder)
@@ -125,6 +118,20 @@ def main(arguments: list[str] | None = None) -> None:
   print(report(result))
   every = [json.loads(path.read_text()) for path in sorted(options.out.glob("fields-*.json"))]
   scaling(every).savefig(options.out / "fields.png", dpi=150)
+
+
+def config_of(
+  name: str, data_dir: str, size: str, num_images: int, std: float, seed: int
+) -> Config:
+  """The job of a network of `NETWORKS`."""
+  return images.DEFAULTS["camvid"]._replace(
+    data_dir=data_dir,
+    size=tuple(map(int, size.split("x"))),
+    images=num_images,
+    std_min=std,
+    seed=seed,
+    **NETWORKS[name],
+  )
 
 
 def votes(setting: Setting, index: int) -> tuple[list[np.ndarray], float]:

@@ -169,7 +169,6 @@ ABOUT = {
   "images",
 }
 
-
 _NETWORK = (
   *("data", "train_split", "size", "network", "width", "depth", "grid", "colors", "std_min"),
   *("std_max", "interpolation", "reach", "hide_beyond", *TRAINED),
@@ -207,9 +206,8 @@ def check(config: Config) -> None:
 def load(config: Config) -> Data:
   """The test images; void labels are K."""
   test = load_images(config, "test", config.images)
-  num_classes = len(test.classes)
-  inside = (test.labels >= 0) & (test.labels < num_classes)
-  truth = np.where(inside, test.labels, num_classes).astype(np.int32).reshape(len(inside), -1)
+  inside = (test.labels >= 0) & (test.labels < (void := len(test.classes)))
+  truth = np.where(inside, test.labels, void).astype(np.int32).reshape(len(inside), -1)
   cases = [Case(*case) for case in zip(test.names, test.images, truth, strict=True)]
   return Data(cases, test.classes)
 
@@ -324,10 +322,9 @@ def lesson(config: Config) -> common.Lesson:
 
 
 def against_segcertify(record: Any) -> dict[str, np.ndarray] | None:
-  """What SegCertify, with Holm's correction, certifies at each radius, of isotropic noise.
+  """What SegCertify, with Holm's correction, certifies of isotropic noise.
 
-  Every radius by a test of its own, at the level of the job: that holds at any one radius, where
-  the certificates hold at all of them together.
+  Every radius has a test of its own: each holds, where certificates hold at all radii together.
   """
   if record.noise.p != 2 or record.noise.weights.shape != (1, 1, 1):
     return None
