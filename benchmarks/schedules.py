@@ -44,8 +44,9 @@ def main(arguments: list[str] | None = None) -> None:
     "--out", type=Path, default=Path("benchmarks/results"), help="folder of the results"
   )
   parser.add_argument("--images", type=int, default=8, help="validation images")
+  parser.add_argument("--size", default="180x240", help="HxW, of the images")
   options = parser.parse_args(arguments)
-  config = fields.config_of("patchnet", options.data_dir, "180x240", 1, 0.3, 0)
+  config = fields.config_of("patchnet", options.data_dir, options.size, 1, 0.3, 0)
   data = images.load(config)
   path = options.work / "networks" / "patchnet-0.npz"
   params = networks.obtain(images.TASK, config, data, "", path).params
@@ -65,7 +66,7 @@ def main(arguments: list[str] | None = None) -> None:
       num_passes=passes,
       alpha=config.alpha,
     )
-    text.append(table(choice, passes, options.images))
+    text.append(table(choice, passes, options))
   (options.out / "schedules.md").write_text("# Schedules of noise\n\n" + "\n".join(text))
   print("\n".join(text))
 
@@ -80,11 +81,11 @@ def candidates(config: Config) -> list[Candidate]:
   return [choosing.as_seen(candidate, view, block) for candidate in found]
 
 
-def table(choice: Choice, passes: int, num_images: int) -> str:
+def table(choice: Choice, passes: int, options: argparse.Namespace) -> str:
   """What every candidate promises, in Markdown."""
   lines = [
-    f"{num_images} CamVid validation images at 180x240, {passes:,} passes planned for all fields "
-    "together, radii promised by pilot samples, views in blocks of 8 pixels, "
+    f"{options.images} CamVid validation images at {options.size}, {passes:,} passes planned for "
+    "all fields together, radii promised by pilot samples, views in blocks of 8 pixels, "
     f"areas up to a radius of {RADII[-1]:g}.",
     "",
     "| noise | fields | mIoU | pixel accuracy | average certifiable radius |",

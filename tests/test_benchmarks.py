@@ -4,8 +4,9 @@ import json
 
 import jax
 import numpy as np
+from PIL import Image
 
-from benchmarks import fields, methods, picture
+from benchmarks import fields, methods, picture, schedules
 from lrs_jax.cli import main
 from lrs_jax.jobs import records
 from lrs_jax.tasks import images
@@ -72,3 +73,26 @@ def test_fields_of_view(tmp_path, monkeypatch):
   assert ratio[-1] > ratio[0]
   ratio, low, high = fields.interval([2.0, 4.0], [1.0, 2.0])
   assert (ratio, low, high) == (2.0, 2.0, 2.0)
+
+
+def test_schedules(tmp_path, monkeypatch):
+  """From a network that is there to a table, of data in CamVid's layout."""
+  for split in ("train", "val", "test"):
+    for kind, shape in (("", (16, 40, 3)), ("annot", (16, 40))):
+      pixels = np.random.default_rng(0).integers(0, 200 if kind == "" else 11, shape)
+      path = tmp_path / "camvid" / f"{split}{kind}" / "a.png"
+      path.parent.mkdir(parents=True)
+      Image.fromarray(pixels.astype(np.uint8)).save(path)
+  monkeypatch.setattr(schedules, "CELLS", (8,))
+  monkeypatch.setattr(schedules, "PASSES", (400,))
+  tiny = {"network": "patchnet", "positions": True, "width": 2, "depth": 1, "steps": 2}
+  monkeypatch.setitem(fields.NETWORKS, "patchnet", {**tiny, "batch_size": 2})
+  config = fields.config_of("patchnet", str(tmp_path), "16x40", 1, 0.3, 0)
+  found = schedules.candidates(config)
+  assert [c.drawn[0].num_groups for c in found] == [1] * 5 + [4] * 4
+  assert all(c.smoothing.num_groups > 4 for c in found)
+  options = "--data-dir", str(tmp_path), "--work", str(tmp_path), "--out", str(tmp_path)
+  schedules.main([*options, "--images", "1", "--size", "16x40"])
+  text = (tmp_path / "schedules.md").read_text()
+  assert "| 2x5 in 4 colors, std 0.2 to 0.3 | 4 | " in text
+  assert "| 1x1, std 0.3 | 1 | " in text
