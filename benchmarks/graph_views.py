@@ -14,8 +14,8 @@ for isotropic flips
 
 and for localized flips by the linear interface without and with what every node sees. All of it
 holds together, so that the best may be taken afterwards. It writes graph-views.json and
-graph-views.md under benchmarks/results. An area is a sum over the budgets that were certified, at
-most what is true: fewer budgets make it smaller, for all rows alike.
+graph-views.md under benchmarks/results. An area is a sum over the budgets that were certified, as
+far as they go, and at most what is true: fewer budgets make it smaller, for all rows alike.
 """
 
 import argparse
@@ -32,7 +32,7 @@ from lrs_jax import collective, storage
 from lrs_jax.baselines import receptive_field, sparse_smoothing
 from lrs_jax.cells import hops
 from lrs_jax.evaluation import metrics
-from lrs_jax.jobs import preparing, records
+from lrs_jax.jobs import preparing, records, reports
 from lrs_jax.jobs.records import Record
 from lrs_jax.jobs.running import versions
 from lrs_jax.noise import SmoothingDistribution, views
@@ -248,7 +248,12 @@ def compare(job: Job, spent: np.ndarray, orders: Sequence[str]) -> dict[str, Any
     "parts": {
       title: {
         "labelled": int(record.labelled.sum()),
-        "correct": int(correct(record).sum()),
+        "correct": int(correct(record).sum()),  # those that abstain among them
+        "accuracy": reports.quality(
+          [record.truth[record.counted]],
+          [record.base.predictions[record.counted]],
+          record.selection.votes.shape[1],
+        )["accuracy"],
         "groups": seen[title].noise.weights.shape[1],
         "cells": seen[title].noise.weights.shape[2],
       }
@@ -259,7 +264,7 @@ def compare(job: Job, spent: np.ndarray, orders: Sequence[str]) -> dict[str, Any
 
 
 def table(results: Mapping[str, Mapping[str, Any]]) -> str:
-  """Markdown: areas, and certified accuracies at some budgets, all rounded down."""
+  """Markdown: accuracy, and areas and certified accuracies at some budgets, rounded down."""
   lines = []
   for name, result in results.items():
     size, job, spent = result["seen_nodes"], result["job"], result["budgets"]
@@ -268,7 +273,7 @@ def table(results: Mapping[str, Mapping[str, Any]]) -> str:
       f"**{name}** ({job['data']}, {job['model_name']}, {job['samples']} samples, level "
       f"{1 - job['alpha']:g}): a node sees {result['hops']} hops, {size['median']:g} nodes in the "
       f"median, {size['mean']:.1f} on average and {size['most']} at most. Budgets are "
-      f"{', '.join(f'{budget:g}' for budget in spent)}; areas are sums over these.",
+      f"{_listed(spent)}; areas are sums over these, >: as far as they go.",
       "",
       "| smoothing, certificate | accuracy |"
       + "".join(f" {k}: area |" + "".join(f" at {b} |" for b in shown) for k in KINDS[::-1]),
@@ -276,16 +281,23 @@ def table(results: Mapping[str, Mapping[str, Any]]) -> str:
     ]
     for method, by_kind in result["methods"].items():
       part = result["parts"][method.partition(",")[0]]
-      values = [part["correct"] / part["labelled"]]
-      texts = [f"{metrics.round_down(values[0], decimals=3):.3f}"]
+      texts = [f"{part['accuracy']:.3f}"]
       for kind in KINDS[::-1]:
         of = by_kind[kind]
-        texts.append(f"{metrics.round_down(of['area'], decimals=2):.2f}")
+        beyond = ">" if of["certified"][-1] else ""
+        texts.append(f"{beyond}{metrics.round_down(of['area'], decimals=2):.2f}")
         certified = [of["certified"][spent.index(b)] / part["labelled"] for b in shown]
         texts += [f"{metrics.round_down(value, decimals=3):.3f}" for value in certified]
       lines.append(f"| {ROWS[method]} | " + " | ".join(texts) + " |")
     lines.append("")
   return "\n".join(lines)
+
+
+def _listed(budgets: Sequence[float]) -> str:
+  whole = list(map(int, budgets))
+  if whole == list(range(len(whole))):
+    return f"0 to {whole[-1]}"
+  return ", ".join(map(str, whole))
 
 
 def main(arguments: list[str] | None = None) -> None:
