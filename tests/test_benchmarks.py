@@ -64,7 +64,7 @@ def test_fields_of_view(tmp_path, monkeypatch):
   assert "| toy | view | " in text
   assert "| toy | SegCertify |  |  | " in text
   assert "| toy | 2 | " in text
-  assert "| 20 pixels, up and down |" in text
+  assert "| 20 pixels high and wide |" in text
   assert np.shape(found["windows"]["view"]) == (5, 2)
   assert found["windows"]["view"][-1] == found["radius"]["view"]
   axes = fields.scaling([result]).axes[0]
