@@ -19,8 +19,8 @@ from lrs_jax.jobs.records import Record
 from lrs_jax.noise import SmoothingDistribution
 
 ASSUMPTIONS = (
-  "What is certified is the smoothed model: the majority vote (or the class of mean score above "
-  "1/2) of the base model under the stated noise. Nothing is said of the base model's own "
+  "What is certified is the smoothed model: the class that the base model votes for most often (or "
+  "whose mean score is above 1/2) under the stated noise. Nothing is said of the base model's own "
   "prediction.",
   "The perturbation is measured where the noise is added: on the array that the sampler was given, "
   "before whatever the model does to it.",
