@@ -8,7 +8,8 @@ sample, and certifies the same votes in several ways: by SegCertify (Holm's corr
 collectively as if every output saw the whole image, and with the view that follows from the
 network's layers, the latter two also with margins and k-FWER. It writes fields-SIZE.json,
 fields-SIZE.md and, of all sizes, fields.png under benchmarks/results; networks and votes stay under
---work, so that it may be stopped at any time.
+--work, so that it may be stopped at any time. What fields-SIZE.json has already, of the same
+versions, is not done again.
 """
 
 import argparse
@@ -42,12 +43,11 @@ from lrs_jax.tasks.task import Data
 SAMPLES = 100, 1000
 """That select labels, and that bound their probabilities."""
 
+_PATCHNET = {"network": "patchnet", "width": 48, "depth": 3, "positions": True, "batch_size": 8}
 NETWORKS: Mapping[str, Mapping[str, Any]] = {
   "unet": {"network": "unet", "width": 8, "depth": 3},
-  "patchnet": {
-    **{"network": "patchnet", "width": 48, "depth": 3, "positions": True},
-    **{"steps": 1500, "batch_size": 8},
-  },
+  "patchnet": {**_PATCHNET, "steps": 1500},
+  "patchnet-long": {**_PATCHNET, "steps": 3000},
 }
 """The networks that are compared. The U-Net is the image study's."""
 
@@ -98,26 +98,53 @@ def main(arguments: list[str] | None = None) -> None:
   parser.add_argument("--size", default="180x240", choices=("180x240", "360x480"))
   parser.add_argument("--images", type=int, default=24, help="test images")
   parser.add_argument("--std", type=float, default=0.3, help="noise of training and smoothing")
-  parser.add_argument("--seeds", type=int, nargs="*", default=[0, 1, 2], help="of training")
+  parser.add_argument(
+    "--seeds", type=int, nargs="*", default=[0, 1, 2], help="of training, of patchnet"
+  )
   options = parser.parse_args(arguments)
+  path = options.out / f"fields-{options.size}.json"
+  stored = json.loads(path.read_text()) if path.exists() else {}
+  known = stored["runs"] if stored.get("versions") == versions() else []
   runs = []
-  for name, seed in [("unet", 0), *(("patchnet", seed) for seed in options.seeds)]:
+  patchnets = [("patchnet", seed) for seed in options.seeds]
+  for name, seed in [("unet", 0), *patchnets, ("patchnet-long", 0)]:
     config = config_of(name, options.data_dir, options.size, options.images, options.std, seed)
     data, folder = images.load(config), options.work / "networks"
+    described = describe(name, config, data)
+    done = [one for one in known if {**one, **described} == one]
+    if done:
+      runs.append(done[0])
+      continue
     if name == "unet":
       found = study.obtain("crops", STUDIES["180x240"], options.data_dir, folder)
     else:
-      smaller, path = config._replace(size=TRAINED), folder / f"{name}-{seed}.npz"
-      found = networks.obtain(images.TASK, smaller, data, "", path)
+      smaller, file = config._replace(size=TRAINED), folder / f"{name}-{seed}.npz"
+      found = networks.obtain(images.TASK, smaller, data, "", file)
     votes_of = options.work / "votes" / f"{options.size}-{name}-{seed}"
-    runs.append(run(name, Setting(config, found.params, data, votes_of)))
-    result = {"size": list(config.size), "samples": list(SAMPLES), "runs": runs}
-    result |= {"versions": versions(), "device": describe_devices()}
-    storage.save_json(options.out / f"fields-{options.size}.json", result)
-    (options.out / f"fields-{options.size}.md").write_text(report(result))
-  print(report(result))
+    runs.append(described | run(name, Setting(config, found.params, data, votes_of)))
+    _save(path, runs)
+  print(_save(path, runs))
   every = [json.loads(path.read_text()) for path in sorted(options.out.glob("fields-*.json"))]
   scaling(every).savefig(options.out / "fields.png", dpi=150)
+
+
+def _save(path: Path, runs: Sequence[Mapping[str, Any]]) -> str:
+  """Stores what was found so far, and the report on it, which is returned."""
+  result = {"size": runs[0]["config"]["size"], "samples": list(SAMPLES), "runs": runs}
+  storage.save_json(path, result | {"versions": versions(), "device": describe_devices()})
+  text = report(result)
+  path.with_suffix(".md").write_text(text)
+  return text
+
+
+def describe(name: str, config: Config, data: Data) -> dict[str, Any]:
+  """What is certified, as it comes back from JSON; the folder of the data does not matter."""
+  fields = [field for field in config._fields if field != "data_dir"]
+  return {
+    "network": name,
+    "config": common.plain_fields(config, fields),
+    "images": [case.name for case in data.cases],
+  }
 
 
 def config_of(
@@ -207,11 +234,6 @@ def run(name: str, setting: Setting) -> dict[str, Any]:
     predicted["Holm"].append(test(0.0).labels)
   truth = [case.truth for case in data.cases]
   return {
-    "network": name,
-    "config": common.plain_fields(
-      config, [field for field in config._fields if field != "data_dir"]
-    ),
-    "images": [case.name for case in data.cases],
     "radius": radius,
     "windows": {  # of every window, radii of the first images
       kind: [[image[i][at] for image in of_windows] for i in range(len(WINDOWS))]

@@ -49,14 +49,15 @@ def test_fields_of_view(tmp_path, monkeypatch):
   ]
   setting = fields.Setting(config, params, Data(cases, ("x", "y", "z")), tmp_path, (20, 100))
   monkeypatch.setattr(fields, "RADII", 12)
-  found = fields.run("toy", setting)
+  described = fields.describe("toy", config, setting.data)
+  found = described | fields.run("toy", setting)
   radius = {name: np.array(of) for name, of in found["radius"].items()}
   assert (radius["view"] > 1.02 * radius["whole image"]).all()
   assert (radius["SegCertify"] >= radius["whole image"]).all()
   assert (radius["view" + fields.LEVERS] > radius["view"]).all()
   files = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.npz")}
   assert len(files) == 2
-  again = fields.run("toy", setting)
+  again = described | fields.run("toy", setting)
   assert again["radius"] == found["radius"]
   assert {path: path.stat().st_mtime_ns for path in files} == files
   result = {"size": [16, 40], "samples": [20, 100], "runs": [found, again]}
