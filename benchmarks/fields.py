@@ -14,7 +14,6 @@ versions, is not done again.
 
 import argparse
 import functools
-import json
 import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -85,16 +84,7 @@ class Setting(NamedTuple):
 
 
 def main(arguments: list[str] | None = None) -> None:
-  parser = argparse.ArgumentParser(
-    description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-  )
-  parser.add_argument("--data-dir", required=True, help="folder of camvid/")
-  parser.add_argument(
-    "--work", type=Path, default=Path("lrs-out/fields"), help="folder of networks and votes"
-  )
-  parser.add_argument(
-    "--out", type=Path, default=Path("benchmarks/results"), help="folder of the results"
-  )
+  parser = folders(__doc__)
   parser.add_argument("--size", default="180x240", choices=("180x240", "360x480"))
   parser.add_argument("--images", type=int, default=24, help="test images")
   parser.add_argument("--std", type=float, default=0.3, help="noise of training and smoothing")
@@ -103,29 +93,49 @@ def main(arguments: list[str] | None = None) -> None:
   )
   options = parser.parse_args(arguments)
   path = options.out / f"fields-{options.size}.json"
-  stored = json.loads(path.read_text()) if path.exists() else {}
+  stored = storage.load_json(path) if path.exists() else {}
   known = stored["runs"] if stored.get("versions") == versions() else []
   runs = []
   patchnets = [("patchnet", seed) for seed in options.seeds]
   for name, seed in [("unet", 0), *patchnets, ("patchnet-long", 0)]:
     config = config_of(name, options.data_dir, options.size, options.images, options.std, seed)
-    data, folder = images.load(config), options.work / "networks"
+    data = images.load(config)
     described = describe(name, config, data)
     done = [one for one in known if {**one, **described} == one]
     if done:
       runs.append(done[0])
       continue
-    if name == "unet":
-      found = study.obtain("crops", STUDIES["180x240"], options.data_dir, folder)
-    else:
-      smaller, file = config._replace(size=TRAINED), folder / f"{name}-{seed}.npz"
-      found = networks.obtain(images.TASK, smaller, data, "", file)
+    params = obtain(name, config, data, options.work)
     votes_of = options.work / "votes" / f"{options.size}-{name}-{seed}"
-    runs.append(described | run(name, Setting(config, found.params, data, votes_of)))
+    runs.append(described | run(name, Setting(config, params, data, votes_of)))
     _save(path, runs)
   print(_save(path, runs))
-  every = [json.loads(path.read_text()) for path in sorted(options.out.glob("fields-*.json"))]
+  every = [storage.load_json(path) for path in sorted(options.out.glob("fields-*.json"))]
   scaling(every).savefig(options.out / "fields.png", dpi=150)
+
+
+def folders(description: str | None) -> argparse.ArgumentParser:
+  """A parser of the folders that a study of these networks needs."""
+  parser = argparse.ArgumentParser(
+    description=description, formatter_class=argparse.RawDescriptionHelpFormatter
+  )
+  parser.add_argument("--data-dir", required=True, help="folder of camvid/")
+  parser.add_argument(
+    "--work", type=Path, default=Path("lrs-out/fields"), help="folder of networks and votes"
+  )
+  parser.add_argument(
+    "--out", type=Path, default=Path("benchmarks/results"), help="folder of the results"
+  )
+  return parser
+
+
+def obtain(name: str, config: Config, data: Data, work: Path) -> Any:
+  """Parameters of a network of `NETWORKS`, trained first if `work` has none."""
+  folder = work / "networks"
+  if name == "unet":
+    return study.obtain("crops", STUDIES["180x240"], str(config.data_dir), folder).params
+  smaller, path = config._replace(size=TRAINED), folder / f"{name}-{config.seed}.npz"
+  return networks.obtain(images.TASK, smaller, data, "", path).params
 
 
 def _save(path: Path, runs: Sequence[Mapping[str, Any]]) -> str:
@@ -133,7 +143,7 @@ def _save(path: Path, runs: Sequence[Mapping[str, Any]]) -> str:
   result = {"size": runs[0]["config"]["size"], "samples": list(SAMPLES), "runs": runs}
   storage.save_json(path, result | {"versions": versions(), "device": describe_devices()})
   text = report(result)
-  path.with_suffix(".md").write_text(text)
+  storage.save_text(path.with_suffix(".md"), text)
   return text
 
 

@@ -36,7 +36,7 @@ from lrs_jax.jobs import preparing, records, reports
 from lrs_jax.jobs.records import Record
 from lrs_jax.jobs.running import versions
 from lrs_jax.noise import SmoothingDistribution, views
-from lrs_jax.tasks import graphs
+from lrs_jax.tasks import common, graphs
 from lrs_jax.tasks.graph_training import matrix
 from lrs_jax.tasks.graphs import TASK, GraphConfig
 
@@ -239,7 +239,7 @@ def compare(job: Job, spent: np.ndarray, orders: Sequence[str]) -> dict[str, Any
         progress.update()
   size = np.diff(job.sees.indptr)
   return {
-    "job": graphs.common.plain_config(job.config),
+    "job": common.plain_config(job.config),
     "hops": HOPS[job.config.model_name],
     "seen_nodes": {"mean": float(size.mean()), "median": float(np.median(size)),
       "most": int(size.max())},

@@ -9,16 +9,15 @@ benchmarks/results.
 """
 
 import argparse
-from pathlib import Path
+from collections.abc import Sequence
 
 import jax
 import numpy as np
 
 from benchmarks import fields
-from lrs_jax import noise
+from lrs_jax import noise, storage
 from lrs_jax.evaluation import choosing
 from lrs_jax.evaluation.choosing import Candidate, Choice
-from lrs_jax.jobs import networks
 from lrs_jax.tasks import images
 from lrs_jax.tasks.data import camvid
 from lrs_jax.tasks.images import Config
@@ -33,23 +32,13 @@ CELLS = 24, 48
 
 
 def main(arguments: list[str] | None = None) -> None:
-  parser = argparse.ArgumentParser(
-    description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-  )
-  parser.add_argument("--data-dir", required=True, help="folder of camvid/")
-  parser.add_argument(
-    "--work", type=Path, default=Path("lrs-out/fields"), help="folder of the network"
-  )
-  parser.add_argument(
-    "--out", type=Path, default=Path("benchmarks/results"), help="folder of the results"
-  )
+  parser = fields.folders(__doc__)
   parser.add_argument("--images", type=int, default=8, help="validation images")
   parser.add_argument("--size", default="180x240", help="HxW, of the images")
   options = parser.parse_args(arguments)
   config = fields.config_of("patchnet", options.data_dir, options.size, 1, 0.3, 0)
   data = images.load(config)
-  path = options.work / "networks" / "patchnet-0.npz"
-  params = networks.obtain(images.TASK, config, data, "", path).params
+  params = fields.obtain("patchnet", config, data, options.work)
   seen = camvid.load(options.data_dir, "val", config.size, options.images)
   every = candidates(config)
   text = []
@@ -66,8 +55,8 @@ def main(arguments: list[str] | None = None) -> None:
       num_passes=passes,
       alpha=config.alpha,
     )
-    text.append(table(choice, passes, options))
-  (options.out / "schedules.md").write_text("# Schedules of noise\n\n" + "\n".join(text))
+    text.append(table(choice, every, passes, options))
+  storage.save_text(options.out / "schedules.md", "# Schedules of noise\n\n" + "\n".join(text))
   print("\n".join(text))
 
 
@@ -81,7 +70,9 @@ def candidates(config: Config) -> list[Candidate]:
   return [choosing.as_seen(candidate, view, block) for candidate in found]
 
 
-def table(choice: Choice, passes: int, options: argparse.Namespace) -> str:
+def table(
+  choice: Choice, every: Sequence[Candidate], passes: int, options: argparse.Namespace
+) -> str:
   """What every candidate promises, in Markdown."""
   lines = [
     f"{options.images} CamVid validation images at {options.size}, {passes:,} passes planned for "
@@ -91,11 +82,10 @@ def table(choice: Choice, passes: int, options: argparse.Namespace) -> str:
     "| noise | fields | mIoU | pixel accuracy | average certifiable radius |",
     "| --- | ---: | ---: | ---: | ---: |",
   ]
-  for i, name in enumerate(choice.names):
+  for i, candidate in enumerate(every):
     quality = f"{choice.mean_iou[i]:.3f} | {choice.accuracy[i]:.3f}"
-    fields_of = "4" if "colors" in name else "1"
-    radius = choice.score[i] * RADII[-1]
-    lines.append(f"| {name} | {fields_of} | {quality} | {radius:.3f} |")
+    number, radius = candidate.drawn[0].num_groups, choice.score[i] * RADII[-1]
+    lines.append(f"| {candidate.name} | {number} | {quality} | {radius:.3f} |")
   return "\n".join([*lines, ""])
 
 

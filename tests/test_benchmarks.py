@@ -84,6 +84,7 @@ def test_schedules(tmp_path, monkeypatch):
       path = tmp_path / "camvid" / f"{split}{kind}" / "a.png"
       path.parent.mkdir(parents=True)
       Image.fromarray(pixels.astype(np.uint8)).save(path)
+  monkeypatch.setattr(fields, "TRAINED", (16, 40))
   monkeypatch.setattr(schedules, "CELLS", (8,))
   monkeypatch.setattr(schedules, "PASSES", (400,))
   tiny = {"network": "patchnet", "positions": True, "width": 2, "depth": 1, "steps": 2}
