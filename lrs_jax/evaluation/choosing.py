@@ -137,7 +137,7 @@ def color_candidates(
   """
   found = []
   for grid, low, ratio in itertools.product(grids, std_min, ratios):
-    field = partition.coloring(grid, colors).reshape(-1)[partition.image_grid(image_shape, grid)]
+    field = partition.colored_grid(image_shape, grid, colors)
     scale = locality.own_color(math.prod(colors), low, ratio * low)
     name = f"{grid[0]}x{grid[1]} in {len(scale)} colors, std {low:g} to {ratio * low:g}"
     found.append(Candidate(name, noise.gaussian(scale, field[..., None]), field.ravel()))

@@ -53,7 +53,7 @@ def smoothed(
   fraction = locality.fraction_of_grid(locality.chebyshev_distances(grid))
   scale = locality.interpolate_std(fraction, std, far)
   if colors is not None:
-    fields = partition.coloring(grid, colors).reshape(-1)[fields]
+    fields = partition.colored_grid(shape[:2], grid, colors)
     scale = locality.own_color(math.prod(colors), std, far)
   channels = (1,) * (len(shape) - 2)
   drawn, field = noise.gaussian(scale, fields.reshape(fields.shape + channels)), fields.reshape(-1)

@@ -239,10 +239,9 @@ def fields(config: Config) -> noise.SmoothingDistribution:
 
 def field_of_pixels(config: Config) -> np.ndarray:
   """The field of every pixel, int32 [H, W]: its cell, or its cell's color."""
-  cells = partition.image_grid(config.size, grid_of(config))
   if config.colors is None:
-    return cells
-  return partition.coloring(grid_of(config), config.colors).reshape(-1)[cells]
+    return partition.image_grid(config.size, grid_of(config))
+  return partition.colored_grid(config.size, grid_of(config), config.colors)
 
 
 def of(config: Config) -> Architecture:
