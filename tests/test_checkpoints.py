@@ -60,6 +60,41 @@ def test_a_stopped_job_goes_on_where_it_was(tmp_path, stop_after, error, ranges)
   np.testing.assert_array_equal(total["sum"], VALUES[wanted].sum(axis=0))
 
 
+@pytest.mark.parametrize("stop_after", [0, 3, 8, 100])
+@pytest.mark.parametrize("enough_at", [20, 50, 101])
+@pytest.mark.parametrize("ranges", [((0, 100),), ((0, 30), (35, 39), (40, 95))])
+def test_counting_ends_at_a_look_that_has_enough(tmp_path, stop_after, enough_at, ranges):
+  """Also after a stop, wherever it was: the looks before are not looked at again."""
+  calls, asked = [], []
+
+  def counting(first, size):
+    if size and len(calls) == stop_after:
+      calls.append("stopped")
+      raise KeyboardInterrupt
+    calls.append((first, size))
+    return count(first, size)
+
+  def enough(sums):
+    asked.append(int(sums["n"]))
+    return sums["n"] >= enough_at
+
+  def look():
+    return checkpoints.count_in_pieces(
+      counting, ranges, tmp_path / "a.npz", {}, piece=7, progress=lambda size: None,
+      looks=(10, 20, 50), enough=enough,
+    )  # fmt: skip
+
+  try:
+    total, _ = look()
+  except KeyboardInterrupt:
+    total, _ = look()
+  expected = min(enough_at, checkpoints.num_samples(ranges))
+  wanted = [i for first, end in ranges for i in range(first, end)][:expected]
+  assert total["n"] == expected
+  np.testing.assert_array_equal(total["sum"], VALUES[wanted].sum(axis=0))
+  assert list(dict.fromkeys(asked)) == [n for n in (10, 20, 50) if n <= expected]
+
+
 def test_a_kill_costs_one_interval_at_most(tmp_path):
   """What is on disk while counting goes on is whole: as if the process were killed there."""
   path, states = tmp_path / "a.npz", []

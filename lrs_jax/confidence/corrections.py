@@ -74,6 +74,19 @@ def levels(alpha: float, num_outputs: int, fraction: float = 0.0) -> Levels:
   return k_fwer(alpha, num_outputs, m)
 
 
+def looks(num_samples: int) -> list[int]:
+  """Numbers of samples at which sampling may stop, as soon as they suffice (host).
+
+  Bounds at alpha / L at each of the L looks hold at all of them with probability 1 - alpha, so that
+  what the votes say may decide at which look to stop.
+
+  Example:
+    >>> looks(1000), looks(4), looks(0)
+    ([125, 250, 500, 1000], [1, 2, 4], [0])
+  """
+  return sorted({num_samples >> i for i in range(4)} - {0}) or [num_samples]
+
+
 def holm(p_values: ArrayLike, alpha: float) -> np.ndarray:
   r"""Holm's step-down test of N *fixed* hypotheses (host).
 

@@ -10,7 +10,7 @@ from jax.typing import ArrayLike
 from lrs_jax import noise
 from lrs_jax.cells import locality, partition
 from lrs_jax.cells.views import View
-from lrs_jax.confidence import margins
+from lrs_jax.confidence import corrections, margins
 from lrs_jax.confidence.certificates import BaseCertificates, from_votes
 from lrs_jax.confidence.corrections import Levels
 from lrs_jax.noise import SmoothingDistribution
@@ -114,7 +114,7 @@ def bounded(
 
 
 def looks(num_samples: int, share: float | None) -> list[int]:
-  """Numbers of samples at which sampling may stop: all, and 1/8, 1/4 and 1/2 if a share will do.
+  """Numbers of samples at which sampling may stop: all, or `corrections.looks` if a share will do.
 
   Example:
     >>> looks(1000, None), looks(1000, 0.8)
@@ -127,7 +127,7 @@ def looks(num_samples: int, share: float | None) -> list[int]:
       "`until` must be a part of the outputs, in (0, 1], and a radius, such as (0.8, 0.5), but its "
       f"part is {share!r}."
     )
-  return sorted({num_samples >> i for i in range(4)} - {0}) or [num_samples]
+  return corrections.looks(num_samples)
 
 
 def of_outputs(name: str, values: ArrayLike, kind: str, num_outputs: int) -> np.ndarray:

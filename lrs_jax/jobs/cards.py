@@ -99,12 +99,16 @@ def of_certificate(
     '# Certificate'
   """
   certified = {f"targets/{certificate.method}": certificate}
-  return _card(noise, base, certified, alpha, (selection_samples, num_samples), context, _CALL)
+  samples = {"selection": selection_samples, "estimation": num_samples}
+  return _card(noise, base, certified, alpha, samples, context, _CALL)
 
 
 def of_record(record: Record, context: Mapping[str, Any]) -> dict[str, Any]:
   """The card of all certificates of a case; `context` is on record beside `record.meta`."""
-  samples = int(record.selection.num_samples), int(record.estimation.num_samples)
+  parts = {"selection": record.selection, "estimation": record.estimation}
+  samples = {part: int(sums.num_samples) for part, sums in parts.items()}
+  if record.bounds.looks > 1:
+    samples["looks at which sampling could stop, which share alpha"] = record.bounds.looks
   proven = record.noise, record.base, record.certified, record.alpha
   return _card(*proven, samples, {**record.meta, **context}, _COMMAND, trusted(record))
 
@@ -187,7 +191,7 @@ def _card(
   base: BaseCertificates,
   certified: Mapping[str, CollectiveCertificate],
   alpha: float,
-  samples: tuple[int, ...],
+  samples: Mapping[str, int],
   context: Mapping[str, Any],
   recheck: str,
   trusted: tuple[str, ...] = (),
@@ -231,7 +235,7 @@ def _card(
       "cells": int(base.weights.shape[2]),
     },
     "noise": _levels(distribution),
-    "samples": {"selection": samples[0], "estimation": samples[1]},
+    "samples": dict(samples),
     "context": dict(context),
     "assumptions": list(ASSUMPTIONS),
     "trusted": list(trusted),

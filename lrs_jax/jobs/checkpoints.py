@@ -34,6 +34,8 @@ def count_in_pieces(
   piece: int,
   progress: Callable[[int], Any],
   interval: float = 10.0,
+  looks: Collection[int] = (),
+  enough: Callable[[Any], bool] = lambda sums: False,
 ) -> tuple[Any, float]:
   """Counts samples from where an interrupted run of the same job stopped.
 
@@ -51,6 +53,8 @@ def count_in_pieces(
     piece: samples a call; a multiple of the chunk size, so that chunks are the same after a stop.
     progress: told how many samples were done.
     interval: seconds of work that a kill may cost, beside the piece that was being counted.
+    looks: numbers of samples after which it is asked whether the sums so far are enough.
+    enough: sums -> whether they are, which ends the counting; it must depend on nothing else.
 
   Raises:
     ValueError: the file is damaged, or holds samples of another job.
@@ -62,7 +66,9 @@ def count_in_pieces(
   save(path, counts)
   kept = time.monotonic()
   try:
-    for first, size in _pieces(ranges, counts.done, piece):
+    for first, size in _pieces(ranges, counts.done, piece, looks):
+      if counts.done in looks and enough(jax.tree.unflatten(structure, counts.sums)):
+        break
       start = time.perf_counter()
       new = jax.tree.leaves(jax.device_get(count(first, size)))
       counts = counts._replace(
@@ -227,13 +233,17 @@ def _with_ranges(manifest: Mapping[str, Any], ranges: Ranges) -> dict[str, Any]:
   return json.loads(json.dumps({**manifest, "ranges": ranges}))
 
 
-def _pieces(ranges: Ranges, done: int, piece: int) -> list[tuple[int, int]]:
-  """(first sample, number of samples) of every call that is left after so many samples."""
-  pieces = []
+def _pieces(ranges: Ranges, done: int, piece: int, looks: Collection[int]) -> list[tuple[int, int]]:
+  """(first sample, number of samples) of every call left after so many; none goes over a look."""
+  pieces, before = [], 0
   for first, end in ranges:
-    skipped = min(done, end - first)
-    done -= skipped
-    pieces += [(i, min(piece, end - i)) for i in range(first + skipped, end, piece)]
+    place = first - before  # of the sample that would be the first of all
+    stops = [end, *(place + look for look in looks if first < place + look < end)]
+    start = max(first, place + done)
+    for stop in sorted(stops):
+      pieces += [(i, min(piece, stop - i)) for i in range(start, stop, piece)]
+      start = max(start, stop)
+    before += end - first
   return pieces
 
 

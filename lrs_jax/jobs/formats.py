@@ -33,6 +33,7 @@ RECORD: Mapping[str, str] = {
   "bounds/alpha": "f",
   "bounds/k_fwer": "f",
   "bounds/statistics": "U M",
+  "bounds/looks": "?i",
   "truth": "i N",
   "counted": "b N",
   "adversary/budgets": "f B A",

@@ -57,6 +57,11 @@ def check(task: Task, config: Config) -> None:
   if config.data not in task.data:
     raise ValueError(f"--data must be one of {', '.join(task.data)}, but it is {config.data!r}.")
   options.check(config)
+  if config.until is not None and not 0 < config.until[0] <= 1:
+    raise ValueError(
+      "--until must be PART,RADIUS with a part of the outputs in (0, 1], such as 0.8,0.5, but it is "
+      f"{options.shown(config.until)}."
+    )
   task.check(config)
 
 
@@ -72,6 +77,10 @@ def load(task: Task, config: Config, out: Path, ranges: Ranges | None = None) ->
     adversaries = task.adversaries(config, data, case, smoothings)
     for smoothing, adversary in zip(smoothings, adversaries, strict=True):
       path = out / case.name / f"{smoothing.name}.npz"
+      if config.until is not None and adversary.radii is None:
+        raise ValueError(
+          f"--until names a radius, but budgets of {task.unit} are numbers of changes."
+        )
       items.append(Item(number, case, smoothing, adversary, path))
   return Setting(task, config, out, data, items)
 
@@ -119,7 +128,9 @@ def with_networks(
 
 def _refuse_others(path: Path, task: Task, config: Config, ranges: Ranges, **facts: Any) -> None:
   job, defaults = (common.plain_config(one) for one in (config, task.data[config.data]))
-  asked = {"task": task.name, "job": job, "ranges": [list(bounds) for bounds in ranges], **facts}
+  asked = {"task": task.name, "job": job, **facts}
+  if config.until is None:  # else an input decides how many samples it takes
+    asked["ranges"] = [list(bounds) for bounds in ranges]
   results.refuse_others(path, asked, defaults)
 
 
@@ -131,7 +142,8 @@ def _check_samples(setting: Setting) -> None:
     num_outputs, distribution = item.smoothing.groups.size, item.smoothing.noise
     if not num_outputs:
       continue
-    level = float(corrections.levels(config.alpha, num_outputs, config.k_fwer).alpha[0])
+    alpha = config.alpha / len(common.looks(config))
+    level = float(corrections.levels(alpha, num_outputs, config.k_fwer).alpha[0])
     nothing = np.zeros(len(distribution.weights))
     plan = planning.samples_needed(distribution, nothing, num_outputs=1, alpha=level)
     needed = int(plan.num_samples.min())

@@ -16,7 +16,7 @@ import numpy as np
 
 from lrs_jax import collective, noise, storage
 from lrs_jax.collective import CollectiveCertificate
-from lrs_jax.confidence import statistics
+from lrs_jax.confidence import corrections, statistics
 from lrs_jax.confidence.bounds import LEVELS
 from lrs_jax.confidence.certificates import BaseCertificates
 from lrs_jax.jobs import checkpoints
@@ -147,6 +147,8 @@ def check_bounds(bounds: Any, scored: bool) -> None:
     raise ValueError(f"`bounds/alpha` must lie in (0, 1), but it is {bounds.alpha}.")
   if not 0 <= bounds.k_fwer < 1:
     raise ValueError(f"`bounds/k_fwer` must lie in [0, 1), but it is {bounds.k_fwer}.")
+  if bounds.looks < 1:
+    raise ValueError(f"`bounds/looks` must be at least 1, but it is {bounds.looks}.")
   unknown = set(bounds.statistics) - set(STATISTICS)
   if unknown or not bounds.statistics:
     told = repr(min(unknown)) if unknown else "none"
@@ -211,6 +213,7 @@ def check_meta(record: Any) -> Mapping[str, Any]:
   for name, value in (("task", record.task), ("smoothing", record.smoothing.name)):
     if meta.get(name, value) != value:
       raise ValueError(f"`meta` says another {name} than the record.")
+  _check_looks(record.bounds.looks, num_samples, job)
   if "ranges" in meta:
     _check_ranges(meta["ranges"], num_samples, job.get("samples"))
   if not isinstance(drew, Mapping):
@@ -218,6 +221,19 @@ def check_meta(record: Any) -> Mapping[str, Any]:
   if drew and drew.get("selection") == drew.get("estimation"):
     raise ValueError("`meta.keys` says that selection and estimation drew from one key.")
   return job
+
+
+def _check_looks(looks: int, num_samples: int, job: Mapping[str, Any]) -> None:
+  """Raises a ValueError unless a job that could stop earlier had a level for every look."""
+  most = job.get("samples")
+  if job.get("until") is None or not isinstance(most, int):
+    return
+  possible = corrections.looks(most)
+  if looks != len(possible) or num_samples not in possible:
+    raise ValueError(
+      f"`meta` says that sampling could stop after {', '.join(map(str, possible))} samples, but "
+      f"the record has {num_samples} of them, and `bounds/looks` is {looks}."
+    )
 
 
 def _check_ranges(ranges: Any, num_samples: int, end: Any) -> None:

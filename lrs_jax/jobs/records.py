@@ -30,6 +30,12 @@ class Bounds(NamedTuple):
   alpha: float  # joint error probability
   k_fwer: float  # part of the outputs that may be false and is given up
   statistics: tuple[str, ...]  # that every output chooses from, see `statistics.from_class_sums`
+  looks: int = 1  # at the sums, which share alpha: sampling could stop at each of them
+
+  @property
+  def level(self) -> float:
+    """Joint error probability of the base certificates of one look."""
+    return self.alpha / self.looks
 
 
 class Record(NamedTuple):
@@ -67,7 +73,7 @@ class Record(NamedTuple):
 
   @property
   def alpha(self) -> float:
-    """Joint error probability of the base certificates."""
+    """Joint error probability of the base certificates, of all looks together."""
     return self.bounds.alpha
 
   @property
@@ -159,7 +165,7 @@ def _base(
   smoothing: Smoothing, selection: ClassSums, estimation: ClassSums, bounds: Bounds
 ) -> BaseCertificates:
   """Base certificates of the most voted class, as they follow from the sums."""
-  levels = corrections.levels(bounds.alpha, len(selection.votes), bounds.k_fwer)
+  levels = corrections.levels(bounds.level, len(selection.votes), bounds.k_fwer)
   drawn, sums = (smoothing.noise, smoothing.groups), (selection, estimation)
   return statistics.from_class_sums(*drawn, *sums, alpha=levels, methods=bounds.statistics)
 
@@ -214,6 +220,7 @@ def to_arrays(record: Record) -> dict[str, np.ndarray]:
     "bounds/alpha": float(record.bounds.alpha),
     "bounds/k_fwer": float(record.bounds.k_fwer),
     "bounds/statistics": np.asarray(record.bounds.statistics, str),
+    "bounds/looks": record.bounds.looks if record.bounds.looks > 1 else None,
   }
   for part in ("selection", "estimation", "adversary", "base"):
     fields = {f"{part}/{name}": value for name, value in getattr(record, part)._asdict().items()}
@@ -243,7 +250,10 @@ def from_arrays(arrays: Mapping[str, np.ndarray]) -> Record:
     selection=ClassSums(**part("selection", ClassSums)),
     estimation=ClassSums(**part("estimation", ClassSums)),
     bounds=Bounds(
-      float(bounds["alpha"]), float(bounds["k_fwer"]), tuple(map(str, bounds["statistics"]))
+      float(bounds["alpha"]),
+      float(bounds["k_fwer"]),
+      tuple(map(str, bounds["statistics"])),
+      1 if bounds["looks"] is None else int(bounds["looks"]),
     ),
     truth=arrays["truth"],
     counted=arrays["counted"],

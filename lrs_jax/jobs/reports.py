@@ -91,6 +91,7 @@ def report(task: Task, config: Config, done: Sequence[Record]) -> dict[str, Any]
     [record.base.predictions[record.counted] for record in done],
     first.selection.votes.shape[1],
   )
+  found["samples"] = [int(record.estimation.num_samples) for record in done]
   average = first.adversary.radii is None or config.budgets is None
   kept = [_certified(task, record) for record in done]
   for name, targets in (("certified", "all"), ("certified_accuracy", "correct")):
@@ -188,6 +189,12 @@ def table(summary: Mapping[str, Any]) -> str:
     poor = [name for name, accuracy in accuracies.items() if 1 - accuracy > 0.9 * (1 - share)]
     if poor:
       lines.append(f"NOTE: hardly more often right than that, or less often: {', '.join(poor)}")
+  if summary["job"].get("until") is not None:
+    samples = summary["smoothings"][next(iter(summary["smoothings"]))]["samples"]
+    lines.append(
+      f"samples until enough was certified: {np.mean(samples):.0f} on average, "
+      f"{min(samples)} to {max(samples)}"
+    )
   seconds = "   ".join(f"{name} {value:.1f}" for name, value in summary["seconds"].items())
   return "\n".join([*lines, "", f"seconds: {seconds}"])
 

@@ -10,16 +10,17 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
+import numpy as np
 from tqdm import tqdm
 
-from lrs_jax import keys, storage
+from lrs_jax import keys, noise, storage
 from lrs_jax.jobs import cards, checkpoints, preparing, processes, records, reports
 from lrs_jax.jobs.networks import Obtained
 from lrs_jax.jobs.preparing import Item, Setting
 from lrs_jax.jobs.records import Bounds, Record
 from lrs_jax.sampling import ClassSums
 from lrs_jax.tasks import common
-from lrs_jax.tasks.task import Config, Count, Task
+from lrs_jax.tasks.task import Adversary, Config, Count, Task
 
 PARTS = ("selection", "estimation")
 """The two sets of samples, each with keys of its own."""
@@ -91,7 +92,8 @@ def certify(
         sums = _count_item(run, shared[0])
         start = time.perf_counter()
         for item in missing:
-          found[item.path] = certify_item(setting, item, sums, metas[item.path])
+          meta = metas[item.path] | {"ranges": [[0, int(sums[1].num_samples)]]}
+          found[item.path] = certify_item(setting, item, sums, meta)
         run.seconds["certificates"] += time.perf_counter() - start
       else:
         _go_on(run.progress, checkpoints.num_samples(list(parts.values())))
@@ -127,6 +129,8 @@ def count(
   holds sample 0 also has the samples that select labels. All other arguments, and errors, are as of
   `certify`; the network must be the same on all machines.
   """
+  if config.until is not None:
+    raise ValueError("--until looks at all samples so far: it cannot go with --sample-range.")
   if not 0 <= first < end <= config.samples:
     raise ValueError(
       f"--sample-range must lie in 0:{config.samples}, which is --samples, and not be empty, "
@@ -174,11 +178,16 @@ def _count_item(run: Run, item: Item) -> list[ClassSums]:
   counter = setting.task.counter(setting.config, setting.data, params, item.case, item.smoothing)
   jax.block_until_ready(counter(sampling_key(setting.config, item, PARTS[0]), 0, 0))  # compiles
   run.seconds["compilation"] += time.perf_counter() - start
-  return [_count(run, item, counter, part) for part in run.parts]
+  found: list[ClassSums] = []
+  for part in run.parts:
+    found.append(_count(run, item, counter, part, found))
+  return found
 
 
-def _count(run: Run, item: Item, counter: Count, part: str) -> ClassSums:
-  """Sums of an item's selection or estimation samples."""
+def _count(
+  run: Run, item: Item, counter: Count, part: str, before: Sequence[ClassSums]
+) -> ClassSums:
+  """Sums of an item's selection or estimation samples; `before` are those of selection, if any."""
   path, ranges = _file(run, item, part), [run.parts[part]]
   described = manifest(run.setting, item, part)
   if run.force and not checkpoints.holds(path, described, ranges):
@@ -192,9 +201,28 @@ def _count(run: Run, item: Item, counter: Count, part: str) -> ClassSums:
     piece=_PIECE * jax.local_device_count(),
     progress=_telling(run.progress),
     interval=run.interval,
+    looks=common.looks(run.setting.config)[:-1] if before else (),
+    enough=lambda sums: _enough(run.setting, item, [*before, sums]),
   )
+  _go_on(run.progress, checkpoints.num_samples(ranges) - int(sums.num_samples))
   run.seconds["sampling"] += seconds
   return sums
+
+
+def _enough(setting: Setting, item: Item, sums: Sequence[ClassSums]) -> bool:
+  """Whether so many of an item's outputs are certified as --until says, whatever their labels."""
+  part, radius = setting.config.until
+  budgets = noise.budgets_from_radii(np.array([radius]), item.smoothing.noise.p)[:, None]
+  (found,) = _record(
+    setting,
+    item._replace(
+      smoothing=item.smoothing._replace(certificates=("all/envelope",)),
+      adversary=Adversary(budgets, np.array([radius])),
+    ),
+    sums,
+    {},
+  ).certified.values()
+  return found.certified[0] >= part * found.targets.sum()
 
 
 def sampling_key(config: Config, item: Item, part: str) -> jax.Array:
@@ -207,24 +235,31 @@ def certify_item(
   setting: Setting, item: Item, sums: Sequence[ClassSums], meta: Mapping[str, Any]
 ) -> Record:
   """Certifies an item from its sums, and stores the certificate."""
+  record = _record(setting, item, sums, meta)
+  if any("interrupted" in certificate.status for certificate in record.certified.values()):
+    raise KeyboardInterrupt  # a weaker certificate than asked for: the samples are kept, it is not
+  records.save(item.path, record)
+  return record
+
+
+def _record(
+  setting: Setting, item: Item, sums: Sequence[ClassSums], meta: Mapping[str, Any]
+) -> Record:
+  """What an item's sums certify."""
   config = setting.config
   limit = {"time_limit": config.time_limit}
   lp, milp = {**limit, "bins": config.bins}, {**limit, "gap": config.gap}
-  record = records.make_record(
+  return records.make_record(
     setting.task.name,
     item.smoothing,
     sums,
-    Bounds(config.alpha, config.k_fwer, config.scores),
+    Bounds(config.alpha, config.k_fwer, config.scores, len(common.looks(config))),
     item.adversary,
     truth=item.case.truth,
     counted=item.case.counted,
     methods={"naive": limit, "lp": lp, "envelope": limit, "milp": milp},
     meta=meta,
   )
-  if any("interrupted" in certificate.status for certificate in record.certified.values()):
-    raise KeyboardInterrupt  # a weaker certificate than asked for: the samples are kept, it is not
-  records.save(item.path, record)
-  return record
 
 
 def finish(
@@ -244,7 +279,7 @@ def finish(
     "device": describe_devices(),
     "inputs": [case.name for case in data.cases],
     "facts": dict(data.facts),
-    "ranges": by_name[ours][0].meta["ranges"],
+    "ranges": done[setting.items[0].path].meta["ranges"] if config.until is None else None,
     "seconds": dict(seconds),
     "model": {name: network.digest for name, network in of_smoothing.items()},
     "base_model": _without_noise(setting, of_smoothing),
@@ -334,6 +369,8 @@ def already_done(setting: Setting, item: Item, meta: Mapping[str, Any]) -> Recor
   except ValueError:
     return None
   others = set(checkpoints.differences(record.meta, meta)) - {"device"}
+  if setting.config.until is not None:  # `verify` has checked how many samples there may be
+    others -= {"ranges"}
   made = item.smoothing, item.adversary, item.case.truth is not None
   return record if not others and records.is_of(record, *made) else None
 

@@ -153,16 +153,22 @@ def ball(
   if config.budgets is not None:
     radii = np.unique(np.asarray(config.budgets, np.float64))
   else:
-    distributions, level = [smoothing.noise for smoothing in smoothings], config.alpha
+    distributions = [smoothing.noise for smoothing in smoothings]
+    level = config.alpha / len(looks(config))
     num_outputs = smoothings[0].groups.size
     if config.k_fwer and num_outputs:
-      levels = corrections.levels(config.alpha, num_outputs, config.k_fwer)
+      levels = corrections.levels(level, num_outputs, config.k_fwer)
       num_outputs, level = 1, float(levels.alpha[0])
     radii = planning.radii(distributions, config.samples, num_outputs=num_outputs, alpha=level)
   return tuple(
     Adversary(noise.budgets_from_radii(radii, smoothing.noise.p)[:, None], radii)
     for smoothing in smoothings
   )
+
+
+def looks(config: Config) -> list[int]:
+  """Numbers of samples at which a job may stop: all, or fewer if --until is given."""
+  return [config.samples] if config.until is None else corrections.looks(config.samples)
 
 
 def lone_budgets(base: BaseCertificates) -> np.ndarray:

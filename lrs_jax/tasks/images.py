@@ -328,7 +328,7 @@ def against_segcertify(record: Any) -> dict[str, np.ndarray] | None:
   if record.noise.p != 2 or record.noise.weights.shape != (1, 1, 1):
     return None
   given = record.selection.votes, record.estimation.votes, float(record.noise.scale[0, 0])
-  how = {"alpha": record.alpha, "num_samples": int(record.estimation.num_samples)}
+  how = {"alpha": record.bounds.level, "num_samples": int(record.estimation.num_samples)}
   radii = map(float, record.adversary.radii)
   kept = [segcertify.at_radius(*given, radius, **how).labels for radius in radii]
   return {

@@ -107,6 +107,15 @@ class Shared:
   samples: Samples = 1000
   selection_samples: SelectionSamples = 100
   scores: Scores = ("votes",)
+  until: Annotated[
+    tuple[float, float] | None,
+    Option(
+      "stop sampling an input at 1/8, 1/4 or 1/2 of --samples, as soon as this part of its outputs "
+      "is certified at this radius; all looks share --alpha, each has a quarter of it",
+      metavar="PART,RADIUS",
+      **at_least(0, "must be finite and at least 0"),
+    ),
+  ] = None
   budgets: Annotated[
     tuple[float, ...] | None,
     Option(
