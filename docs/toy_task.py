@@ -1,7 +1,8 @@
 """The smallest task: which half of a picture of noise is brighter, at every pixel of a strip.
 
-A task is one file like this under `lrs_jax/tasks` and one entry in `lrs_jax/tasks/__init__.py`; see
-CONTRIBUTING. Its network is not trained: it compares every pixel with 1/2. For one that is, read
+`lrs-jax certify docs/toy_task.py:TASK` runs it where it is. A task of the package is one file like
+this under `lrs_jax/tasks` and one entry in `lrs_jax/tasks/__init__.py`; see CONTRIBUTING. Its
+network is not trained: it compares every pixel with 1/2. For one that is, read
 `lrs_jax/tasks/volumes.py` from `lesson` on.
 """
 

@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from lrs_jax import tasks
 from lrs_jax.jobs import cards, folders, merging, networks, preparing, processes, reports, running
 from lrs_jax.tasks import TASKS, options
 from lrs_jax.tasks.options import Option
@@ -18,9 +19,9 @@ from lrs_jax.tasks.task import Config, Task
 
 def main(arguments: Sequence[str] | None = None) -> int:
   """Runs the command line; returns the exit status: 0, 1 on bad input, 130 on Ctrl-C."""
-  given = _parser().parse_args(arguments)
   before = signal.getsignal(signal.SIGTERM)
   try:
+    given = _parser(_own(sys.argv[1:] if arguments is None else arguments)).parse_args(arguments)
     if getattr(given, "coordinator", None) is not None:
       processes.start(given.coordinator, given.num_processes, given.process_id)
     signal.signal(signal.SIGTERM, _stop)  # after JAX's runtime has set its own
@@ -52,7 +53,17 @@ class _Help(argparse.HelpFormatter):
     return f"{help} (default: {options.shown(default, separator).replace('%', '%%')})"
 
 
-def _parser() -> argparse.ArgumentParser:
+Own = Mapping[str, tuple[Task, Config]]
+"""Tasks outside the package, and their defaults, by what the user calls them."""
+
+
+def _own(arguments: Sequence[str]) -> Own:
+  """The task that `certify` or `train` is asked for, if it is none of the package."""
+  words = [word for word in arguments[1:2] if arguments[0] in ("certify", "train")]
+  return {word: tasks.find(word) for word in words if ":" in word}
+
+
+def _parser(own: Own) -> argparse.ArgumentParser:
   parser = argparse.ArgumentParser(
     prog="lrs-jax",
     description="Proves how many predictions of a multi-output model no single perturbation of its "
@@ -64,14 +75,19 @@ def _parser() -> argparse.ArgumentParser:
   certify = _add_parser(commands, "certify", "train or load a network, sample, certify, draw")
   train = _add_parser(commands, "train", "only train the network that `certify` would use")
   for command, run in ((certify, _certify), (train, _train)):
-    data = command.add_subparsers(dest="data", required=True, metavar="DATA")
-    for task in TASKS.values():
-      for name, default in task.data.items():
-        job = _add_parser(data, name, task.about[name], formatter_class=_Help)
-        _add_options(job, task, default)
-        if command is certify:
-          _add_run_options(job)
-        job.set_defaults(run=run, task=task.name)
+    command.epilog = "DATA may also be a task of your own, FILE.py:TASK or MODULE:TASK."
+    data = command.add_subparsers(dest="called", required=True, metavar="DATA")
+    every = [
+      (name, task, default) for task in TASKS.values() for name, default in task.data.items()
+    ]
+    every += [(name, task, default) for name, (task, default) in own.items()]
+    for name, task, default in every:
+      about = task.about[default.data].replace("%", "%%")
+      job = _add_parser(data, name, about, formatter_class=_Help)
+      _add_options(job, task, default)
+      if command is certify:
+        _add_run_options(job)
+      job.set_defaults(run=run, job=(task, default))
   text = "add up samples that several machines counted with certify --sample-range, and certify"
   merge = _add_parser(commands, "merge", text)
   merge.add_argument("paths", nargs="+", type=Path, metavar="PATH", help="folder, or .counts.npz")
@@ -79,17 +95,20 @@ def _parser() -> argparse.ArgumentParser:
   text = "file of the network; else as found"
   merge.add_argument("--model", type=Path, metavar="PATH", help=text)
   merge.add_argument("--data-dir", metavar="DIR", help="folder of the data, as of certify")
+  _add_task(merge)
   _add_force(merge)
   merge.set_defaults(run=_merge)
   text = "re-check stored certificates from their counts, without trusting a solver"
   verify = _add_parser(commands, "verify", text)
   verify.add_argument("paths", nargs="+", type=Path, metavar="PATH", help=".npz file, or a folder")
   verify.add_argument("--exact", action="store_true", help="in rational arithmetic (slow)")
+  _add_task(verify)
   verify.set_defaults(run=_verify)
   text = "print what a stored certificate proves and assumes, once it is re-checked"
   card = _add_parser(commands, "card", text)
   card.add_argument("path", type=Path, metavar="PATH", help=".npz file")
   card.add_argument("--json", action="store_true", help="instead of Markdown")
+  _add_task(card)
   card.set_defaults(run=_card)
   return parser
 
@@ -97,6 +116,16 @@ def _parser() -> argparse.ArgumentParser:
 def _add_parser(commands: Any, name: str, text: str, **options: Any) -> argparse.ArgumentParser:
   description = f"{text[0].upper()}{text[1:]}."
   return commands.add_parser(name, help=text, description=description, **options)
+
+
+def _add_task(parser: argparse.ArgumentParser) -> None:
+  text = "a task of your own that it may be about, FILE.py:TASK or MODULE:TASK"
+  parser.add_argument("--task", action="append", default=[], metavar="TASK", help=text)
+
+
+def _known(given: argparse.Namespace) -> dict[str, Task]:
+  """The package's tasks, and the user's."""
+  return TASKS | {task.name: task for task, _ in map(tasks.find, given.task)}
 
 
 def _add_force(parser: argparse.ArgumentParser) -> None:
@@ -180,8 +209,7 @@ def _add_run_options(parser: argparse.ArgumentParser) -> None:
 
 
 def _job(given: argparse.Namespace) -> tuple[Task, Config]:
-  task = TASKS[given.task]
-  default = task.data[given.data]
+  task, default = given.job
   return task, default._replace(**{name: getattr(given, name) for name in options.of(default)})
 
 
@@ -199,7 +227,7 @@ def _certify(given: argparse.Namespace) -> int:
 
 def _merge(given: argparse.Namespace) -> int:
   files = given.paths, given.out, given.model, given.data_dir
-  _show(merging.merge(TASKS, *files, force=given.force), given.out)
+  _show(merging.merge(_known(given), *files, force=given.force), given.out)
   return 0
 
 
@@ -221,10 +249,10 @@ def _train(given: argparse.Namespace) -> int:
 
 
 def _verify(given: argparse.Namespace) -> int:
-  failures, trusted = 0, dict[str, None]()
+  failures, trusted, known = 0, dict[str, None](), _known(given)
   for path in folders.find(given.paths):
     try:
-      finding = folders.check(path, exact=given.exact)
+      finding = folders.check(path, exact=given.exact, known=known)
     except Exception as error:  # whatever this file does, the others are checked as well
       failures += 1
       told = str(error) if isinstance(error, ValueError | OSError) else repr(error)
@@ -238,7 +266,7 @@ def _verify(given: argparse.Namespace) -> int:
 
 
 def _card(given: argparse.Namespace) -> int:
-  card = cards.of_file(given.path)
+  card = cards.of_file(given.path, known=_known(given))
   print(json.dumps(card, indent=2) if given.json else cards.markdown(card), end="")
   return 0
 

@@ -10,13 +10,14 @@ from typing import Any
 
 import numpy as np
 
-from lrs_jax import storage, tasks
+from lrs_jax import storage
 from lrs_jax.collective import CollectiveCertificate
 from lrs_jax.confidence.certificates import BaseCertificates
 from lrs_jax.evaluation import metrics
 from lrs_jax.jobs import rechecks, records
 from lrs_jax.jobs.records import Record
 from lrs_jax.noise import SmoothingDistribution
+from lrs_jax.tasks import TASKS, Task
 
 ASSUMPTIONS = (
   "What is certified is the smoothed model: the class that the base model votes for most often (or "
@@ -103,30 +104,32 @@ def of_certificate(
   return _card(noise, base, certified, alpha, samples, context, _CALL)
 
 
-def of_record(record: Record, context: Mapping[str, Any]) -> dict[str, Any]:
+def of_record(
+  record: Record, context: Mapping[str, Any], *, known: Mapping[str, Task] = TASKS
+) -> dict[str, Any]:
   """The card of all certificates of a case; `context` is on record beside `record.meta`."""
   parts = {"selection": record.selection, "estimation": record.estimation}
   samples = {part: int(sums.num_samples) for part, sums in parts.items()}
   if record.bounds.looks > 1:
     samples["looks at which sampling could stop, which share alpha"] = record.bounds.looks
   proven = record.noise, record.base, record.certified, record.alpha
-  return _card(*proven, samples, {**record.meta, **context}, _COMMAND, trusted(record))
+  return _card(*proven, samples, {**record.meta, **context}, _COMMAND, trusted(record, known))
 
 
-def trusted(record: Record) -> tuple[str, ...]:
+def trusted(record: Record, known: Mapping[str, Task] = TASKS) -> tuple[str, ...]:
   """What a record says of itself that no re-check can show, in words."""
-  known = () if records.is_known(record, tasks.TASKS.get(record.task)) else (_UNKNOWN,)
+  options = () if records.is_known(record, known.get(record.task)) else (_UNKNOWN,)
   view = record.meta.get("view")
   seen = (_VIEW.format(_line(view)[:200]),) if view else ()
-  return (*rechecks.TRUSTED, *seen, *known)
+  return (*rechecks.TRUSTED, *seen, *options)
 
 
-def prove(record: Record, *, exact: bool = False) -> None:
+def prove(record: Record, *, exact: bool = False, known: Mapping[str, Task] = TASKS) -> None:
   """Re-checks a record with what is known of its task: `records.verify`."""
-  records.verify(record, task=tasks.TASKS.get(record.task), exact=exact)
+  records.verify(record, task=known.get(record.task), exact=exact)
 
 
-def of_file(path: Path) -> dict[str, Any]:
+def of_file(path: Path, *, known: Mapping[str, Task] = TASKS) -> dict[str, Any]:
   """The card of a stored certificate, once it is proven again; a ValueError if it does not hold.
 
   The devices are those that a `summary.json` of the same job, in the folder above, names.
@@ -137,13 +140,13 @@ def of_file(path: Path) -> dict[str, Any]:
     hint = f"take {', '.join(found[:_SHOWN])}{more}" if found else "there is no certificate in it"
     raise ValueError(f"{path} is a folder, and a card is of one file: {hint}.")
   record = records.load(path)
-  prove(record)
+  prove(record, known=known)
   context = {"file": path.name}
   with contextlib.suppress(ValueError):  # there may be no summary
     summary = storage.load_json(path.absolute().parent.parent / "summary.json")
     if isinstance(summary, Mapping) and summary.get("job") == record.meta.get("job"):
       context |= {name: summary[name] for name in ("device",) if name in summary}
-  return of_record(record, context)
+  return of_record(record, context, known=known)
 
 
 def may_be_certificate(path: Path) -> bool:

@@ -8,10 +8,14 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from lrs_jax import storage, tasks
+from lrs_jax import storage
 from lrs_jax.jobs import cards, records, reports
+from lrs_jax.tasks import TASKS, Task
 
 _CERTIFICATE = "certificate.npz"  # of the smoothing whose card there is
+
+
+_NO_TASK = "there is no task {} here: if it is one of yours, say where by --task FILE.py:TASK."
 
 
 class Finding(NamedTuple):
@@ -41,27 +45,32 @@ def find(paths: Sequence[Path]) -> list[Path]:
   return list(dict.fromkeys(found))
 
 
-def check(path: Path, *, exact: bool = False) -> Finding:
-  """Checks one file from `find`, or raises a ValueError; `exact`: in rational arithmetic."""
+def check(path: Path, *, exact: bool = False, known: Mapping[str, Task] = TASKS) -> Finding:
+  """Checks one file from `find`, or raises a ValueError; `exact`: in rational arithmetic.
+
+  `known` are tasks by their names: what a record says of another one's options is taken on trust.
+  """
   if path.name in _CHECKS:
-    return Finding(_CHECKS[path.name](path))
+    return Finding(_CHECKS[path.name](path, known))
   record = records.load(path)
-  cards.prove(record, exact=exact)
-  return Finding(f"proven, {', '.join(record.certified)}", cards.trusted(record))
+  cards.prove(record, exact=exact, known=known)
+  return Finding(f"proven, {', '.join(record.certified)}", cards.trusted(record, known))
 
 
-def _check_card(path: Path) -> str:
+def _check_card(path: Path, known: Mapping[str, Task]) -> str:
   card, record = storage.load_json(path), records.load(path.parent / _CERTIFICATE)
   if not isinstance(card, Mapping) or not isinstance(card.get("context"), Mapping):
     raise ValueError("it is no card, with names and values and a `context` of such.")
+  if record.task not in known and card["context"].get("task") == record.task:
+    raise ValueError(_NO_TASK.format(storage.shortened(record.task)))
   told = {name: value for name, value in card["context"].items() if name in ("device", "file")}
-  again = storage.plain(cards.of_record(record, told))
+  again = storage.plain(cards.of_record(record, told, known=known))
   _compare("", card, again)
   _compare("", again, card)
   return f"agrees with {_CERTIFICATE}"
 
 
-def _check_text(path: Path) -> str:
+def _check_text(path: Path, known: Mapping[str, Task]) -> str:
   card = storage.load_json(path.parent / "card.json")
   try:
     same = path.read_text(encoding="utf-8") == cards.markdown(card)
@@ -72,7 +81,7 @@ def _check_text(path: Path) -> str:
   return "agrees with card.json"
 
 
-def _check_summary(path: Path) -> str:
+def _check_summary(path: Path, known: Mapping[str, Task]) -> str:
   summary = storage.load_json(path)
   if not isinstance(summary, Mapping) or not isinstance(summary.get("job"), Mapping):
     raise ValueError("it is no summary of a job: it has no `job` with names and values.")
@@ -83,9 +92,9 @@ def _check_summary(path: Path) -> str:
     raise ValueError("`inputs` must be different, or one would count twice.")
   if not isinstance(said, Mapping) or not said or not all(map(_is_name, said)):
     raise ValueError("`smoothings` must be names of files, with what is reported of each.")
-  task = tasks.TASKS.get(str(summary.get("task")))
+  task = known.get(str(summary.get("task")))
   if task is None:
-    raise ValueError(f"there is no task {storage.shortened(summary.get('task'))}.")
+    raise ValueError(_NO_TASK.format(storage.shortened(summary.get("task"))))
   config = storage.from_plain(type(next(iter(task.data.values()))), summary["job"])
   models = summary.get("model")
   for smoothing in said:
@@ -110,7 +119,7 @@ def _check_summary(path: Path) -> str:
   return f"agrees with its {number} certificates" + (f"; not compared: {others}" if others else "")
 
 
-_CHECKS: Mapping[str, Callable[[Path], str]] = {
+_CHECKS: Mapping[str, Callable[[Path, Mapping[str, Task]], str]] = {
   "card.json": _check_card,
   "card.md": _check_text,
   "summary.json": _check_summary,

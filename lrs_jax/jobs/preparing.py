@@ -59,8 +59,8 @@ def check(task: Task, config: Config) -> None:
   options.check(config)
   if config.until is not None and not 0 < config.until[0] <= 1:
     raise ValueError(
-      "--until must be PART,RADIUS with a part of the outputs in (0, 1], such as 0.8,0.5, but it is "
-      f"{options.shown(config.until)}."
+      "--until must be PART,RADIUS with a part of the outputs in (0, 1], such as 0.8,0.5, but it "
+      f"is {options.shown(config.until)}."
     )
   task.check(config)
 

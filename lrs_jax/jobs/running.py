@@ -291,7 +291,8 @@ def finish(
     for item in setting.items:
       if item.smoothing.name == ours:
         record = done[item.path]
-        cards.save(item.path.parent, cards.of_record(record, {"device": record.meta["device"]}))
+        context, known = {"device": record.meta["device"]}, {task.name: task}
+        cards.save(item.path.parent, cards.of_record(record, context, known=known))
     reports.draw(task, config, data, by_name[ours], summary, out)
   processes.wait_for_all("summary")
   return summary
