@@ -2,17 +2,19 @@
 
 import argparse
 import json
+import re
 import signal
 import sys
 import types
 import typing
 from collections.abc import Callable, Mapping, Sequence
+from importlib import resources
 from pathlib import Path
 from typing import Any
 
 from lrs_jax import tasks
 from lrs_jax.jobs import cards, folders, merging, networks, preparing, processes, reports, running
-from lrs_jax.tasks import TASKS, options
+from lrs_jax.tasks import TASKS, options, templates
 from lrs_jax.tasks.options import Option
 from lrs_jax.tasks.task import Config, Task
 
@@ -88,6 +90,13 @@ def _parser(own: Own) -> argparse.ArgumentParser:
       if command is certify:
         _add_run_options(job)
       job.set_defaults(run=run, job=(task, default))
+  init = _add_parser(
+    commands, "init", "write a task of your own to begin with, which runs as it is"
+  )
+  init.add_argument("file", type=Path, metavar="FILE.py", help="to write; it must not exist")
+  text = "what your model is written in (default: plain, a function of JAX)"
+  init.add_argument("--model", choices=templates.NAMES, default="plain", help=text)
+  init.set_defaults(run=_init)
   text = "add up samples that several machines counted with certify --sample-range, and certify"
   merge = _add_parser(commands, "merge", text)
   merge.add_argument("paths", nargs="+", type=Path, metavar="PATH", help="folder, or .counts.npz")
@@ -235,6 +244,18 @@ def _show(summary: Mapping[str, Any], out: Path) -> None:
   if processes.is_first():
     print(reports.table(summary))
     print(f"\nresults in {out}: summary.json, figures, and a folder per input with certificates")
+
+
+def _init(given: argparse.Namespace) -> int:
+  path, name = given.file, given.file.stem
+  if path.suffix != ".py" or not name.isidentifier():
+    raise ValueError(f"the file must be called NAME.py, such as my_task.py, but not {path}.")
+  text = resources.files(templates).joinpath(f"{given.model}.py").read_text(encoding="utf-8")
+  with path.open("x", encoding="utf-8") as file:
+    file.write(re.sub(r"my_task(\.py)?", lambda found: str(path) if found[1] else name, text))
+  print(f"{path} is there to be changed. It runs as it is:")
+  print(f"  lrs-jax certify {path}:TASK --images 'photos/*.png'")
+  return 0
 
 
 def _train(given: argparse.Namespace) -> int:

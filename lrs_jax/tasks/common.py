@@ -15,6 +15,7 @@ from jax.typing import ArrayLike
 
 from lrs_jax import noise, sampling, storage
 from lrs_jax.cells import partition
+from lrs_jax.cells.views import View
 from lrs_jax.confidence import corrections, planning, statistics
 from lrs_jax.confidence.certificates import BaseCertificates
 from lrs_jax.sampling import ClassSums
@@ -90,6 +91,29 @@ def on_grid(config: Config, localized: noise.SmoothingDistribution) -> tuple[Smo
   """`with_baseline` for Gaussian noise in the cells of --grid in an input of --size."""
   groups = partition.image_grid(config.size, config.grid).ravel()
   return with_baseline(config, localized, groups, isotropic(config, localized))
+
+
+def as_seen(
+  config: Config,
+  drawn: noise.SmoothingDistribution,
+  field: np.ndarray,
+  view: View,
+  block: int | None,
+) -> Smoothing:
+  """A task's own smoothing: the noise of every output's field, priced by what blocks of them see.
+
+  `field` is of the outputs' shape; `block` is how many outputs are thought to see the same, along
+  every axis, None as few as is feasible.
+  """
+  seen, groups = noise.in_blocks(drawn, field, view, block)
+  title = "isotropic" if drawn.num_groups == 1 else "localized"
+  if seen is drawn:
+    methods = certificates_of((config.method, *COMPARED))
+    return Smoothing("certificate", seen, groups, methods, title=title)
+  methods = certificates_of((config.method, "envelope", "naive"))  # the paper's LP is slow
+  found = Smoothing("certificate", seen, groups, methods, fields=(drawn, field.ravel()))
+  told = f"{view.origin}; tested before sampling, by changing what should not be seen"
+  return found._replace(view=told, title=f"{title}, limited view")
 
 
 def check_smoothing(smoothings: Sequence[Smoothing], record: Any) -> None:

@@ -272,28 +272,16 @@ def smoothings(config: Config) -> tuple[Smoothing, ...]:
   same noise takes the same samples.
   """
   drawn, field = fields(config), field_of_pixels(config)
-  ours, one, nothing = _as_seen(config, drawn, field), common.isotropic(config, drawn), 0 * field
+  view = views.whole(config.size) if config.view == "whole" else network_view(config)
+  ours = common.as_seen(config, drawn, field, view, config.block)
+  one, nothing = common.isotropic(config, drawn), 0 * field
   less = common.certificates_of(("envelope",))
   baseline = Smoothing("isotropic", one, nothing.ravel(), less)
   if common.noise_digest(one) == common.noise_digest(drawn):
     return (ours, baseline._replace(samples=ours.name)) if ours.fields else (ours,)
-  seen = _as_seen(config, one, nothing)
+  seen = common.as_seen(config, one, nothing, view, config.block)
   seen = seen._replace(name="isotropic-view", certificates=less, samples=baseline.name)
   return (ours, baseline, seen) if seen.fields else (ours, baseline)
-
-
-def _as_seen(config: Config, drawn: noise.SmoothingDistribution, field: np.ndarray) -> Smoothing:
-  """The smoothing that draws the noise of every pixel's field [H, W], priced by what blocks see."""
-  view = views.whole(config.size) if config.view == "whole" else network_view(config)
-  seen, groups = noise.in_blocks(drawn, field, view, config.block)
-  title = "isotropic" if drawn.num_groups == 1 else "localized"
-  if seen is drawn:
-    methods = common.certificates_of((config.method, *common.COMPARED))
-    return Smoothing("certificate", seen, groups, methods, title=title)
-  methods = common.certificates_of((config.method, "envelope", "naive"))  # the paper's LP is slow
-  found = Smoothing("certificate", seen, groups, methods, fields=(drawn, field.ravel()))
-  told = f"{view.origin}; tested before sampling, by changing what should not be seen"
-  return found._replace(view=told, title=f"{title}, limited view")
 
 
 def counter(config: Config, data: Data, params: Folded, case: Case, smoothing: Smoothing) -> Count:

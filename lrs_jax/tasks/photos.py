@@ -1,0 +1,247 @@
+"""Images of one's own, segmented by a model of one's own: a task of a few functions (host).
+
+`lrs-jax init my_task.py` writes a file that makes one, `lrs-jax certify my_task.py:TASK` runs it.
+"""
+
+import functools
+import glob
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from matplotlib.figure import Figure
+from PIL import Image, UnidentifiedImageError
+
+from lrs_jax import keys, noise, sampling, storage
+from lrs_jax.cells import views
+from lrs_jax.cells.views import View
+from lrs_jax.evaluation import plots
+from lrs_jax.sampling import guards
+from lrs_jax.tasks import common, options
+from lrs_jax.tasks.data.images import Size
+from lrs_jax.tasks.images import against_segcertify
+from lrs_jax.tasks.options import ONE, POSITIVE, Option
+from lrs_jax.tasks.task import Case, Count, Data, Models, Network, Smoothing, Task
+
+_ENDINGS = ".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp"
+
+
+class Config(options.Shared):
+  """Configuration of a job on images of one's own."""
+
+  data: str = "photos"
+  images: Annotated[
+    str,
+    Option("images to certify: a folder, or a pattern such as 'photos/*.png'", "images", "PATH"),
+  ] = "."
+  masks: Annotated[
+    str | None,
+    Option(
+      "their labels, if there are any: a folder, or a pattern, of images of 8 bit with the same "
+      "names, whose values are class numbers; others are void",
+      "images",
+      "PATH",
+    ),
+  ] = None
+  size: Annotated[
+    tuple[int, int] | None,
+    Option(
+      "pixels, images are resized; by default as they are", "images", "HxW", separator="x", **ONE
+    ),
+  ] = None
+  std: Annotated[float, Option("noise on the images' [0, 1] scale", "noise", **POSITIVE)] = 0.25
+  block: Annotated[
+    int | None,
+    Option(
+      "outputs in a block of so many rows and columns are thought to see what one of them sees; by "
+      "default as few as is feasible",
+      "noise",
+      "PIXELS",
+      **ONE,
+    ),
+  ] = None
+  scores: options.Scores = ("votes", "margins")
+
+
+def segmentation(
+  name: str,
+  apply: sampling.Apply,
+  load: Callable[[], Any],
+  classes: Sequence[str],
+  *,
+  view: Callable[[tuple[int, int]], View | int] | None = None,
+) -> Task:
+  """A task: every pixel of images of one's own gets a class from a model of one's own.
+
+  Noise is isotropic, and an adversary has to pay wherever the model looks (`noise.in_blocks`). The
+  same samples are certified as if every pixel saw the whole image, too.
+
+  Args:
+    name: of the task, such as "crops"; records say it.
+    apply: pure function (params, image [H, W, 3] in [0, 1]) -> logits [H, W, K]; normalization of
+      images, if the model needs any, belongs in here. Noisy images leave [0, 1].
+    load: () -> params, a pytree of arrays, such as the model's weights.
+    classes: K names.
+    view: (H, W) -> what every pixel sees, a `cells.views.View` or a number of pixels; None: all of
+      the image. It is tested before anything is sampled, by changing what should not be seen.
+
+  Example:
+    >>> def apply(params, image):
+    ...   gray = image.mean(axis=-1)
+    ...   return jnp.stack([params["threshold"] - gray, gray - params["threshold"]], axis=-1)
+    >>> load = lambda: {"threshold": np.full((), 0.5, np.float32)}
+    >>> task = segmentation("brightness", apply, load, ["dark", "bright"], view=lambda shape: 0)
+    >>> task.name, task.unit
+    ('brightness', 'pixels')
+  """
+  load = functools.cache(load)
+  classes = tuple(classes)
+
+  def seen_of(shape: tuple[int, int]) -> View:
+    return views.whole(shape) if view is None else views.as_view(view(shape), shape)
+
+  def network(config: Config, data: Data, name_of_network: str) -> Network:
+    return Network(name, {}, storage.digest(_numbered(load())))
+
+  def predict(config: Config, data: Data, params: Any, case: Case) -> np.ndarray:
+    logits = jax.jit(apply)(params, jnp.asarray(case.x))
+    return np.asarray(logits).argmax(axis=-1).astype(np.int32).reshape(-1)
+
+  def count(config: Config, data: Data, params: Any, case: Case, smoothing: Smoothing) -> Count:
+    return common.counter(config, apply, params, case.x, smoothing, len(classes))
+
+  def check_network(config: Config, data: Data, params: Any) -> None:
+    for case in data.cases[:1]:
+      key = keys.tagged(jax.random.key(config.seed), "guards")
+      (ours, *_) = smoothings(config, data, case)
+      given = key, apply, params, case.x, *ours.drawn
+      guards.check_model(*given, num_classes=len(classes))
+      if view is not None:
+        sampling.check_view(apply, params, case.x, seen_of(case.x.shape[:2]))
+
+  def smoothings(config: Config, data: Data, case: Case) -> tuple[Smoothing, ...]:
+    return _smoothings(config, seen_of(case.x.shape[:2]))
+
+  models = Models(
+    network=network,
+    train=lambda key, config, data, name, unfinished, manifest: (_numbered(load()), {}),
+    shapes=lambda config, data: _numbered(load()),
+    finish=lambda config, data, variables: jax.tree.unflatten(
+      jax.tree.structure(load()), [variables[number] for number in sorted(variables)]
+    ),
+    predict=predict,
+  )
+  return Task(
+    name=name,
+    unit="pixels",
+    data={name: Config(data=name)},
+    about={name: f"images of your own, by the model of the task {name}"},
+    check=lambda config: None,
+    load=lambda config: read(config, classes),
+    models=models,
+    smoothings=smoothings,
+    counter=count,
+    chunk_size=common.chunk_size,
+    adversaries=common.ball,
+    rivals={"segcertify": against_segcertify},
+    check_network=check_network,
+    figures=_figures,
+  )
+
+
+def read(config: Config, classes: tuple[str, ...]) -> Data:
+  """The images of a job, and their labels if there are any.
+
+  Raises:
+    ValueError: no images, or some that cannot be read or differ in size, or masks that do not fit.
+  """
+  paths = _files(config.images, "--images")
+  masks = None if config.masks is None else _files(config.masks, "--masks")
+  cases: list[Case] = []
+  for name, path in paths.items():
+    image = _open(path, config.size, Image.Resampling.BOX, "RGB")
+    x, truth = np.asarray(image, np.float32) / np.float32(255), None
+    if cases and x.shape != cases[0].x.shape:
+      first, other = (f"{shape[0]}x{shape[1]}" for shape in (cases[0].x.shape, x.shape))
+      raise ValueError(
+        f"images differ in size: {cases[0].name} has {first} pixels, {name} {other}; give --size "
+        "to resize them."
+      )
+    if masks is not None:
+      if name not in masks:
+        raise ValueError(f"--masks has none for the image {name}: they must have the same names.")
+      mask = _open(masks[name], config.size, Image.Resampling.NEAREST, None)
+      if mask.size != image.size or mask.mode not in ("L", "P", "1"):
+        there, here = (f"{height}x{width}" for width, height in (image.size, mask.size))
+        raise ValueError(
+          f"{masks[name]} must have as many pixels as its image, {there}, of 8 bit each, but has "
+          f"{here} of mode {mask.mode}."
+        )
+      truth = np.asarray(mask, np.int32).reshape(-1)
+    cases.append(Case(name, x, truth))
+  return Data(cases, classes, facts={"images": len(cases), "labels": masks is not None})
+
+
+def _files(where: str, flag: str) -> dict[str, Path]:
+  """Images in a folder, or of a pattern, by their names without endings."""
+  folder = Path(where).is_dir()
+  found = sorted(Path(where).iterdir() if folder else map(Path, glob.glob(where, recursive=True)))
+  found = [path for path in found if path.suffix.lower() in _ENDINGS]
+  if not found:
+    raise ValueError(f"{flag} {where}: there are no images ({', '.join(_ENDINGS)}).")
+  names = {path.stem: path for path in found}
+  if len(names) < len(found):
+    raise ValueError(f"{flag} {where}: two images have the same name without its ending.")
+  return names
+
+
+def _open(path: Path, size: Size, resample: Image.Resampling, mode: str | None) -> Image.Image:
+  try:
+    with Image.open(path) as opened:
+      image = opened.copy() if mode is None else opened.convert(mode)
+  except (OSError, UnidentifiedImageError) as error:
+    raise ValueError(f"cannot read the image {path}: {error}") from error
+  return image if size is None else image.resize(size[::-1], resample)
+
+
+def _numbered(tree: Any) -> dict[str, np.ndarray]:
+  """The leaves of a pytree as a network's file has them, whatever its structure."""
+  return {f"{i:06d}": np.asarray(leaf) for i, leaf in enumerate(jax.tree.leaves(tree))}
+
+
+def _smoothings(config: Config, view: View) -> tuple[Smoothing, ...]:
+  """Isotropic noise, as blocks of pixels see it, and as if they saw the whole image."""
+  field = np.zeros(view.shape, np.int32)
+  one = noise.gaussian(np.array([[config.std]]), field[..., None])
+  ours = common.as_seen(config, one, field, view, config.block)
+  if ours.fields is None:
+    return (ours,)
+  less = common.certificates_of(("envelope",))
+  return ours, Smoothing("isotropic", one, field.ravel(), less, samples=ours.name)
+
+
+def _figures(
+  config: Config, data: Data, done: Sequence[Any], summary: Mapping[str, Any]
+) -> dict[str, Figure]:
+  """Every image's `image.png`."""
+  found, key = {}, keys.tagged(jax.random.key(config.seed), "figures")
+  for case, record in zip(data.cases, done, strict=True):
+    shape = case.x.shape[:2]
+    one = noise.gaussian(np.array([[config.std]]), np.zeros((1, 1, 1), np.int32))
+    truth = np.full(shape, -1) if case.truth is None else case.truth.reshape(shape)
+    view = plots.ImageView(
+      name=case.name,
+      image=case.x,
+      truth=truth,
+      prediction=record.base.predictions.reshape(shape),
+      radius=np.sqrt(common.lone_budgets(record.base)).reshape(shape),
+      noisy=[np.asarray(noise.sample(key, one, jnp.asarray(case.x), 0))],
+      noisy_groups=[0],
+      groups=np.zeros(shape, np.int32),
+      classes=data.classes,
+    )
+    found[f"{case.name}/image.png"] = plots.image_figure(view)
+  return found
