@@ -12,7 +12,9 @@ from scipy import optimize
 import lrs_jax
 from lrs_jax import collective, errors, keys, noise, sampling
 from lrs_jax.cells import locality, partition, views
+from lrs_jax.cli import main
 from lrs_jax.confidence import certificates, planning
+from lrs_jax.jobs import records
 
 KEY = jax.random.key(7)
 X = np.random.default_rng(0).random((8, 12, 3)).astype(np.float32)
@@ -638,3 +640,50 @@ def test_margins_are_used_where_noise_has_them():
   votes = found.selection.counts, found.estimation.counts
   assert (certificates.from_votes(gaussian, [0] * 3, *votes, alpha=0.01).eta == 0).all()
   lrs_jax.verify(found)
+
+
+@pytest.mark.parametrize("truth", [None, (X.mean(axis=-1) > 0.6).astype(int)])
+def test_what_is_saved_is_proven_by_the_command(tmp_path, capsys, truth):
+  view = views.around((8, 12), 0)
+  certified = lrs_jax.certify_segmentation(
+    KEY, bright, HALF, X, std=0.2, view=view, radii=[0.3, 0.0, 0.1], truth=truth, k_fwer=0.05
+  )
+  path = tmp_path / "new" / "mine.npz"
+  certified.save(path)
+  record = records.load(path)
+  order = np.argsort(certified.radii)
+  name = "all/envelope" if truth is None else "correct/envelope"
+  stored, made = record.certified[name].certified, certified.certified[order]
+  assert (stored <= made).all()
+  assert (stored >= made - 1).all()
+  np.testing.assert_array_equal(record.adversary.radii, certified.radii[order])
+  np.testing.assert_array_equal(record.base.predictions, certified.labels)
+  assert main(["verify", str(path), "--exact"]) == 0
+  told = capsys.readouterr().out
+  assert "mine.npz: proven" in told
+  assert "names neither the model nor the input" in told
+  assert "no output sees more than its view" in told
+  assert main(["card", str(path)]) == 0
+  assert "With probability at least 1 - 0.01" in capsys.readouterr().out
+
+
+def test_flips_and_ablation_are_saved_too(tmp_path):
+  flips = noise.flips([[0.1]], [[0.4]], np.zeros(6, int))
+  x = np.asarray([1, 0, 1, 1, 0, 1], np.float32)
+
+  def apply(params, x):
+    return jnp.stack([params - x, x - params], axis=-1)
+
+  asked = {"num_samples": 500, "check": False}
+  both = lrs_jax.certify(
+    KEY, apply, HALF, x, flips, [0] * 6, np.array([[1, 1], [0, 0], [0, 1]]), **asked
+  )
+  ablation = noise.ablation([[0.3]], np.zeros(6, int), fill=0.0)
+  few = lrs_jax.certify(KEY, apply, HALF, x, ablation, [0] * 6, [0, 1, 2], **asked)
+  for name, certified in (("flips", both), ("ablation", few)):
+    certified.save(tmp_path / f"{name}.npz")
+    record = records.load(tmp_path / f"{name}.npz")
+    records.verify(record, exact=True)
+    assert sorted(record.certified["all/envelope"].certified) == sorted(certified.certified)
+  with pytest.raises(ValueError, match=r"must end in \.npz"):
+    few.save(tmp_path / "few.json")

@@ -13,6 +13,8 @@ from lrs_jax.noise import SmoothingDistribution
 from lrs_jax.sampling import Votes
 
 if TYPE_CHECKING:
+  from pathlib import Path
+
   from matplotlib.figure import Figure
 
 
@@ -20,7 +22,7 @@ class Certified(NamedTuple):
   """At radius i, at least `certified[i]` outputs keep their label, whatever the perturbation is.
 
   That holds at all radii together with probability 1 - alpha. `print` and notebooks show a table,
-  `plot` draws the curve, `lrs_jax.verify` goes through it from the votes on.
+  `plot` draws the curve, `lrs_jax.verify` goes through it from the votes on, `save` stores it.
   """
 
   labels: np.ndarray  # int64 [N], the smoothed prediction; -1 abstains
@@ -74,6 +76,12 @@ class Certified(NamedTuple):
       title=f"{what}, with probability {_confidence(self)}",
       whole=self.noise.p == 0,
     )
+
+  def save(self, path: "str | Path") -> None:
+    """Stores it as an .npz file for `lrs-jax verify` and `lrs-jax card`: `front.saving.save`."""
+    from lrs_jax.front import saving  # jobs are heavy
+
+    saving.save(self, path)
 
   def __repr__(self) -> str:
     title, rows, notes = _table(self)

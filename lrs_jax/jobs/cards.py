@@ -48,6 +48,7 @@ _UNKNOWN = (
   "that the noise is that of the configuration: task or options are not those of this version of "
   "lrs-jax"
 )
+_CALLED = "what was certified: a record of one's own call names neither the model nor the input"
 _VIEW = "that no output sees more than its view, which would over-claim: {}"
 _COMMAND = (
   "`lrs-jax verify FILE.npz` (`--exact`: in rational arithmetic) goes from the stored counts to "
@@ -119,6 +120,8 @@ def of_record(
 def trusted(record: Record, known: Mapping[str, Task] = TASKS) -> tuple[str, ...]:
   """What a record says of itself that no re-check can show, in words."""
   options = () if records.is_known(record, known.get(record.task)) else (_UNKNOWN,)
+  if "job" not in record.meta:
+    options = (_CALLED,)
   view = record.meta.get("view")
   seen = (_VIEW.format(_line(view)[:200]),) if view else ()
   return (*rechecks.TRUSTED, *seen, *options)
