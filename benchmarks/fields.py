@@ -47,6 +47,7 @@ NETWORKS: Mapping[str, Mapping[str, Any]] = {
   "unet": {"network": "unet", "width": 8, "depth": 3},
   "patchnet": {**_PATCHNET, "steps": 1500},
   "patchnet-long": {**_PATCHNET, "steps": 3000},
+  "patchnet-hour": {**_PATCHNET, "steps": 5800},
 }
 """The networks that are compared. The U-Net is the image study's."""
 
@@ -94,10 +95,10 @@ def main(arguments: list[str] | None = None) -> None:
   options = parser.parse_args(arguments)
   path = options.out / f"fields-{options.size}.json"
   stored = storage.load_json(path) if path.exists() else {}
-  known = stored["runs"] if stored.get("versions") == versions() else []
+  known = [_complete(one) for one in stored.get("runs", ()) if stored["versions"] == versions()]
   runs = []
   patchnets = [("patchnet", seed) for seed in options.seeds]
-  for name, seed in [("unet", 0), *patchnets, ("patchnet-long", 0)]:
+  for name, seed in [("unet", 0), *patchnets, ("patchnet-long", 0), ("patchnet-hour", 0)]:
     config = config_of(name, options.data_dir, options.size, options.images, options.std, seed)
     data = images.load(config)
     described = describe(name, config, data)
@@ -155,6 +156,13 @@ def describe(name: str, config: Config, data: Data) -> dict[str, Any]:
     "config": common.plain_fields(config, fields),
     "images": [case.name for case in data.cases],
   }
+
+
+def _complete(run: Mapping[str, Any]) -> dict[str, Any]:
+  """A stored run, with the defaults of options that there were not yet when it was made."""
+  default = images.DEFAULTS["camvid"]
+  fields = [field for field in default._fields if field != "data_dir"]
+  return {**run, "config": {**common.plain_fields(default, fields), **run["config"]}}
 
 
 def config_of(
