@@ -23,7 +23,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
   """Runs the command line; returns the exit status: 0, 1 on bad input, 130 on Ctrl-C."""
   before = signal.getsignal(signal.SIGTERM)
   try:
-    given = _parser(_own(sys.argv[1:] if arguments is None else arguments)).parse_args(arguments)
+    words = sys.argv[1:] if arguments is None else arguments
+    given = _parser(_jobs(words)).parse_args(words)
     if getattr(given, "coordinator", None) is not None:
       processes.start(given.coordinator, given.num_processes, given.process_id)
     signal.signal(signal.SIGTERM, _stop)  # after JAX's runtime has set its own
@@ -55,17 +56,28 @@ class _Help(argparse.HelpFormatter):
     return f"{help} (default: {options.shown(default, separator).replace('%', '%%')})"
 
 
-Own = Mapping[str, tuple[Task, Config]]
-"""Tasks outside the package, and their defaults, by what the user calls them."""
+Jobs = Mapping[str, tuple[Task, Config]]
+"""What `certify` and `train` take as DATA: a task, and the defaults of its options."""
 
 
-def _own(arguments: Sequence[str]) -> Own:
-  """The task that `certify` or `train` is asked for, if it is none of the package."""
-  words = [word for word in arguments[1:2] if arguments[0] in ("certify", "train")]
-  return {word: tasks.find(word) for word in words if ":" in word}
+def _jobs(arguments: Sequence[str]) -> Jobs:
+  """All data sets; the one that is asked for may be the user's, or have a file of defaults."""
+  found = {name: (task, of) for task in TASKS.values() for name, of in task.data.items()}
+  if len(arguments) < 2 or arguments[0] not in ("certify", "train"):
+    return found
+  _, name, *others = arguments
+  if ":" in name:
+    found[name] = tasks.find(name)
+  file = argparse.ArgumentParser(add_help=False)
+  file.add_argument("--config", type=Path)
+  path = file.parse_known_args(others)[0].config
+  if path is not None and name in found:
+    task, default = found[name]
+    found[name] = task, options.from_toml(path, default)
+  return found
 
 
-def _parser(own: Own) -> argparse.ArgumentParser:
+def _parser(jobs: Jobs) -> argparse.ArgumentParser:
   parser = argparse.ArgumentParser(
     prog="lrs-jax",
     description="Proves how many predictions of a multi-output model no single perturbation of its "
@@ -79,11 +91,7 @@ def _parser(own: Own) -> argparse.ArgumentParser:
   for command, run in ((certify, _certify), (train, _train)):
     command.epilog = "DATA may also be a task of your own, FILE.py:TASK or MODULE:TASK."
     data = command.add_subparsers(dest="called", required=True, metavar="DATA")
-    every = [
-      (name, task, default) for task in TASKS.values() for name, default in task.data.items()
-    ]
-    every += [(name, task, default) for name, (task, default) in own.items()]
-    for name, task, default in every:
+    for name, (task, default) in jobs.items():
       about = task.about[default.data].replace("%", "%%")
       job = _add_parser(data, name, about, formatter_class=_Help)
       _add_options(job, task, default)
@@ -151,6 +159,8 @@ def _add_options(parser: argparse.ArgumentParser, task: Task, default: Config) -
     "named by what decides it"
   )
   add("--model", type=Path, metavar="PATH", help=text)
+  text = "defaults of the options below, such as the job.toml that every job leaves in --out"
+  add("--config", type=Path, metavar="FILE.toml", help=text)
   given = options.of(default)
   names = dict.fromkeys(option.group for _, option in given.values())
   groups = {name: parser.add_argument_group(name) for name in names}

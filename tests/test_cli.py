@@ -1,5 +1,6 @@
 """The command line as a user runs it, on a job of toy size."""
 
+import csv
 import json
 import re
 import shutil
@@ -50,7 +51,8 @@ def test_results_are_where_the_readme_says(toy):
   config = jobs.Config(**sizes, steps=3, batch_size=2)
   network = jobs.TASK.models.network(config, jobs.load(config), "")
   model = networks.path_of(network, toy)
-  expected = [str(model.relative_to(toy)), "curves.png", "noise.png", "summary.json"]
+  expected = [str(model.relative_to(toy)), "curves.csv", "curves.png", "job.toml", "noise.png"]
+  expected.append("summary.json")
   for image in ("scene-000", "scene-001"):
     files = "card.json", "card.md", "certificate.npz", "image.png", "isotropic.npz"
     expected += [f"{image}/{file}" for file in files]
@@ -95,6 +97,55 @@ def test_curves_are_those_of_the_certificates(toy):
   fraction = np.mean([r.certified["all/envelope"].certified / 384 for r in done], axis=0)
   found = summary["smoothings"]["certificate"]["certified"]["envelope"]["epsilon"]["curve"]
   np.testing.assert_array_equal(found, fraction)
+
+
+def test_curves_are_a_table_too(toy):
+  """Every point of every curve of the summary, in the order of the summary."""
+  with (toy / "curves.csv").open(newline="") as file:
+    rows = list(csv.DictReader(file))
+  for name, report in json.loads((toy / "summary.json").read_text())["smoothings"].items():
+    for targets in ("certified", "certified_accuracy"):
+      for method, by_kind in report[targets].items():
+        of = by_kind["epsilon"]
+        asked = {"smoothing": name, "targets": targets.replace("_", " "), "method": method}
+        asked["perturbation"] = "radius"
+        found = [row for row in rows if asked.items() <= row.items()]
+        assert [float(row["budget"]) for row in found] == of["budgets"]
+        assert [float(row["fraction"]) for row in found] == of["curve"]
+        rows = [row for row in rows if row not in found]
+  assert not rows
+
+
+def test_the_options_of_a_job_are_a_file_that_does_it_again(toy, capsys):
+  before = {path: path.stat().st_mtime_ns for path in toy.glob("*/*.npz")}
+  again = ["certify", "scenes", "--config", str(toy / "job.toml"), "--out", str(toy)]
+  assert main(again) == 0
+  assert {path: path.stat().st_mtime_ns for path in toy.glob("*/*.npz")} == before
+  assert main([*again, "--seed", "7"]) == 1  # what is given beside it counts
+  assert "seed: 0 there, 7 asked for" in capsys.readouterr().err
+  with pytest.raises(SystemExit):
+    main([*again, "--help"])
+  assert "(default: 16x24)" in " ".join(capsys.readouterr().out.split())
+
+
+@pytest.mark.parametrize(
+  ("text", "message"),
+  [
+    ("seed = ", "cannot be read as TOML"),
+    ("sead = 1", "there is no option sead"),
+    ("seed = 'one'", "`seed` must be int, but it is 'one'"),
+    ("size = [16, 24, 3]", "`size` must be"),
+    ("data = 'camvid'", "is for 'camvid', but this is 'scenes'"),
+    (None, "cannot be read as TOML: [Errno 2]"),
+  ],
+)
+def test_a_file_of_options_that_cannot_be_is_said(tmp_path, capsys, text, message):
+  path = tmp_path / "job.toml"
+  if text is not None:
+    path.write_text(text)
+  assert main(["certify", "scenes", "--config", str(path), "--out", str(tmp_path / "out")]) == 1
+  assert message in capsys.readouterr().err
+  assert not (tmp_path / "out").exists()
 
 
 def test_verify_accepts_the_folder_and_refuses_a_changed_number(toy, tmp_path, capsys):

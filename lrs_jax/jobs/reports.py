@@ -1,5 +1,7 @@
 """What a finished job reports: quality, curves, a table and figures, whatever the task (host)."""
 
+import csv
+import io
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -244,6 +246,20 @@ def _reported(summary: Mapping[str, Any]) -> tuple[str, dict[str, Mapping[str, A
     for method in sorted(methods, key=lambda method: -total[method]):
       found[f"{title}, {_METHODS.get(method, method)}"] = methods[method]
   return name.replace("_", " "), found
+
+
+def curves_csv(summary: Mapping[str, Any]) -> str:
+  """All curves of a summary as comma-separated values, a line for every budget."""
+  text = io.StringIO()
+  lines = csv.writer(text, lineterminator="\n")
+  lines.writerow(("smoothing", "targets", "method", "perturbation", "budget", "fraction"))
+  for smoothing, report in summary["smoothings"].items():
+    for targets in ("certified", "certified_accuracy"):
+      for method, by_kind in report[targets].items():
+        for kind, of in by_kind.items():
+          what = smoothing, targets.replace("_", " "), method, _KINDS.get(kind, kind)
+          lines.writerows((*what, *point) for point in zip(of["budgets"], of["curve"], strict=True))
+  return text.getvalue()
 
 
 def draw(

@@ -19,7 +19,7 @@ from lrs_jax.jobs.networks import Obtained
 from lrs_jax.jobs.preparing import Item, Setting
 from lrs_jax.jobs.records import Bounds, Record
 from lrs_jax.sampling import ClassSums
-from lrs_jax.tasks import common
+from lrs_jax.tasks import common, options
 from lrs_jax.tasks.task import Adversary, Config, Count, Task
 
 PARTS = ("selection", "estimation")
@@ -288,6 +288,8 @@ def finish(
   }
   if processes.is_first():
     storage.save_json(out / "summary.json", summary)
+    storage.save_text(out / "curves.csv", reports.curves_csv(summary))
+    storage.save_text(out / "job.toml", options.to_toml(summary["job"]))
     for item in setting.items:
       if item.smoothing.name == ours:
         record = done[item.path]

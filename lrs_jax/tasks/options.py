@@ -5,12 +5,17 @@ messages follow from that. `Shared` has the fields that every configuration has.
 """
 
 import dataclasses
+import json
+import tomllib
 import typing
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Annotated, Any, NamedTuple, Self
 
 import numpy as np
+
+from lrs_jax import storage
 
 
 class Option(NamedTuple):
@@ -193,6 +198,39 @@ def shown(value: Any, separator: str = ",") -> str:
   if value is None:
     return "not given"
   return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def to_toml(plain: Mapping[str, Any]) -> str:
+  """A configuration, as JSON has it, as the text of a TOML file; what is None is left out.
+
+  Example:
+    >>> print(to_toml({"data": "scenes", "size": [16, 24], "until": None, "alpha": 0.01}), end="")
+    data = "scenes"
+    size = [16, 24]
+    alpha = 0.01
+  """
+  return "".join(
+    f"{name} = {json.dumps(value)}\n" for name, value in plain.items() if value is not None
+  )
+
+
+def from_toml(path: Path, default: Any) -> Any:
+  """The configuration that a file of `to_toml` holds; what it leaves out is as in `default`.
+
+  Raises:
+    ValueError: no such file, no TOML, options that there are not, or those of another data set.
+  """
+  try:
+    given = tomllib.loads(path.read_text(encoding="utf-8"))
+  except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+    raise ValueError(f"{path} cannot be read as TOML: {error}") from error
+  if given.get("data", default.data) != default.data:
+    raise ValueError(f"{path} is for {given['data']!r}, but this is {default.data!r}.")
+  try:
+    found = storage.from_plain(type(default), {"data": default.data, **given})
+  except ValueError as error:
+    raise ValueError(f"{path}: {error}") from None
+  return default._replace(**{name: getattr(found, name) for name in given})
 
 
 def check(config: Any) -> None:
