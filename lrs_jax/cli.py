@@ -13,7 +13,17 @@ from pathlib import Path
 from typing import Any
 
 from lrs_jax import tasks
-from lrs_jax.jobs import cards, folders, merging, networks, preparing, processes, reports, running
+from lrs_jax.jobs import (
+  cards,
+  folders,
+  merging,
+  networks,
+  page,
+  preparing,
+  processes,
+  reports,
+  running,
+)
 from lrs_jax.tasks import TASKS, options, templates
 from lrs_jax.tasks.options import Option
 from lrs_jax.tasks.task import Config, Task
@@ -127,6 +137,12 @@ def _parser(jobs: Jobs) -> argparse.ArgumentParser:
   card.add_argument("--json", action="store_true", help="instead of Markdown")
   _add_task(card)
   card.set_defaults(run=_card)
+  text = "write a finished job's report.html anew, once its certificates are re-checked"
+  report = _add_parser(commands, "report", text)
+  report.add_argument("path", type=Path, metavar="FOLDER", help="--out of the job")
+  report.add_argument("--data-dir", metavar="DIR", help="folder of the data, as of certify")
+  _add_task(report)
+  report.set_defaults(run=_report)
   return parser
 
 
@@ -294,6 +310,11 @@ def _verify(given: argparse.Namespace) -> int:
   for text in trusted:
     print(f"taken on trust: {text}")
   return 1 if failures else 0
+
+
+def _report(given: argparse.Namespace) -> int:
+  print(page.of_folder(given.path, _known(given), given.data_dir))
+  return 0
 
 
 def _card(given: argparse.Namespace) -> int:

@@ -52,7 +52,7 @@ def test_results_are_where_the_readme_says(toy):
   network = jobs.TASK.models.network(config, jobs.load(config), "")
   model = networks.path_of(network, toy)
   expected = [str(model.relative_to(toy)), "curves.csv", "curves.png", "job.toml", "noise.png"]
-  expected.append("summary.json")
+  expected += ["report.html", "summary.json"]
   for image in ("scene-000", "scene-001"):
     files = "card.json", "card.md", "certificate.npz", "image.png", "isotropic.npz"
     expected += [f"{image}/{file}" for file in files]

@@ -165,7 +165,7 @@ def table(summary: Mapping[str, Any]) -> str:
   true, and worth nothing.
   """
   lines: list[str] = []
-  what, curves = _reported(summary)
+  what, curves = reported(summary)
   own = summary["job"].get("budgets") is not None
   for kind in dict.fromkeys(kind for by_kind in curves.values() for kind in by_kind):
     of_kind = {label: by_kind[kind] for label, by_kind in curves.items()}
@@ -235,10 +235,14 @@ def _shown(value: float | None) -> str:
   return "  -  " if value is None or math.isnan(value) else f"{value:.3f}"
 
 
-def _reported(summary: Mapping[str, Any]) -> tuple[str, dict[str, Mapping[str, Any]]]:
+def reported(summary: Mapping[str, Any]) -> tuple[str, dict[str, Mapping[str, Any]]]:
   """What is reported, and label -> kind -> curve of every method, each smoothing's best first."""
   labelled = any(report["certified_accuracy"] for report in summary["smoothings"].values())
-  name = "certified_accuracy" if labelled else "certified"
+  return curves_of(summary, "certified_accuracy" if labelled else "certified")
+
+
+def curves_of(summary: Mapping[str, Any], name: str) -> tuple[str, dict[str, Mapping[str, Any]]]:
+  """`reported`, of "certified" or "certified_accuracy"."""
   found: dict[str, Mapping[str, Any]] = {}
   for smoothing, report in summary["smoothings"].items():
     title, methods = report.get("title", smoothing), report[name]
@@ -281,7 +285,7 @@ def draw(
 
 def curves_figure(summary: Mapping[str, Any], kind: str) -> Figure:
   """Certified accuracy of every method against one kind of perturbation alone."""
-  what, curves = _reported(summary)
+  what, curves = reported(summary)
   job, number, unit = summary["job"], len(summary["inputs"]), summary["unit"]
   longest = max((by_kind[kind]["budgets"] for by_kind in curves.values()), key=len)
   of_kind = {label: by_kind[kind] for label, by_kind in curves.items()}
@@ -293,12 +297,17 @@ def curves_figure(summary: Mapping[str, Any], kind: str) -> Figure:
   return plots.curves_figure(
     np.asarray(longest)[:end],
     {label: np.asarray(curve)[:end] for label, curve in full.items()},
-    xlabel=_AXES.get(kind, f"{kind}, over the whole input"),
+    xlabel=axis_of(kind),
     ylabel=f"{what} (fraction of {whose}{unit})",
     title=f"{job['data']}: {number} input{'s'[: number > 1]}, {job['samples']} samples, "
     f"level {1 - job['alpha']:g} each",
     whole=kind != "epsilon",
   )
+
+
+def axis_of(kind: str) -> str:
+  """What is along the axis of one kind of perturbation."""
+  return _AXES.get(kind, f"{kind}, over the whole input")
 
 
 def save_figure(path: Path, figure: Figure) -> None:

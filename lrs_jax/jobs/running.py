@@ -14,7 +14,7 @@ import numpy as np
 from tqdm import tqdm
 
 from lrs_jax import keys, noise, storage
-from lrs_jax.jobs import cards, checkpoints, preparing, processes, records, reports
+from lrs_jax.jobs import cards, checkpoints, page, preparing, processes, records, reports
 from lrs_jax.jobs.networks import Obtained
 from lrs_jax.jobs.preparing import Item, Setting
 from lrs_jax.jobs.records import Bounds, Record
@@ -296,6 +296,7 @@ def finish(
         context, known = {"device": record.meta["device"]}, {task.name: task}
         cards.save(item.path.parent, cards.of_record(record, context, known=known))
     reports.draw(task, config, data, by_name[ours], summary, out)
+    page.save(out / "report.html", task, config, data, by_name[ours], summary)
   processes.wait_for_all("summary")
   return summary
 
