@@ -153,6 +153,10 @@ def test_what_a_record_says_of_views_and_options_is_taken_on_trust():
   told = [" ".join(cards.trusted(one)) for one in (known, older)]
   assert "options are not those of this version" not in told[0]
   assert "options are not those of this version" in told[1]
+  for option, then in (("until", 0), ("view", 1)):  # off by default, and not
+    job = {name: value for name, value in known.meta["job"].items() if name != option}
+    without = known._replace(meta={**known.meta, "job": job})
+    assert cards.trusted(without) == cards.trusted((known, older)[then])
   seen = known._replace(meta={**known.meta, "view": "layers\nof a network"})
   assert "no output sees more than its view" not in told[0]
   assert cards.trusted(seen)[-1].endswith("would over-claim: layers of a network")

@@ -330,10 +330,15 @@ def _check(record: Record, task: Task | None) -> None:
 
 
 def is_known(record: Record, task: Task | None) -> bool:
-  """Whether a record's configuration has the options that the task has."""
+  """Whether a record's configuration has the options that the task has.
+
+  One may be missing that is not given by default, None: it came later, and changed nothing.
+  """
   job = record.meta.get("job")
-  fields = next(iter(task.data.values()))._fields if task is not None else ()
-  return isinstance(job, Mapping) and set(job) == set(fields)
+  if task is None or not isinstance(job, Mapping):
+    return False
+  default = next(iter(task.data.values()))._asdict()
+  return set(job) <= set(default) and all(default[name] is None for name in set(default) - set(job))
 
 
 def is_of(record: Record, smoothing: Smoothing, adversary: Adversary, labelled: bool) -> bool:
