@@ -87,6 +87,8 @@ def of_batches(
     sampling.check_predict(*asked, num_classes=num_classes, batch_size=size)
 
   def counter(drawn: SmoothingDistribution, field: np.ndarray) -> Count:
+    drawn, field = distinct(drawn, field)
+
     def count(key: jax.Array, num_samples: int, title: str, start: int) -> np.ndarray:
       return sampling.external_votes(
         key,

@@ -5,7 +5,7 @@ asked. It is given the very inputs that `sampling.votes` would show to one in JA
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
 
@@ -43,7 +43,7 @@ def external_votes(
 
   :math:`\mathrm{counts}_{n,k} = \sum_{i < S} [\arg\max f_n(z_i^{g(n)}) = k]`, where sample i draws
   its noise from `fold_in(key, i)`, as there, whatever the size of batches: one key is one set of
-  noisy inputs, in JAX and outside of it. Groups with the same noise share their passes, so that
+  noisy inputs, in JAX and outside of it, to the last bit (as a CPU rounds, where it is tested). Groups with the same noise share their passes, so that
   there is one per sample and noise field. Memory does not grow with S.
 
   `predict` must be a function of one input, for each of the batch: deterministic, in evaluation
@@ -98,15 +98,43 @@ def external_votes(
   with tqdm(total=num_samples, desc=title, leave=False, disable=None, delay=1) as bar:
     for first in range(first_sample, end, batch_size):
       number = min(batch_size, end - first)
-      standard = _draws(np.int32(first), key, x, drawn, batch_size=batch_size)
-      for k, mine in outputs.items():
-        batch = np.array(_noisy(standard, x, drawn, np.int32(k)))
+      batches = _batches(first, (key, x, drawn), list(outputs), batch_size, noise.num_groups > 1)
+      for mine, batch in zip(outputs.values(), batches, strict=True):
         labels = labels_of(ask(predict, batch), groups.size, num_classes)
         for voted in labels[:number, mine]:
           kept = voted != NOBODY
           counts[mine[kept], voted[kept]] += 1
       bar.update(number)
   return Votes(counts, num_samples)
+
+
+Drawn = tuple[jax.Array, jax.Array, SmoothingDistribution]
+"""Key, x, and the fields of noise as `to_device` leaves them."""
+
+
+def _batches(
+  first: int, drawn: Drawn, asked: list[int], batch_size: int, apart: bool
+) -> Iterator[np.ndarray]:
+  """Noisy inputs [B, *x.shape] of each field that is asked for, arrays to write to.
+
+  The last bit of a number depends on what a compiler fuses. The loop over samples draws first, and
+  then perturbs group by group (`apart`); a single group needs no loop, and is one program.
+  """
+  arguments = np.int32(first), *drawn
+  if not apart:
+    yield from (np.array(_draws_and_noisy(*arguments, batch_size=batch_size)) for _ in asked)
+    return
+  standard = _draws(*arguments, batch_size=batch_size)
+  for k in asked:
+    yield np.array(_noisy(standard, *drawn[1:], np.int32(k)))
+
+
+@partial(jax.jit, static_argnames="batch_size")
+def _draws(
+  first: jax.Array, key: jax.Array, x: jax.Array, noise: SmoothingDistribution, *, batch_size: int
+) -> jax.Array:
+  sample_ids = first + jnp.arange(batch_size, dtype=jnp.int32)
+  return stitching.standard_draws(sample_ids, key, x, noise)
 
 
 @jax.jit
@@ -117,11 +145,11 @@ def _noisy(
 
 
 @partial(jax.jit, static_argnames="batch_size")
-def _draws(
+def _draws_and_noisy(
   first: jax.Array, key: jax.Array, x: jax.Array, noise: SmoothingDistribution, *, batch_size: int
 ) -> jax.Array:
-  sample_ids = first + jnp.arange(batch_size, dtype=jnp.int32)
-  return stitching.standard_draws(sample_ids, key, x, noise)
+  standard = _draws(first, key, x, noise, batch_size=batch_size)
+  return _noisy(standard, x, noise, jnp.zeros((), jnp.int32))
 
 
 def check_batch_size(batch_size: int | None, size: int) -> int:
