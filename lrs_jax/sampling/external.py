@@ -43,8 +43,9 @@ def external_votes(
 
   :math:`\mathrm{counts}_{n,k} = \sum_{i < S} [\arg\max f_n(z_i^{g(n)}) = k]`, where sample i draws
   its noise from `fold_in(key, i)`, as there, whatever the size of batches: one key is one set of
-  noisy inputs, in JAX and outside of it, to the last bit (as a CPU rounds, where it is tested). Groups with the same noise share their passes, so that
-  there is one per sample and noise field. Memory does not grow with S.
+  noisy inputs, in JAX and outside of it, to the last bit (as a CPU rounds, where it is tested).
+  Groups with the same noise share their passes: one per sample and noise field. Memory does not
+  grow with S.
 
   `predict` must be a function of one input, for each of the batch: deterministic, in evaluation
   mode, without statistics of the batch (`check_predict` asks). It is always given `batch_size`
