@@ -7,17 +7,17 @@ from lrs_jax import collective, confidence, noise, sampling
 
 NAMES = {
   "lrs_jax": (
-    "Certified baselines cells certify certify_segmentation collective confidence errors "
-    "evaluation noise sampling verify"
+    "Certified baselines cells certify certify_external certify_segmentation "
+    "certify_segmentation_external collective confidence errors evaluation noise sampling verify"
   ),
   "lrs_jax.noise": (
     "FAMILIES Family SmoothingDistribution ablation as_input budgets_from_radii flips gaussian "
     "in_blocks laplace level_at make sample seen to_device uniform"
   ),
   "lrs_jax.sampling": (
-    "Apply ClassSums MAX_SAMPLES NOBODY See Votes Windows check_view class_sums "
-    "default_chunk_size in_windows predict stitched sum_over_samples tiled vote_counts "
-    "votes whole_frame"
+    "Apply ClassSums MAX_SAMPLES NOBODY Predict See Votes Windows check_predict "
+    "check_predict_view check_view class_sums default_chunk_size external_votes in_windows predict "
+    "stitched sum_over_samples tiled tiled_predict vote_counts votes whole_frame"
   ),
   "lrs_jax.confidence": (
     "LEVELS ScoreBounds binomial_p_value clopper_pearson_lower score_bounds_bernstein "
@@ -31,6 +31,8 @@ NAMES = {
 ARGUMENTS = {
   lrs_jax.certify: "key apply params x noise groups radii",
   lrs_jax.certify_segmentation: "key apply params image",
+  lrs_jax.certify_external: "key predict x noise groups radii",
+  lrs_jax.certify_segmentation_external: "key predict image",
   lrs_jax.verify: "certified",
   confidence.clopper_pearson_lower: "successes trials alpha",
   noise.gaussian: "scale cells",
@@ -45,6 +47,10 @@ ARGUMENTS = {
   noise.in_blocks: "fields field view block",
   sampling.tiled: "apply core context",
   sampling.check_view: "apply params x view",
+  sampling.external_votes: "key predict x noise groups num_samples",
+  sampling.tiled_predict: "predict core context",
+  sampling.check_predict: "key predict x noise groups",
+  sampling.check_predict_view: "predict x view",
   collective.certify: "weights groups eta budgets",
   collective.verify: "weights groups eta certificate",
 }
@@ -52,6 +58,9 @@ ARGUMENTS = {
 KEYWORDS = {
   lrs_jax.certify: {"num_samples", "selection_samples", "alpha", "method", "fields"},
   lrs_jax.certify_segmentation: {"std", "view", "radii", "grid", "colors", "block"},
+  lrs_jax.certify_external: {"num_samples", "alpha", "fields", "num_classes", "batch_size"},
+  lrs_jax.certify_segmentation_external: {"std", "view", "radii", "grid", "num_classes", "block"},
+  sampling.external_votes: {"num_classes", "first_sample", "batch_size"},
   sampling.vote_counts: {"num_classes", "chunk_size", "mesh", "windows"},
   sampling.votes: {"num_classes", "first_sample", "chunk_size", "mesh", "windows", "prng"},
   sampling.class_sums: {"num_classes", "first_sample", "chunk_size", "mesh", "windows", "prng"},

@@ -1,40 +1,26 @@
 """From a model and an input to a certificate in one call: guards, votes, bounds, proof."""
 
-import math
-from typing import Any, TypedDict, Unpack
+from typing import Any, Unpack
 
 import jax
-import numpy as np
 from jax.sharding import Mesh
 from jax.typing import ArrayLike
-from tqdm import tqdm
 
-from lrs_jax import collective, keys, sampling
+from lrs_jax import sampling
 from lrs_jax.cells import views
 from lrs_jax.cells.views import View
-from lrs_jax.confidence import corrections, planning
-from lrs_jax.confidence.certificates import BaseCertificates
 from lrs_jax.errors import NotLogitsError
-from lrs_jax.front import steps
+from lrs_jax.front import proving, steps, voters
 from lrs_jax.front.certified import Certified
-from lrs_jax.noise import SmoothingDistribution, as_input, budgets_from_radii
-from lrs_jax.sampling import Apply, Votes, Windows, checks, guards
+from lrs_jax.noise import SmoothingDistribution, as_input
+from lrs_jax.sampling import Apply, Windows, guards
 
 
-class Options(TypedDict, total=False):
+class DeviceOptions(steps.Options, total=False):
   """What `certify_segmentation` hands on to `certify`."""
 
-  num_samples: int
-  selection_samples: int
-  alpha: float
-  k_fwer: float
-  method: str
-  time_limit: float | None
-  targets: ArrayLike | None
-  truth: ArrayLike | None
   chunk_size: int | None
   mesh: Mesh | None
-  until: tuple[float, float] | None
 
 
 def certify(
@@ -113,6 +99,7 @@ def certify(
     UserWarning: what `guards.check_model` finds odd; too few samples to certify anything.
 
   Example:
+    >>> import numpy as np
     >>> from lrs_jax import noise
     >>> apply = lambda params, x: jax.numpy.stack([x, params - x], axis=-1)
     >>> x, gaussian = np.asarray([0.0, 0.5, 2.0], np.float32), noise.gaussian([[0.5]], [0, 0, 0])
@@ -125,91 +112,26 @@ def certify(
 
   References: Schuchardt et al. 2023 (arXiv 2210.16140), sections 4 and 5.
   """
-  x, groups = as_input(x), np.asarray(groups).reshape(-1)
-  *shape, num_classes = guards.logits_of(apply, params, x).shape
-  num_outputs = math.prod(shape)
-  counted = steps.counted_of(targets, truth, num_outputs, num_classes)
-  truth = None if truth is None else np.asarray(truth, np.int64).reshape(-1)
-  share = None if until is None else until[0]
-  looks = steps.looks(num_samples, share)
-  levels = corrections.levels(alpha / len(looks), num_outputs, k_fwer)  # alpha may be none
-  goal = np.zeros(0) if until is None else steps.checked_radii(np.array([until[1]]), noise)
-  if radii is not None:
-    radii = steps.checked_radii(radii, noise)
-  selection_key, estimation_key = keys.tagged(key, "selection"), keys.tagged(key, "estimation")
-  guards.check_keys(selection_key, estimation_key)
-  drawn, field = noise, groups
-  if fields is not None:
-    drawn, field = fields[0], np.asarray(fields[1]).reshape(-1)
-  if check:
-    guards_key = keys.tagged(key, "guards")
-    guards.check_model(guards_key, apply, params, x, drawn, field, num_classes=num_classes)
-  groups = steps.of_outputs("groups", groups, "int", num_outputs)
-  checks.check_groups(groups, noise.num_groups, "noise")
-  if fields is not None:
-    steps.check_fields(noise, groups, (drawn, field), num_outputs)
-  sampled = (drawn, field) if windows is not None else steps.distinct(drawn, field)
-  stride = chunk_size or sampling.default_chunk_size(x.size)
-  stride *= jax.device_count() if mesh is None else mesh.size
-
-  def count(key: jax.Array, num_samples: int, name: str, start: int = 0) -> np.ndarray:
-    """Votes from sample `start` to S, in pieces of whole chunks: a bar can show how far it is."""
-    asked = key, apply, params, x, *sampled
-    options: dict[str, Any] = {"chunk_size": chunk_size, "mesh": mesh, "windows": windows}
-    options["num_classes"] = num_classes
-    piece = max(-(-num_samples // (20 * stride)), 1) * stride
-    total = np.zeros((), np.int64)
-    with tqdm(total=num_samples, initial=start, desc=name, leave=False, disable=None, delay=1) as b:
-      for first in range(start, max(num_samples, start + 1), piece):
-        number = min(piece, num_samples - first)
-        votes = sampling.votes(*asked, number, first_sample=first, **options)
-        total = total + np.asarray(votes.counts, np.int64)
-        b.update(number)
-    return total
-
-  def prove(base: BaseCertificates, radii: ArrayLike) -> collective.CollectiveCertificate:
-    return collective.certify(
-      base.weights,
-      base.groups,
-      base.eta,
-      budgets_from_radii(radii, noise.p),
-      method=method,
-      targets=steps.targets_of(counted, truth, base),
-      integral=noise.p == 0,
-      time_limit=time_limit,
-      forfeit=base.forfeit,
-    )
-
-  selection = count(selection_key, selection_samples, "selection")
-  estimation, start = np.zeros((), np.int64), 0
-  for num_samples in looks:
-    estimation = estimation + count(estimation_key, num_samples, "estimation", start)
-    start = num_samples
-    base = steps.bounded(noise, groups, selection, estimation, levels, num_samples)
-    if share is not None and prove(base, goal).certified[0] >= share * counted.sum():
-      break
-  if radii is None:
-    sharing = max(num_outputs // (levels.forfeit + 1), 1)  # as if so many shared alpha
-    level = alpha / len(looks)
-    radii = planning.radii([noise], num_samples, num_outputs=sharing, alpha=level)
-  proof = prove(base, radii)
-  return Certified(
-    labels=base.predictions,
-    certified=proof.certified,
-    radii=radii,
-    base=base,
-    proof=proof,
-    selection=Votes(selection, selection_samples),
-    estimation=Votes(estimation, num_samples),
-    noise=noise,
+  voter = voters.in_jax(
+    apply, params, as_input(x), chunk_size=chunk_size, mesh=mesh, windows=windows
+  )
+  return proving.certified(
+    key,
+    voter,
+    noise,
+    groups,
+    radii,
+    num_samples=num_samples,
+    selection_samples=selection_samples,
     alpha=alpha,
-    looks=len(looks),
     k_fwer=k_fwer,
-    shape=tuple(shape),
-    counted=counted,
+    method=method,
+    time_limit=time_limit,
+    targets=targets,
     truth=truth,
-    fields=None if fields is None else (drawn, field),
-    view=None,
+    until=until,
+    fields=fields,
+    check=check,
   )
 
 
@@ -228,7 +150,7 @@ def certify_segmentation(
   radii: ArrayLike | None = None,
   windows: Windows | None = None,
   check: bool = True,
-  **options: Unpack[Options],
+  **options: Unpack[DeviceOptions],
 ) -> Certified:
   r"""Certifies how many pixels of a segmentation one perturbation of the image leaves as they are.
 
@@ -276,6 +198,7 @@ def certify_segmentation(
       do not go together.
 
   Example:
+    >>> import numpy as np
     >>> apply = lambda params, image: jax.numpy.stack([image, params - image], axis=-1)
     >>> image = (np.indices((32, 32)).sum(axis=0) % 2).astype(np.float32)
     >>> asked = {"params": 1.0, "image": image, "std": 0.2, "radii": [0.2, 0.4]}
@@ -288,11 +211,7 @@ def certify_segmentation(
     Schuchardt et al. 2023 (arXiv 2210.16140), section 7; Schuchardt et al. 2021 (arXiv 2302.02829)
     for limited views.
   """
-  image = as_input(image)
-  if image.ndim not in (2, 3):
-    raise ValueError(
-      f"`image` must have shape [H, W, channels] or [H, W], but its shape is {image.shape}."
-    )
+  image = steps.as_image(image)
   if windows is not None and std_max is None:
     raise ValueError(
       "`windows` are for localized noise: isotropic noise takes one pass for all outputs."

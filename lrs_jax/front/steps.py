@@ -1,7 +1,7 @@
 """Steps of certifying, some of them also of going through it again (host)."""
 
 import math
-from typing import NamedTuple
+from typing import NamedTuple, TypedDict
 
 import jax
 import numpy as np
@@ -18,6 +18,20 @@ from lrs_jax.sampling import checks
 
 Fields = tuple[SmoothingDistribution, ArrayLike]
 """What is drawn: K noise fields, and int [N], that of every output."""
+
+
+class Options(TypedDict, total=False):
+  """What the functions for images hand on to those for any inputs."""
+
+  num_samples: int
+  selection_samples: int
+  alpha: float
+  k_fwer: float
+  method: str
+  time_limit: float | None
+  targets: ArrayLike | None
+  truth: ArrayLike | None
+  until: tuple[float, float] | None
 
 
 class Smoothed(NamedTuple):
@@ -62,6 +76,16 @@ def smoothed(
   return Smoothed(drawn, field, *noise.in_blocks(drawn, fields, view, block))
 
 
+def as_image(image: ArrayLike) -> jax.Array:
+  """An image as it gets noise, or a ValueError."""
+  image = noise.as_input(image)
+  if image.ndim not in (2, 3):
+    raise ValueError(
+      f"`image` must have shape [H, W, channels] or [H, W], but its shape is {image.shape}."
+    )
+  return image
+
+
 def check_fields(
   distribution: SmoothingDistribution, groups: np.ndarray, fields: Fields, num_outputs: int
 ) -> None:
@@ -82,21 +106,6 @@ def check_fields(
     raise ValueError(
       "`noise` must be what groups see of `fields`, of one of them each, as `noise.seen` makes it."
     )
-
-
-def distinct(
-  distribution: SmoothingDistribution, groups: np.ndarray
-) -> tuple[SmoothingDistribution, np.ndarray]:
-  """One group for all that have the same noise, and which one every output's has become, [N]."""
-  leaves = [np.asarray(leaf) for leaf in jax.tree.leaves(distribution.levels)]
-  rows = np.concatenate([leaf.astype(np.float64) for leaf in leaves], axis=1)
-  _, first, field_of_group = np.unique(rows, axis=0, return_index=True, return_inverse=True)
-  fields = distribution._replace(
-    parameters=tuple(level[first] for level in distribution.parameters),
-    levels=jax.tree.map(lambda level: np.asarray(level)[first], distribution.levels),
-    weights=distribution.weights[:, first],
-  )
-  return fields, field_of_group.reshape(-1)[groups]
 
 
 def bounded(

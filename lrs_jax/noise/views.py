@@ -4,6 +4,7 @@ A pass through a model under one field of noise gives a vote to every output of 
 adversary has to pay to change it depends on what the output sees.
 """
 
+import jax
 import numpy as np
 from jax.typing import ArrayLike
 
@@ -100,3 +101,25 @@ def in_blocks(
   of_group[groups] = field.reshape(-1)
   cells = found.cells.reshape(field.shape + (1,) * (coarse.ndim - field.ndim))
   return seen(fields, of_group, np.broadcast_to(cells, coarse.shape), found.seen), groups
+
+
+def distinct(
+  distribution: SmoothingDistribution, groups: np.ndarray
+) -> tuple[SmoothingDistribution, np.ndarray]:
+  """One group for all that have the same noise, and which one every output's has become, [N].
+
+  Example:
+    >>> from lrs_jax import noise
+    >>> fields, field = distinct(noise.gaussian([[0.5], [0.2], [0.5]], [0]), np.array([0, 1, 2]))
+    >>> fields.scale.tolist(), field.tolist()
+    ([[0.2], [0.5]], [1, 0, 1])
+  """
+  leaves = [np.asarray(leaf) for leaf in jax.tree.leaves(distribution.levels)]
+  rows = np.concatenate([leaf.astype(np.float64) for leaf in leaves], axis=1)
+  _, first, field_of_group = np.unique(rows, axis=0, return_index=True, return_inverse=True)
+  fields = distribution._replace(
+    parameters=tuple(level[first] for level in distribution.parameters),
+    levels=jax.tree.map(lambda level: np.asarray(level)[first], distribution.levels),
+    weights=distribution.weights[:, first],
+  )
+  return fields, field_of_group.reshape(-1)[groups]

@@ -3,11 +3,14 @@
 `stitching` has the loop over groups, samples and devices, `counting` counts votes, `scores` sums
 scores, `sparse_flips` samples graphs with sparse binary attributes, `guards` looks for what would
 spoil a certificate, `views` for outputs that see farther than they are said to; `tiles` forces a
-view on any model.
+view on any model. `external` counts votes of models of other frameworks, `external_guards` asks
+them the same (host).
 """
 
 from lrs_jax.sampling.checks import default_chunk_size
 from lrs_jax.sampling.counting import ClassSums, Votes, vote_counts, votes
+from lrs_jax.sampling.external import Predict, external_votes
+from lrs_jax.sampling.external_guards import check_predict, check_predict_view
 from lrs_jax.sampling.scores import class_sums
 from lrs_jax.sampling.stitching import (
   MAX_SAMPLES,
@@ -21,7 +24,7 @@ from lrs_jax.sampling.stitching import (
   sum_over_samples,
   whole_frame,
 )
-from lrs_jax.sampling.tiles import tiled
+from lrs_jax.sampling.tiles import tiled, tiled_predict
 from lrs_jax.sampling.views import check_view
 
 __all__ = [
@@ -29,17 +32,22 @@ __all__ = [
   "NOBODY",
   "Apply",
   "ClassSums",
+  "Predict",
   "See",
   "Votes",
   "Windows",
+  "check_predict",
+  "check_predict_view",
   "check_view",
   "class_sums",
   "default_chunk_size",
+  "external_votes",
   "in_windows",
   "predict",
   "stitched",
   "sum_over_samples",
   "tiled",
+  "tiled_predict",
   "vote_counts",
   "votes",
   "whole_frame",

@@ -82,33 +82,7 @@ def check_request(
     >>> request.logits_shape, request.sample_range.tolist(), request.chunk_size
     ((3, 2), [5, 15], 256)
   """
-  x, groups = as_input(x), np.asarray(groups)
-  if jax.random.key_impl(key) != prng:
-    raise ValueError(
-      f"`key` must be a {prng} key, but it is a {jax.random.key_impl(key)} one: make it with "
-      f"`jax.random.key(seed, impl={prng!r})`, or name its implementation as `prng`."
-    )
-  if not jnp.issubdtype(x.dtype, jnp.floating):
-    raise errors.IntegerInputError(
-      f"`x` must be floating-point, but its type is {x.dtype}; convert it first, and 8-bit images "
-      "to the scale of the noise (`x / np.float32(255)`)."
-    )
-  if not isinstance(x, jax.core.Tracer) and not bool(jnp.isfinite(x).all()):
-    values = np.asarray(x, np.float32)
-    wrong = ~np.isfinite(values)
-    index = tuple(np.argwhere(wrong)[0].tolist())
-    raise errors.NonFiniteInputError(
-      f"`x` must be finite, but {int(wrong.sum())} of its {values.size} entries are not, such as "
-      f"{values[index]} at index {index}: there is nothing to certify about it."
-    )
-  if len(x.shape) != noise.cells.ndim or any(
-    cells not in (size, 1) for cells, size in zip(noise.cells.shape, x.shape, strict=True)
-  ):
-    raise ValueError(
-      f"`noise.cells` must have the axes of `x`, {x.shape}, each of the same size or 1, "
-      f"but its shape is {noise.cells.shape}."
-    )
-  check_groups(groups, noise.num_groups, "noise")
+  x, groups = check_inputs(key, x, noise, groups, prng)
   logits = logits_of(apply, params, x)
   num_outputs = math.prod(logits.shape[:-1])
   if groups.shape != (num_outputs,):
@@ -126,6 +100,55 @@ def check_request(
   setting = Setting(key, params, x, to_device(noise), jnp.asarray(groups, jnp.int32))
   sizes = logits.shape, chunk_size, mesh
   return Request(first_sample, num_samples, setting, starts, apply, *sizes, window)
+
+
+def check_inputs(
+  key: jax.Array, x: ArrayLike, noise: SmoothingDistribution, groups: ArrayLike, prng: str = PRNG
+) -> tuple[jax.Array, np.ndarray]:
+  """Raises a ValueError unless samples can be drawn of an input; returns it, and groups (host).
+
+  Example:
+    >>> from lrs_jax import noise
+    >>> check_inputs(jax.random.key(0), np.ones(2), noise.gaussian([[0.1]], [0, 0]), [0, 0])
+    (Array([1., 1.], dtype=float32), array([0, 0]))
+  """
+  x, groups = as_input(x), np.asarray(groups)
+  if jax.random.key_impl(key) != prng:
+    raise ValueError(
+      f"`key` must be a {prng} key, but it is a {jax.random.key_impl(key)} one: make it with "
+      f"`jax.random.key(seed, impl={prng!r})`, or name its implementation as `prng`."
+    )
+  check_finite(x)
+  if len(x.shape) != noise.cells.ndim or any(
+    cells not in (size, 1) for cells, size in zip(noise.cells.shape, x.shape, strict=True)
+  ):
+    raise ValueError(
+      f"`noise.cells` must have the axes of `x`, {x.shape}, each of the same size or 1, "
+      f"but its shape is {noise.cells.shape}."
+    )
+  check_groups(groups, noise.num_groups, "noise")
+  return x, groups
+
+
+def check_finite(x: jax.Array) -> None:
+  """Raises a ValueError unless an input is of a floating-point type, and finite (host).
+
+  Example:
+    >>> check_finite(jnp.ones(2))
+  """
+  if not jnp.issubdtype(x.dtype, jnp.floating):
+    raise errors.IntegerInputError(
+      f"`x` must be floating-point, but its type is {x.dtype}; convert it first, and 8-bit images "
+      "to the scale of the noise (`x / np.float32(255)`)."
+    )
+  if not isinstance(x, jax.core.Tracer) and not bool(jnp.isfinite(x).all()):
+    values = np.asarray(x, np.float32)
+    wrong = ~np.isfinite(values)
+    index = tuple(np.argwhere(wrong)[0].tolist())
+    raise errors.NonFiniteInputError(
+      f"`x` must be finite, but {int(wrong.sum())} of its {values.size} entries are not, such as "
+      f"{values[index]} at index {index}: there is nothing to certify about it."
+    )
 
 
 Asked = ParamSpec("Asked")

@@ -79,10 +79,9 @@ def check_model(
     _check_logits(logits_of(apply, params, x).shape, np.size(groups), num_classes)
   prng = str(jax.random.key_impl(key))
   checks.check_request(key, apply, params, x, noise, groups, 0, num_classes=None, prng=prng)
-  _check_scale(np.asarray(x), noise)
+  check_scale(np.asarray(x), noise)
   _check_training_mode(apply, params, x)
-  asked = np.linspace(0, noise.num_groups - 1, NUM_INPUTS).astype(int).tolist()
-  inputs = [sample(jax.random.fold_in(key, i), noise, x, group) for i, group in enumerate(asked)]
+  inputs = noisy_inputs(key, x, noise)
   model = jax.jit(lambda params, z: apply(params, z))
   logits = [model(params, z) for z in inputs]
   alone = np.stack([np.asarray(part, np.float64) for part in logits])
@@ -92,22 +91,34 @@ def check_model(
       "nan. A division by zero, a logarithm of noisy (negative) inputs, or broken parameters?"
     )
   again = [function(params, inputs[0]) for function in (model, jax.jit(lambda p, z: apply(p, z)))]
-  difference = max(_difference(alone[0], other) for other in again)
-  if difference > TOLERANCE:
+  greatest = max(difference(alone[0], other) for other in again)
+  if greatest > TOLERANCE:
     raise errors.NotDeterministicError(
       "`apply` must return the same logits whenever it is given the same input, but two "
-      f"evaluations differ by {difference:.2g} of the greatest logit. Dropout that is still on, or "
+      f"evaluations differ by {greatest:.2g} of the greatest logit. Dropout that is still on, or "
       "random numbers that are not made from `params`?"
     )
   together = jax.jit(jax.vmap(lambda params, z: apply(params, z), in_axes=(None, 0)))
-  difference = _difference(alone, together(params, jnp.stack(inputs)))
-  if difference > TOLERANCE:
+  greatest = difference(alone, together(params, jnp.stack(inputs)))
+  if greatest > TOLERANCE:
     raise errors.BatchDependenceError(
       "`apply` must map one input to its logits, whatever else is evaluated with it, but in a "
-      f"batch of {len(inputs)} they differ by {difference:.2g} of the greatest logit from those of "
+      f"batch of {len(inputs)} they differ by {greatest:.2g} of the greatest logit from those of "
       "the input alone. Batch statistics in training mode? Use the running averages."
     )
-  _check_ties(alone, logits[0].dtype)
+  check_ties(alone, logits[0].dtype)
+
+
+def noisy_inputs(key: jax.Array, x: jax.Array, noise: SmoothingDistribution) -> list[jax.Array]:
+  """`NUM_INPUTS` noisy copies of x, for as many groups.
+
+  Example:
+    >>> from lrs_jax import noise
+    >>> len(noisy_inputs(jax.random.key(0), jnp.ones(1), noise.gaussian([[0.1]], [0])))
+    4
+  """
+  asked = np.linspace(0, noise.num_groups - 1, NUM_INPUTS).astype(int).tolist()
+  return [sample(jax.random.fold_in(key, i), noise, x, group) for i, group in enumerate(asked)]
 
 
 def logits_of(apply: Apply, params: Any, x: ArrayLike) -> jax.ShapeDtypeStruct:
@@ -181,8 +192,13 @@ _RANDOM = re.compile(r"dropout|`?deterministic|inference mode", re.IGNORECASE)
 """What other errors for want of random numbers say, as of Flax NNX and Equinox."""
 
 
-def _difference(logits: np.ndarray, other: ArrayLike) -> float:
-  """Greatest difference over the greatest logit; infinite logits must be the same ones."""
+def difference(logits: np.ndarray, other: ArrayLike) -> float:
+  """Greatest difference over the greatest logit; infinite logits must be the same ones.
+
+  Example:
+    >>> difference(np.array([4.0, -np.inf]), np.array([3.0, -np.inf]))
+    0.25
+  """
   other = np.asarray(other, np.float64)
   finite = np.isfinite(logits)
   if not np.array_equal(logits[~finite], other[~finite]) or not np.isfinite(other[finite]).all():
@@ -191,7 +207,13 @@ def _difference(logits: np.ndarray, other: ArrayLike) -> float:
   return float(np.abs(logits[finite] - other[finite]).max(initial=0.0) / (scale or 1.0))
 
 
-def _check_scale(x: np.ndarray, distribution: SmoothingDistribution) -> None:
+def check_scale(x: np.ndarray, distribution: SmoothingDistribution) -> None:
+  """Warns if the noise is far larger or smaller than the input's range, or the input not binary.
+
+  Example:
+    >>> from lrs_jax import noise
+    >>> check_scale(np.array([0.0, 1.0]), noise.gaussian([[0.3]], [0, 0]))
+  """
   if distribution.family.binary:
     if not np.isin(x, (0, 1)).all():
       _warn(
@@ -214,7 +236,12 @@ def _check_scale(x: np.ndarray, distribution: SmoothingDistribution) -> None:
     )
 
 
-def _check_ties(logits: np.ndarray, dtype: Any) -> None:
+def check_ties(logits: np.ndarray, dtype: Any) -> None:
+  """Warns if the two greatest logits, on the last axis, are equal for too many outputs.
+
+  Example:
+    >>> check_ties(np.array([[0.0, 1.0]]), np.float32)
+  """
   if logits.shape[-1] < 2 or not logits.size:
     return
   greatest = np.partition(logits, -2, axis=-1)[..., -2:]

@@ -15,7 +15,7 @@ import numpy as np
 from jax.sharding import Mesh
 from jax.sharding import PartitionSpec as P
 
-from lrs_jax.noise.distributions import SmoothingDistribution, level_at
+from lrs_jax.noise.distributions import SmoothingDistribution, level_at, to_device
 
 Apply = Callable[[Any, jax.Array], jax.Array]
 """(params, x) -> logits [..., K] for one input x; N is the product of the leading axes."""
@@ -85,18 +85,47 @@ def stitched(
     Array([[0, 1],
            [0, 1]], dtype=int32)
   """
-  levels, cells = jax.tree.map(jnp.asarray, (noise.levels, noise.cells))
-  keys = jax.vmap(jax.random.fold_in, in_axes=(None, 0))(key, sample_ids)
-  standard = jax.vmap(noise.draw, in_axes=(0, None, None))(keys, x, cells)
+  noise = to_device(noise)
+  standard = standard_draws(sample_ids, key, x, noise)
 
   def add_group(group: jax.Array, values: jax.Array) -> jax.Array:
-    level = level_at(levels, cells, group)
-    noisy = jax.vmap(noise.perturb, in_axes=(None, 0, None))(x, standard, level)
-    return see(params, noisy, group, groups, values)
+    return see(params, noisy_inputs(standard, x, noise, group), group, groups, values)
 
   classes = () if num_classes is None else (num_classes,)
   init = jnp.zeros((sample_ids.size, groups.size, *classes), jnp.int32)
   return jax.lax.fori_loop(0, noise.num_groups, add_group, init)
+
+
+def standard_draws(
+  sample_ids: jax.Array, key: jax.Array, x: jax.Array, noise: SmoothingDistribution
+) -> jax.Array:
+  """Standard draws of a chunk of samples, [S, ...], which all groups share (device).
+
+  Sample i, of `sample_ids` [S], draws from `fold_in(key, i)`; `noise` is as `to_device` leaves it.
+
+  Example:
+    >>> from lrs_jax import noise
+    >>> gaussian = to_device(noise.gaussian([[0.1]], cells=[0, 0]))
+    >>> standard_draws(jnp.arange(3), jax.random.key(0), jnp.ones(2), gaussian).shape
+    (3, 2)
+  """
+  keys = jax.vmap(jax.random.fold_in, in_axes=(None, 0))(key, sample_ids)
+  return jax.vmap(noise.draw, in_axes=(0, None, None))(keys, x, noise.cells)
+
+
+def noisy_inputs(
+  standard: jax.Array, x: jax.Array, noise: SmoothingDistribution, group: jax.Array
+) -> jax.Array:
+  """Noisy copies of x, [S, ...], as the outputs of a group see them, of standard draws (device).
+
+  Example:
+    >>> from lrs_jax import noise
+    >>> gaussian = to_device(noise.gaussian([[0.5], [2.0]], cells=[0]))
+    >>> noisy_inputs(jnp.asarray([[1.0], [-1.0]]), jnp.ones(1), gaussian, jnp.asarray(1)).tolist()
+    [[3.0], [-1.0]]
+  """
+  level = level_at(noise.levels, noise.cells, group)
+  return jax.vmap(noise.perturb, in_axes=(None, 0, None))(x, standard, level)
 
 
 def whole_frame(apply: Apply, read: Read) -> See:

@@ -1,5 +1,6 @@
-"""Tiles: a field of view that is forced on any image model, whatever it does inside (device)."""
+"""Tiles: a field of view that is forced on any image model, whatever it does inside."""
 
+import itertools
 from typing import Any
 
 import jax
@@ -7,11 +8,13 @@ import jax.numpy as jnp
 import numpy as np
 
 from lrs_jax.cells import views
+from lrs_jax.errors import NotLogitsError
+from lrs_jax.sampling.external import Predict, ask
 from lrs_jax.sampling.stitching import Apply
 
 
 def tiled(apply: Apply, core: int, context: int) -> Apply:
-  r"""Evaluates a model tile by tile, each shown the pixels around it and nothing else.
+  r"""Evaluates a model tile by tile, each shown the pixels around it and nothing else (device).
 
   Output (i, j) is what the model says of it in the crop
 
@@ -69,3 +72,51 @@ def tiled(apply: Apply, core: int, context: int) -> Apply:
     return tiles.reshape(rows * core, columns * core, -1)[:height, :width]
 
   return apply_tiles
+
+
+def tiled_predict(predict: Predict, core: int, context: int) -> Predict:
+  """`tiled` for a model that is not in JAX: each tile is shown a crop and nothing else (host).
+
+  So that any black box has an exact view, `views.tiles`, which is what `tiled` makes.
+
+  Args:
+    predict: crops [B, s, t, ...] -> logits [B, s, t, K], or labels [B, s, t].
+    core: pixels of a tile, in rows and columns.
+    context: pixels around it.
+
+  Returns:
+    images [B, H, W, ...] -> logits [B, H, W, K], or labels [B, H, W].
+
+  Raises:
+    ValueError: `core` is no integer >= 1, or `context` none >= 0; and, when it is called, a
+      `NotLogitsError` if `predict` does not return one output for every pixel of a crop.
+
+  Example:
+    >>> def predict(batch):  # sees everything
+    ...   return np.stack([batch, 0 * batch + batch.mean((1, 2), keepdims=True)], axis=-1)
+    >>> batch = np.array([[[0.0, 1.0, 0.0, 0.0, 0.0, 4.0]]])
+    >>> tiled_predict(predict, core=2, context=1)(batch)[0, 0, :, 1]  # in crops of 4 pixels
+    array([0.25, 0.25, 0.25, 0.25, 1.  , 1.  ])
+  """
+  views.tiles((1, 1), core, context)  # checks both
+
+  def predict_tiles(batch: np.ndarray) -> np.ndarray:
+    height, width = batch.shape[1:3]
+    view, frame = views.tiles((height, width), core, context), np.zeros((len(batch), 0, 0))
+    for i, j in itertools.product(range(0, height, core), range(0, width, core)):
+      (top, bottom), (left, right) = view.axes[0][i], view.axes[1][j]
+      crop = batch[:, top:bottom, left:right].copy()  # the model may write to it
+      shape = crop.shape
+      answer = ask(predict, crop)
+      if answer.shape[:3] != shape[:3]:
+        raise NotLogitsError(
+          f"`predict` must return one output for every pixel of a crop, {shape[:3]}, but for crops "
+          f"of shape {shape} their shape is {answer.shape}."
+        )
+      if not frame.size:
+        frame = np.zeros((len(batch), height, width, *answer.shape[3:]), answer.dtype)
+      tile = answer[:, i - top : i - top + core, j - left : j - left + core]
+      frame[:, i : i + core, j : j + core] = tile
+    return frame
+
+  return predict_tiles

@@ -5,7 +5,7 @@ show that.
 """
 
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -77,50 +77,102 @@ def check_view(
       "a `view` in pixels needs logits [H, W, K] with one output for every pixel of `x`, but they "
       f"have shape {logits.shape} and `x` has {x.shape}."
     )
-  view = as_view(view, logits.shape[:2])
+  view, rng = as_view(view, logits.shape[:2]), np.random.default_rng(0)
   model = jax.jit(lambda params, z: apply(params, z))  # one program: the same bits for one input
-  pixels, rng = np.asarray(x), np.random.default_rng(0)
-  spread = (float(np.ptp(pixels.astype(np.float64))) if pixels.size else 0.0) or 1.0
-  noisy = pixels + (spread / 2 * rng.standard_normal(x.shape)).astype(x.dtype)
-  inputs = [(z, model(params, jnp.asarray(z))) for z in (pixels, noisy)]
-  if _changed(inputs[0][1], model(params, x)).any():
+  inputs = noisy_pair(np.asarray(x), rng)
+  before = [model(params, jnp.asarray(z)) for z in inputs]
+  if _changed(before[0], model(params, x)).any():
     raise errors.NotDeterministicError(
       "two evaluations of one input differ in some bits, so that nobody can tell what an output "
       "sees. Random numbers, or an unordered sum of the accelerator?"
     )
-  for i, (name, changed) in enumerate(_changes(view, num_places, rng)):
+  for change in changes(inputs, view, num_places, rng):
+    after = model(params, jnp.asarray(change.pixels))
+    check_blind(view, change, np.asarray(_changed(before[change.of], after)), "logits")
+
+
+class Change(NamedTuple):
+  """An input that was changed in some pixels alone."""
+
+  of: int  # which of the inputs it is
+  pixels: np.ndarray  # [H, W, ...], the input as it has become
+  changed: np.ndarray  # bool [H, W]
+  blind: np.ndarray  # bool [H, W], outputs that see none of what was changed
+  name: str  # what was changed, in words
+  values: str  # into what
+
+
+def noisy_pair(pixels: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+  """An input and a noisy copy of it.
+
+  Example:
+    >>> [z.shape for z in noisy_pair(np.zeros((2, 3), np.float32), np.random.default_rng(0))]
+    [(2, 3), (2, 3)]
+  """
+  noise = _spread(pixels) / 2 * rng.standard_normal(pixels.shape)
+  return pixels, pixels + noise.astype(pixels.dtype)
+
+
+def changes(
+  inputs: tuple[np.ndarray, np.ndarray], view: View, num_places: int, rng: np.random.Generator
+) -> Iterator[Change]:
+  """The inputs, changed where some outputs should not see it: see `check_view`.
+
+  Example:
+    >>> from lrs_jax.cells import views
+    >>> rng = np.random.default_rng(0)
+    >>> pair = noisy_pair(np.zeros((2, 3), np.float32), rng)
+    >>> next(changes(pair, views.around((2, 3), 1), 1, rng)).name
+    'the input at (0, 0)'
+  """
+  spread = _spread(inputs[0])
+  for i, (name, changed) in enumerate(_places(view, num_places, rng)):
     blind = ~seeing(view, changed)
     if not blind.any():
       continue
-    z, before = inputs[i // 2 % 2]
+    of = i // 2 % 2
+    z = inputs[of]
     for values, factor in _NEW_VALUES.items():
       draw = rng.standard_normal(z.shape) if np.isfinite(factor) else np.ones(z.shape)
       with np.errstate(over="ignore"):  # float16 becomes infinite, which is huge as well
         new = z + (factor * spread * draw).astype(z.dtype)
       mask = changed.reshape(changed.shape + (1,) * (z.ndim - 2))
-      after = model(params, jnp.asarray(np.where(mask, new, z)))
-      wrong = blind & _changed(before, after)
-      if wrong.any():
-        distance = ndimage.distance_transform_cdt(~changed, metric="chessboard")
-        place = np.unravel_index(int(np.where(wrong, distance, 0).argmax()), wrong.shape)
-        raise errors.FartherViewError(_told(view, place, int(distance[place]), name, values))
+      yield Change(of, np.where(mask, new, z), changed, blind, name, values)
 
 
-def _told(view: View, place: Any, distance: int, name: str, values: str) -> str:
+def check_blind(view: View, change: Change, differs: np.ndarray, answer: str) -> None:
+  """Raises a FartherViewError if an output differs, bool [H, W], that sees nothing of the change.
+
+  `answer` is what the model returns: "logits" or "label".
+
+  Example:
+    >>> nothing = np.zeros((1, 2), bool)
+    >>> change = Change(0, np.zeros((1, 2)), ~nothing, nothing, "all", "nan")
+    >>> check_blind(as_view(0, (1, 2)), change, ~nothing, "logits")
+  """
+  wrong = change.blind & differs
+  if not wrong.any():
+    return
+  distances = ndimage.distance_transform_cdt(~change.changed, metric="chessboard")
+  place = np.unravel_index(int(np.where(wrong, distances, 0).argmax()), wrong.shape)
   (top, bottom), (left, right) = (axis[i] for axis, i in zip(view.axes, place, strict=True))
-  return (
-    f"the output at ({place[0]}, {place[1]}) sees {distance} pixels far, more than the rows {top} "
-    f"to {bottom - 1} and columns {left} to {right - 1} of `view` ({view.origin}): its logits "
-    f"changed when {name} became {values}, and nothing else. Take a larger view, or None; pooling "
-    "over the whole image, and some normalizations, see all of it."
+  raise errors.FartherViewError(
+    f"the output at ({place[0]}, {place[1]}) sees {distances[place]} pixels far, more than the "
+    f"rows {top} to {bottom - 1} and columns {left} to {right - 1} of `view` ({view.origin}): its "
+    f"{answer} changed when {change.name} became {change.values}, and nothing else. Take a larger "
+    "view, or None; pooling over the whole image, and some normalizations, see all of it."
   )
+
+
+def _spread(pixels: np.ndarray) -> float:
+  return (float(np.ptp(pixels.astype(np.float64))) if pixels.size else 0.0) or 1.0
 
 
 _NEW_VALUES = {"nan": np.nan, "huge": 1e4, "another value of its range": 1.0}
 """Multiples of the input's spread that are added."""
 
 
-def _changes(
+def _places(
   view: View, num_places: int, rng: np.random.Generator
 ) -> Iterator[tuple[str, np.ndarray]]:
   """Sets of pixels, bool [H, W], and what they are in words."""
