@@ -39,6 +39,10 @@ def certify(folder, name, *options):
 
 @pytest.mark.parametrize("model", templates.NAMES)
 def test_a_template_runs_as_it_is(folder, monkeypatch, capsys, model):
+  if model in ("torch", "onnx"):
+    pytest.importorskip({"onnx": "onnxruntime"}.get(model, model))
+  if model == "onnx":
+    write_onnx(folder / "model.onnx")
   monkeypatch.chdir(folder)
   assert cli.main(["init", f"my_{model}.py", "--model", model]) == 0
   assert f"lrs-jax certify my_{model}.py:TASK" in (folder / f"my_{model}.py").read_text()
@@ -46,12 +50,31 @@ def test_a_template_runs_as_it_is(folder, monkeypatch, capsys, model):
   assert certify(folder, f"my_{model}", "--masks", str(folder / "masks")) == 0
   out, task = folder / f"out-my_{model}", f"my_{model}.py:TASK"
   assert cli.main(["verify", str(out), "--task", task]) == 0
-  assert "no output sees more than its view" in capsys.readouterr().out
+  assert ("no output sees more than its view" in capsys.readouterr().out) == (model != "onnx")
   for name in ("one", "two"):
     record = records.load(out / name / "certificate.npz")
     assert record.task == f"my_{model}"
     if model == "plain":  # it is right wherever noise is far from 1/2
       assert record.certified["correct/envelope"].certified[0] == 16 * 24
+
+
+def write_onnx(path):
+  """A convolution of 1 x 1, which tells bright pixels from dark ones."""
+  onnx = pytest.importorskip("onnx")
+  helper, tensor = onnx.helper, onnx.numpy_helper.from_array
+  weights = np.array([[-1] * 3, [1] * 3], np.float32)[..., None, None] / 3
+  shapes = {"images": ["B", 3, "H", "W"], "logits": ["B", 2, "H", "W"]}
+  ends = [
+    [helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, shape)]
+    for name, shape in shapes.items()
+  ]
+  node = helper.make_node("Conv", ["images", "weights", "bias"], ["logits"])
+  bias = np.array([0.5, -0.5], np.float32)
+  graph = helper.make_graph(
+    [node], "brightness", *ends, [tensor(weights, "weights"), tensor(bias, "bias")]
+  )
+  version = helper.make_opsetid("", 13)
+  onnx.save(helper.make_model(graph, opset_imports=[version], ir_version=8), path)
 
 
 def test_labels_are_optional(folder, monkeypatch):
@@ -107,6 +130,48 @@ def test_the_same_samples_are_certified_with_and_without_a_view(folder):
   assert summary["smoothings"]["certificate"]["certified"]["envelope"]["epsilon"][
     "area"
   ] == pytest.approx(radius["isotropic"], rel=0.05)
+
+
+def by_batches(images):
+  gray = images.mean(axis=-1)
+  return np.stack([0.5 - gray, gray - 0.5], axis=-1)
+
+
+def test_a_model_outside_of_jax_has_the_votes_of_the_same_in_jax(folder):
+  """Up to pixels that are at the threshold, but for rounding: there are none."""
+  (folder / "weights.bin").write_bytes(b"0.5")
+  files = [folder / "weights.bin"]
+  task = photos.external_segmentation(
+    "mine", lambda: by_batches, ["dark", "bright"], files, view=lambda shape: 0, batch_size=3
+  )
+  found = running.certify(task, config_of(folder), folder / "out")
+  wanted = running.certify(task_of(lambda shape: 0), config_of(folder), folder / "jax")
+  for name in ("one", "two"):
+    one, other = (records.load(folder / out / name / "certificate.npz") for out in ("out", "jax"))
+    np.testing.assert_array_equal(one.estimation.votes, other.estimation.votes)
+  parts = [of["smoothings"]["certificate"]["certified"] for of in (found, wanted)]
+  assert parts[0] == parts[1]
+  (folder / "weights.bin").write_bytes(b"0.6")
+  with pytest.raises(ValueError, match="results of another job"):
+    running.certify(task, config_of(folder), folder / "out")
+
+
+def test_what_a_model_outside_of_jax_cannot_do_is_refused(folder):
+  def task(predict, view=None):
+    name, classes = "mine", ["dark", "bright"]
+    return photos.external_segmentation(name, lambda: predict, classes, [], view=view)
+
+  def far(images):
+    return by_batches(images + np.roll(images, 3, axis=2))
+
+  refused = [
+    (task(far, lambda shape: 2), {}, "sees 3 pixels far"),
+    (task(lambda images: by_batches(images - images.mean(0))), {}, "whatever else is evaluated"),
+    (task(by_batches), {"scores": ("votes", "kl")}, "--scores: a model that is not in JAX"),
+  ]
+  for number, (one, changes, message) in enumerate(refused):
+    with pytest.raises(ValueError, match=message):
+      running.certify(one, config_of(folder, **changes), folder / f"out-{number}")
 
 
 def test_a_view_that_is_too_small_is_refused_before_sampling(folder):

@@ -5,6 +5,7 @@
 
 import functools
 import glob
+import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
@@ -18,8 +19,9 @@ from PIL import Image, UnidentifiedImageError
 from lrs_jax import keys, noise, sampling, storage
 from lrs_jax.cells import views
 from lrs_jax.cells.views import View
+from lrs_jax.confidence import statistics
 from lrs_jax.evaluation import plots
-from lrs_jax.sampling import guards
+from lrs_jax.sampling import ClassSums, Predict, external, guards
 from lrs_jax.tasks import common, options
 from lrs_jax.tasks.data.images import Size
 from lrs_jax.tasks.images import against_segcertify
@@ -97,57 +99,152 @@ def segmentation(
     >>> task.name, task.unit
     ('brightness', 'pixels')
   """
-  load = functools.cache(load)
-  classes = tuple(classes)
+  load, num_classes = functools.cache(load), len(classes)
 
-  def seen_of(shape: tuple[int, int]) -> View:
-    return views.whole(shape) if view is None else views.as_view(view(shape), shape)
-
-  def network(config: Config, data: Data, name_of_network: str) -> Network:
-    return Network(name, {}, storage.digest(_numbered(load())))
+  def check(key: jax.Array, params: Any, x: np.ndarray, noise: Drawn, seen: View | None) -> None:
+    guards.check_model(key, apply, params, x, *noise, num_classes=num_classes)
+    if seen is not None:
+      sampling.check_view(apply, params, x, seen)
 
   def predict(config: Config, data: Data, params: Any, case: Case) -> np.ndarray:
     logits = jax.jit(apply)(params, jnp.asarray(case.x))
     return np.asarray(logits).argmax(axis=-1).astype(np.int32).reshape(-1)
 
-  def count(config: Config, data: Data, params: Any, case: Case, smoothing: Smoothing) -> Count:
-    return common.counter(config, apply, params, case.x, smoothing, len(classes))
-
-  def check_network(config: Config, data: Data, params: Any) -> None:
-    for case in data.cases[:1]:
-      key = keys.tagged(jax.random.key(config.seed), "guards")
-      (ours, *_) = smoothings(config, data, case)
-      given = key, apply, params, case.x, *ours.drawn
-      guards.check_model(*given, num_classes=len(classes))
-      if view is not None:
-        sampling.check_view(apply, params, case.x, seen_of(case.x.shape[:2]))
-
-  def smoothings(config: Config, data: Data, case: Case) -> tuple[Smoothing, ...]:
-    return _smoothings(config, seen_of(case.x.shape[:2]))
+  def counter(config: Config, params: Any, x: np.ndarray, smoothing: Smoothing) -> Count:
+    return common.counter(config, apply, params, x, smoothing, num_classes)
 
   models = Models(
-    network=network,
-    train=lambda key, config, data, name, unfinished, manifest: (_numbered(load()), {}),
+    network=lambda config, data, name_of: Network(name, {}, storage.digest(_numbered(load()))),
+    train=lambda key, config, data, name_of, unfinished, manifest: (_numbered(load()), {}),
     shapes=lambda config, data: _numbered(load()),
     finish=lambda config, data, variables: jax.tree.unflatten(
       jax.tree.structure(load()), [variables[number] for number in sorted(variables)]
     ),
     predict=predict,
   )
+  return _task(name, classes, view, models, counter, check)
+
+
+def external_segmentation(
+  name: str,
+  load: Callable[[], Predict],
+  classes: Sequence[str],
+  files: Sequence[str | Path],
+  *,
+  view: Callable[[tuple[int, int]], View | int] | None = None,
+  batch_size: int | None = None,
+) -> Task:
+  """The task of `segmentation`, by a model that is not in JAX: PyTorch, ONNX, a server.
+
+  Votes are counted on the host, by `sampling.external_votes`: a pass for every sample.
+
+  Args:
+    name: of the task.
+    load: () -> predict, images [B, H, W, 3] in [0, 1] -> logits [B, H, W, K], or labels [B, H, W]
+      of an integer type. It must be a function of every image, whatever else is in the batch.
+    classes: K names.
+    files: that say what the model is, such as its weights; their contents' SHA-256 is on record,
+      and other contents are another network.
+    view: (H, W) -> what every pixel sees, as for `segmentation`.
+    batch_size: B, always the same; by default chosen from the images' size.
+
+  Example:
+    >>> predict = lambda images: np.stack([1 - images.mean(-1), images.mean(-1)], axis=-1)
+    >>> external_segmentation("brightness", lambda: predict, ["dark", "bright"], []).name
+    'brightness'
+  """
+  load, num_classes = functools.cache(load), len(classes)
+  how: dict[str, Any] = {"num_classes": num_classes, "batch_size": batch_size}
+
+  def variables() -> dict[str, np.ndarray]:
+    sums = [hashlib.sha256(Path(file).read_bytes()).digest() for file in files]
+    return _numbered([np.frombuffer(of_file, np.uint8) for of_file in sums])
+
+  def check(key: jax.Array, params: Any, x: np.ndarray, noise: Drawn, seen: View | None) -> None:
+    sampling.check_predict(key, load(), x, *noise, **how)
+    if seen is not None:
+      sampling.check_predict_view(load(), x, seen, batch_size=batch_size)
+
+  def predict(config: Config, data: Data, params: Any, case: Case) -> np.ndarray:
+    size = external.check_batch_size(batch_size, case.x.size)
+    answer = external.ask(load(), np.repeat(case.x[None], size, axis=0))
+    labels = external.labels_of(answer, case.x.shape[0] * case.x.shape[1], num_classes)
+    return labels[0].astype(np.int32)
+
+  def counter(config: Config, params: Any, x: np.ndarray, smoothing: Smoothing) -> Count:
+    if statistics.needs_scores(config.scores):
+      raise ValueError("--scores: a model that is not in JAX has votes, and margins, alone.")
+
+    def count(key: jax.Array, num_samples: int, first_sample: int) -> ClassSums:
+      asked = key, load(), x, *smoothing.drawn, num_samples
+      votes = sampling.external_votes(*asked, first_sample=first_sample, **how)
+      return ClassSums(votes.counts, None, None, np.asarray(votes.num_samples))
+
+    return count
+
+  models = Models(
+    network=lambda config, data, name_of: Network(name, {}, storage.digest(variables())),
+    train=lambda key, config, data, name_of, unfinished, manifest: (variables(), {}),
+    shapes=lambda config, data: variables(),
+    finish=lambda config, data, found: found,
+    predict=predict,
+  )
+  return _task(name, classes, view, models, counter, check)
+
+
+Drawn = tuple[noise.SmoothingDistribution, np.ndarray]
+"""Fields of noise, and int [N], the field of every output."""
+
+
+def _task(
+  name: str,
+  classes: Sequence[str],
+  view: Callable[[tuple[int, int]], View | int] | None,
+  models: Models,
+  counter: Callable[[Config, Any, np.ndarray, Smoothing], Count],
+  check: Callable[[jax.Array, Any, np.ndarray, Drawn, View | None], None],
+) -> Task:
+  """A task of what models, counts votes, and asks a model of an image before it is sampled."""
+
+  def seen_of(shape: tuple[int, int]) -> View:
+    return views.whole(shape) if view is None else views.as_view(view(shape), shape)
+
+  def smoothings(config: Config, shape: tuple[int, int]) -> tuple[Smoothing, ...]:
+    """Isotropic noise, as blocks of pixels see it, and as if they saw the whole image."""
+    field = np.zeros(shape, np.int32)
+    one = noise.gaussian(np.array([[config.std]]), field[..., None])
+    ours = common.as_seen(config, one, field, seen_of(shape), config.block)
+    if ours.fields is None:
+      return (ours,)
+    less = common.certificates_of(("envelope",))
+    return ours, Smoothing("isotropic", one, field.ravel(), less, samples=ours.name)
+
+  def check_network(config: Config, data: Data, params: Any) -> None:
+    for case in data.cases[:1]:
+      shape = case.x.shape[:2]
+      (ours, *_), seen = smoothings(config, shape), None if view is None else seen_of(shape)
+      key = keys.tagged(jax.random.key(config.seed), "guards")
+      check(key, params, case.x, ours.drawn, seen)
+
   return Task(
     name=name,
     unit="pixels",
     data={name: Config(data=name)},
     about={name: f"images of your own, by the model of the task {name}"},
     check=lambda config: None,
-    load=lambda config: read(config, classes),
+    load=lambda config: read(config, tuple(classes)),
     models=models,
-    smoothings=smoothings,
-    counter=count,
+    smoothings=lambda config, data, case: smoothings(config, case.x.shape[:2]),
+    counter=lambda config, data, params, case, smoothing: counter(
+      config, params, case.x, smoothing
+    ),
     chunk_size=common.chunk_size,
     adversaries=common.ball,
     rivals={"segcertify": against_segcertify},
     check_network=check_network,
+    check_record=lambda config, record: common.check_smoothing(
+      smoothings(config, record.noise.cells.shape[:2]), record
+    ),
     figures=_figures,
   )
 
@@ -210,17 +307,6 @@ def _open(path: Path, size: Size, resample: Image.Resampling, mode: str | None) 
 def _numbered(tree: Any) -> dict[str, np.ndarray]:
   """The leaves of a pytree as a network's file has them, whatever its structure."""
   return {f"{i:06d}": np.asarray(leaf) for i, leaf in enumerate(jax.tree.leaves(tree))}
-
-
-def _smoothings(config: Config, view: View) -> tuple[Smoothing, ...]:
-  """Isotropic noise, as blocks of pixels see it, and as if they saw the whole image."""
-  field = np.zeros(view.shape, np.int32)
-  one = noise.gaussian(np.array([[config.std]]), field[..., None])
-  ours = common.as_seen(config, one, field, view, config.block)
-  if ours.fields is None:
-    return (ours,)
-  less = common.certificates_of(("envelope",))
-  return ours, Smoothing("isotropic", one, field.ravel(), less, samples=ours.name)
 
 
 def _figures(
