@@ -246,8 +246,11 @@ def test_a_model_may_use_its_output_again():
 
   np.testing.assert_array_equal(count(model=again, batch_size=8).counts, count(batch_size=8).counts)
   sampling.check_predict(KEY, again, *asked("gaussian"), num_classes=3, batch_size=8)
+
+  def far(batch):
+    return again(batch + batch.mean((1, 2), keepdims=True))
+
   with pytest.raises(errors.FartherViewError):
-    far = lambda batch: again(batch + batch.mean((1, 2), keepdims=True))  # noqa: E731
     sampling.check_predict_view(far, X, 1, batch_size=8)
 
 
@@ -327,8 +330,8 @@ def test_inputs_that_do_not_fit():
   ):
     with pytest.raises(error, match=message):
       sampling.external_votes(KEY, predict, x, gaussian, groups, 5, num_classes=3)
+  key = jax.random.key(0, impl="rbg")
   with pytest.raises(ValueError, match="must be a threefry2x32 key"):
-    key = jax.random.key(0, impl="rbg")
     sampling.external_votes(key, predict, X, gaussian, GROUPS, 5, num_classes=3)
 
 

@@ -152,12 +152,21 @@ def test_what_is_wrong_with_a_module_is_told(torch):
   with pytest.raises(errors.BatchDependenceError, match=r"model.eval\(\)"):
     certify(torch.nn.BatchNorm2d(4))
   certify(torch.nn.BatchNorm2d(4).eval(), torch.nn.Dropout(0.5).eval())
+
+
+def test_tensors_that_are_no_arrays_and_classes_that_are_first(torch):
+  model = torch_network(torch)
+
+  def grad(images):
+    return model(torch.from_numpy(images).permute(0, 3, 1, 2))
+
+  def first(images):
+    return grad(images).detach()
+
   with pytest.raises(errors.NotLogitsError, match=r"takes, but it returns Tensor, .*detach"):
-    grad = lambda images: model(torch.from_numpy(images).permute(0, 3, 1, 2))  # noqa: E731
-    lrs_jax.certify_segmentation_external(KEY, grad, IMAGE, **options)
+    lrs_jax.certify_segmentation_external(KEY, grad, IMAGE)
   with pytest.raises(errors.NotLogitsError, match="are the classes last"):
-    first = lambda images: grad(images).detach()  # noqa: E731
-    lrs_jax.certify_segmentation_external(KEY, first, IMAGE, **options)
+    lrs_jax.certify_segmentation_external(KEY, first, IMAGE)
 
 
 @pytest.mark.parametrize(("batch", "batch_size"), [("B", 7), (1, 1), (16, 16)])
@@ -178,7 +187,7 @@ def run(number, capsys):
   exec(blocks(PAGE)[number], namespace)
   certified = namespace["certified"]
   assert f"{certified.labels.size} outputs, " in capsys.readouterr().out
-  assert 0 < certified.certified[0]
+  assert certified.certified[0] > 0
   return certified
 
 
