@@ -108,7 +108,10 @@ def with_networks(
   found = {name: obtain(name, path) for name, path in files.items() if path.exists()}
   needed = [item.smoothing.network for item in items]
   names = {name: name if name in files else next(iter(files)) for name in needed}
-  if ranges is not None:
+
+  def refuse_others() -> None:
+    if ranges is None:
+      return
     known = {item.smoothing.name: names[item.smoothing.network] for item in items}
     digests = {key: found[name].digest for key, name in known.items() if name in found}
     _refuse_others(setting.out / "summary.json", task, config, ranges, model=digests)
@@ -116,6 +119,8 @@ def with_networks(
       facts, model = {"input": input_digest(item.case)}, digests.get(item.smoothing.name)
       facts |= {} if model is None else {"model": model}
       _refuse_others(item.path, task, config, ranges, **facts)
+
+  refuse_others()
   for note in data.notes:
     tqdm.write(note)
   if not processes.is_first():
@@ -123,6 +128,7 @@ def with_networks(
   found |= {name: obtain(name, path) for name, path in files.items() if name not in found}
   if processes.is_first():
     processes.wait_for_all("network")
+  refuse_others()  # what was trained just now may be another than theirs
   return setting._replace(networks={name: found[file] for name, file in names.items()})
 
 
