@@ -52,6 +52,19 @@ def no_figures():
     yield
 
 
+@pytest.fixture(scope="module")
+def small_chunks():
+  """A device evaluates 16 samples at once, not 256: of toy jobs most of those would not count.
+
+  What is counted is the same for all sizes of chunks, which has tests of its own.
+  """
+  from lrs_jax.sampling import checks
+
+  with pytest.MonkeyPatch.context() as patch:
+    patch.setattr(checks, "LARGEST_CHUNK", 16)
+    yield
+
+
 def pytest_collection_modifyitems(config, items):
   """Long files first; and where there are few devices, not what needs many."""
   many = [item for item in items if item.get_closest_marker("eight_devices")]

@@ -18,7 +18,7 @@ pytestmark = pytest.mark.usefixtures("no_figures")
 
 
 @pytest.fixture(scope="module", params=TASKS)
-def job(request, tmp_path_factory):
+def job(request, tmp_path_factory, small_chunks):
   """A toy job that is done: (its arguments without a command, its folder, its network's file)."""
   folder = tmp_path_factory.mktemp(request.param)
   toy = toys(folder)[request.param]

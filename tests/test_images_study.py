@@ -21,7 +21,7 @@ NAMES = (
 
 
 @pytest.fixture(scope="module")
-def study(tmp_path_factory):
+def study(tmp_path_factory, small_chunks):
   folder = tmp_path_factory.mktemp("study")
   make_camvid(folder / "camvid", size=(32, 24))
   with pytest.MonkeyPatch.context() as patch:
@@ -29,6 +29,7 @@ def study(tmp_path_factory):
     known = {name: pilots.NOISES[name] for name in ("1x1, 0.2", "3x5, 0.2 to 1")}
     patch.setattr(pilots, "NOISES", known)
     patch.setattr(pilots, "RUNS", 3)
+    patch.setattr(pilots, "PASSES", 24)
     patch.setattr(counting, "CANDIDATES", 12)
     images.run(SIZES, str(folder), folder / "work", folder / "results", NAMES)
   return folder
@@ -83,6 +84,7 @@ def test_the_report_has_every_comparison(study):
 
 def test_larger_images_start_from_the_network_of_smaller_ones(study, monkeypatch):
   monkeypatch.setattr(pilots, "RUNS", 3)
+  monkeypatch.setattr(pilots, "PASSES", 24)
   sizes = SIZES._replace(size=(32, 24), crop=(16, 16))
   names = ("localized-0.3", "isotropic-0.4-more", "localized-0.3-more", "rates")
   images.run(sizes, str(study), study / "work", study / "large", names)

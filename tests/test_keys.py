@@ -33,7 +33,7 @@ def primitive(jaxpr):
 
 
 @pytest.fixture
-def drawn(monkeypatch):
+def drawn(monkeypatch, small_chunks):
   """What is drawn from, by (function, key given to it)."""
   streams, current = defaultdict(set), []
   random_bits = primitive(RANDOM_BITS)

@@ -126,6 +126,9 @@ def compare_noises(
 RUNS = 12
 """Of a timing of `rates`; the first two are not counted."""
 
+PASSES = 960
+"""Of one run."""
+
 
 def rates(sizes: Sizes, image: np.ndarray, params: folded_unet.Folded) -> dict[str, Any]:
   """Seconds of one pass, whole or in a grid's windows: medians of runs in turn."""
@@ -135,7 +138,7 @@ def rates(sizes: Sizes, image: np.ndarray, params: folded_unet.Folded) -> dict[s
     for grid, times in zip(grids, seconds.values(), strict=True):
       smoothing = Smoothing("", grid, 0.2, 0.2)
       owners = groups(smoothing, sizes)
-      samples = max(1, 960 // math.prod(grid))
+      samples = max(1, PASSES // math.prod(grid))
       start = time.perf_counter()
       sampling.vote_counts(
         jax.random.key(i),

@@ -19,6 +19,9 @@ from lrs_jax.sampling.stitching import MAX_SAMPLES, Apply, Window, Windows
 PRNG = "threefry2x32"
 """The generator whose draws depend on nothing but the key."""
 
+LARGEST_CHUNK = 256
+"""Samples that a device evaluates at once, at most, where no chunk size is given."""
+
 
 class Setting(NamedTuple):
   """What samples are drawn of: a tree of arrays, all of them arguments of a compiled loop."""
@@ -267,7 +270,7 @@ def default_chunk_size(size: int) -> int:
     >>> default_chunk_size(64 * 96 * 3)
     8
   """
-  return 1 << max(0, min(256, 2**18 // max(size, 1)).bit_length() - 1)
+  return 1 << max(0, min(LARGEST_CHUNK, 2**18 // max(size, 1)).bit_length() - 1)
 
 
 def check_range(first_sample: int, num_samples: int, stride: int) -> None:
