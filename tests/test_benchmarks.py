@@ -6,7 +6,7 @@ import jax
 import numpy as np
 from PIL import Image
 
-from benchmarks import fields, methods, picture, schedules
+from benchmarks import fields, forfeits, methods, picture, schedules
 from lrs_jax.cli import main
 from lrs_jax.jobs import records
 from lrs_jax.tasks import images
@@ -76,8 +76,8 @@ def test_fields_of_view(tmp_path, monkeypatch):
   assert (ratio, low, high) == (2.0, 2.0, 2.0)
 
 
-def test_schedules(tmp_path, monkeypatch):
-  """From a network that is there to a table, of data in CamVid's layout."""
+def test_studies_of_validation_images(tmp_path, monkeypatch):
+  """From a network that is there to tables, of data in CamVid's layout."""
   for split in ("train", "val", "test"):
     for kind, shape in (("", (16, 40, 3)), ("annot", (16, 40))):
       pixels = np.random.default_rng(0).integers(0, 200 if kind == "" else 11, shape)
@@ -98,3 +98,10 @@ def test_schedules(tmp_path, monkeypatch):
   text = (tmp_path / "schedules.md").read_text()
   assert "| 2x5 in 4 colors, std 0.2 to 0.3 | 4 | " in text
   assert "| 1x1, std 0.3 | 1 | " in text
+  monkeypatch.setattr(forfeits, "RADII", np.array([0, 0.05, 0.1, 0.2]))
+  forfeits.main([*options, "--images", "1", "--size", "16x40"])
+  rows = (tmp_path / "forfeits.md").read_text().splitlines()
+  gain = {row.split("|")[1].strip(): float(row.split("|")[2]) for row in rows[6:] if row}
+  assert gain["0.00%"] == 1
+  assert gain["4.00%"] < 1  # little is certified of this network, and 25 pixels are given up
+  assert gain["the best of these, for every image"] == max(gain.values()) >= 1
