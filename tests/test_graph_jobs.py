@@ -1,6 +1,7 @@
 """Jobs on a toy graph: what only graphs have, beside `test_every_task`."""
 
 import json
+import re
 import shutil
 
 import jax
@@ -36,6 +37,17 @@ def certify(config, out, model=None, **options):
 def done(toy, tmp_path_factory):
   out = tmp_path_factory.mktemp("out")
   return certify(toy_job(toy), out), out
+
+
+def test_the_page_has_curves_and_cards_but_no_pictures(done):
+  _, out = done
+  (text,) = re.findall(r'application/json">(.*?)</script>', (out / "report.html").read_text())
+  page = json.loads(text)
+  axes = [of["axis"] for of in page["curves"]["kinds"]]
+  assert axes == ["additions, over the whole input", "deletions, over the whole input"]
+  assert all(1 < len(of["series"]) <= 6 for of in page["curves"]["kinds"])
+  assert page["inputs"][0]["card"].startswith("# Certificate")
+  assert "image" not in page["inputs"][0]
 
 
 def methods(summary, smoothing="certificate"):

@@ -13,7 +13,6 @@ from PIL import Image
 from lrs_jax import cli
 from lrs_jax.jobs import records
 from lrs_jax.tasks import common
-from tests.toys import GRAPH, write_graph
 
 CHROMIUM = shutil.which("chromium")
 
@@ -97,18 +96,6 @@ def test_an_input_that_changed_is_refused(job, tmp_path, capsys):
     assert "the input one is not the one that was certified" in capsys.readouterr().err
   finally:
     shutil.copy(tmp_path / "kept" / "one.png", job / "photos" / "one.png")
-
-
-def test_tasks_without_pictures_have_curves_and_cards(tmp_path):
-  graph = write_graph(tmp_path / "toy.npz")
-  out = tmp_path / "out"
-  assert cli.main(["certify", "citeseer", "--graph", str(graph), *GRAPH, "--out", str(out)]) == 0
-  page = content(out / "report.html")
-  assert [of["axis"] for of in page["curves"]["kinds"]] == [
-    "additions, over the whole input", "deletions, over the whole input"
-  ]  # fmt: skip
-  assert "image" not in page["inputs"][0]
-  assert all(len(of["series"]) <= 6 for of in page["curves"]["kinds"])
 
 
 MOVE = """
