@@ -18,6 +18,9 @@ import numpy as np
 LARGEST = 2**34
 """Bytes that an archive may unpack to. Zeros pack a thousandfold, so a small file may be honest."""
 
+_PIECE = 2**20
+"""Bytes that are unpacked at once."""
+
 
 def write_whole(path: Path, write: Callable[[Path], Any]) -> None:
   """Lets `write` fill a temporary file beside `path`, then renames it: whole, or not there.
@@ -110,26 +113,29 @@ def _read(archive: zipfile.ZipFile, member: zipfile.ZipInfo, name: str) -> np.nd
   with archive.open(member) as file:
     version = np.lib.format.read_magic(file)
     if version == (1, 0):
-      shape, _, dtype = np.lib.format.read_array_header_1_0(file)
+      shape, fortran, dtype = np.lib.format.read_array_header_1_0(file)
     elif version == (2, 0):
-      shape, _, dtype = np.lib.format.read_array_header_2_0(file)
+      shape, fortran, dtype = np.lib.format.read_array_header_2_0(file)
     else:
       raise ValueError(f"array {name!r} is of version {version} of NumPy's format")
     there = member.file_size - file.tell()
-  if dtype.hasobject:
-    raise ValueError(f"array {name!r} holds pickled Python objects, which are never loaded")
-  stretched = math.prod(size for size in shape if size) > max(there, 2**31)
-  if min(shape, default=1) < 0 or stretched or math.prod(shape) * dtype.itemsize != there:
-    raise ValueError(
-      f"array {name!r} is said to be {dtype} of shape {shape}, but it has {there} bytes"
-    )
-  with archive.open(member) as file:
-    try:
-      array = np.lib.format.read_array(file, allow_pickle=False)
-    except ValueError as error:
-      raise ValueError(f"array {name!r} ends before all of it is read: {error}") from error
+    if dtype.hasobject:
+      raise ValueError(f"array {name!r} holds pickled Python objects, which are never loaded")
+    stretched = math.prod(size for size in shape if size) > max(there, 2**31)
+    if min(shape, default=1) < 0 or stretched or math.prod(shape) * dtype.itemsize != there:
+      raise ValueError(
+        f"array {name!r} is said to be {dtype} of shape {shape}, but it has {there} bytes"
+      )
+    content = bytearray()  # grows with what is there, and can be written to
+    while piece := file.read(min(there - len(content), _PIECE)):
+      content += piece
+    if len(content) < there:
+      raise ValueError(
+        f"array {name!r} ends before all of it is read: there are {len(content)} of {there} bytes"
+      )
     if file.read(1):
       raise ValueError(f"array {name!r} goes on after its end")  # and its checksum is compared
+  array = np.ndarray(shape, dtype, content, order="F" if fortran else "C")
   if dtype.kind == "b" and array.size and array.view(np.uint8).max() > 1:
     raise ValueError(f"array {name!r} holds booleans that are neither 0 nor 1")
   return array.astype(dtype.newbyteorder("="), copy=False)
