@@ -385,7 +385,7 @@ def scaling(results: Sequence[Mapping[str, Any]]) -> Figure:
   axes = figure.subplots()
   most = 1.0
   for result in results:
-    for one in {run["network"]: run for run in reversed(result["runs"])}.values():
+    for one in {run["config"]["network"]: run for run in reversed(result["runs"])}.values():
       width = _width_of_view(one["config"])
       sizes = np.round(np.outer(WINDOWS, result["size"]))
       views = np.prod(sizes / np.minimum(sizes, width), axis=1)
