@@ -133,7 +133,7 @@ def study(folder: Path, *, kills: int, samples: int, interval: float, seed: int)
   }  # fmt: skip
   CONTEXT.set_forkserver_preload(["lrs_jax.cli", "lrs_jax.jobs.running"])
   model, reference = folder / "unet.npz", folder / "reference"
-  run(command(folder / "first", model, SELECTION, interval), None)  # trains and compiles
+  run(command(folder / "first", model, samples, interval), None)  # trains and compiles
   told, _ = run(command(reference, model, samples, interval), None)
   sampling = told[-1][0] - told[0][0]
   lost: list[dict[str, float]] = []
