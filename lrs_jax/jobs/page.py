@@ -113,7 +113,7 @@ def _claim(summary: Mapping[str, Any], done: Sequence[Record]) -> str:
   share = f"{100 * metrics.round_down(curve[i], decimals=3):.1f}"
   every = "" if number == 1 else ", on average over the inputs"
   return (
-    f"With probability at least 1 - {summary['job']['alpha']:g} for each input, a perturbation "
+    f"With probability at least 1 - {summary['job']['alpha']} for each input, a perturbation "
     f"{size} leaves {share} % of the {summary['unit']} or more as they are{every}, whatever it is."
   )
 

@@ -121,6 +121,7 @@ def with_networks(
       _refuse_others(item.path, task, config, ranges, **facts)
 
   refuse_others()
+  trained = set(files) - set(found)
   for note in data.notes:
     tqdm.write(note)
   if not processes.is_first():
@@ -128,7 +129,8 @@ def with_networks(
   found |= {name: obtain(name, path) for name, path in files.items() if name not in found}
   if processes.is_first():
     processes.wait_for_all("network")
-  refuse_others()  # what was trained just now may be another than theirs
+  if trained:
+    refuse_others()  # what was trained just now may be another than theirs
   return setting._replace(networks={name: found[file] for name, file in names.items()})
 
 

@@ -23,6 +23,17 @@ from lrs_jax.tasks.models.folding import Folded, fold
 from lrs_jax.tasks.options import ONE, POSITIVE, TRAINED, TRAINING, Option
 from lrs_jax.tasks.task import Case, Count, Data, Network, Smoothing, Task
 
+Block = Annotated[
+  int | None,
+  Option(
+    "outputs in a block of so many rows and columns are thought to see what one of them sees; by "
+    "default as few as is feasible",
+    "noise",
+    "PIXELS",
+    **ONE,
+  ),
+]
+
 
 class Config(options.Shared):
   """Configuration of a job on images; `lrs-jax certify scenes --help` explains the fields."""
@@ -69,16 +80,7 @@ class Config(options.Shared):
       choices=("network", "whole"),
     ),
   ] = "network"
-  block: Annotated[
-    int | None,
-    Option(
-      "outputs in a block of so many rows and columns are thought to see what one of them sees; by "
-      "default as few as is feasible",
-      "noise",
-      "PIXELS",
-      **ONE,
-    ),
-  ] = None
+  block: Block = None
   interpolation: Annotated[
     str,
     Option(

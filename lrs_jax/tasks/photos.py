@@ -24,7 +24,7 @@ from lrs_jax.evaluation import plots
 from lrs_jax.sampling import ClassSums, Predict, external, guards
 from lrs_jax.tasks import common, options
 from lrs_jax.tasks.data.images import Size
-from lrs_jax.tasks.images import against_segcertify
+from lrs_jax.tasks.images import Block, against_segcertify
 from lrs_jax.tasks.options import ONE, POSITIVE, Option
 from lrs_jax.tasks.task import Case, Count, Data, Models, Network, Smoothing, Task
 
@@ -55,16 +55,7 @@ class Config(options.Shared):
     ),
   ] = None
   std: Annotated[float, Option("noise on the images' [0, 1] scale", "noise", **POSITIVE)] = 0.25
-  block: Annotated[
-    int | None,
-    Option(
-      "outputs in a block of so many rows and columns are thought to see what one of them sees; by "
-      "default as few as is feasible",
-      "noise",
-      "PIXELS",
-      **ONE,
-    ),
-  ] = None
+  block: Block = None
   scores: options.Scores = ("votes", "margins")
 
 
