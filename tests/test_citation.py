@@ -5,12 +5,12 @@ from scipy import sparse
 from lrs_jax.tasks.data import citation
 
 
-def save(path, adjacency, attributes, labels, **more):
+def save(path, adjacency, attributes, labels, *, layout=("adj_matrix.", "attr_matrix."), **more):
   arrays = {"labels": labels, **more}
-  for name, matrix in (("adj_matrix", adjacency), ("attr_matrix", attributes)):
+  for name, matrix in zip(layout, (adjacency, attributes), strict=True):
     matrix = sparse.csr_array(matrix)
     for part in ("data", "indices", "indptr", "shape"):
-      arrays[f"{name}.{part}"] = np.asarray(getattr(matrix, part))
+      arrays[f"{name}{part}"] = np.asarray(getattr(matrix, part))
   np.savez(path, **arrays)
   return path
 
@@ -36,6 +36,29 @@ def test_standardized_graph_is_what_networks_textbooks_say(tmp_path):
   wanted = ((adjacency + adjacency.T) > 0)[np.ix_(inside, inside)]
   np.testing.assert_array_equal(dense, wanted & ~np.eye(len(dense), dtype=bool))
   assert any("largest connected component" in note for note in graph.notes)
+
+
+def test_both_layouts_are_read(tmp_path):
+  graphs = [
+    citation.load_graph(save(tmp_path / f"{i}.npz", *random_graph(), layout=layout))
+    for i, layout in enumerate((("adj_matrix.", "attr_matrix."), ("adj_", "attr_")))
+  ]
+  for one, other in zip(*graphs, strict=True):
+    if isinstance(one, tuple):
+      assert one == other
+    else:
+      np.testing.assert_array_equal(
+        *(m.toarray() if sparse.issparse(m) else m for m in (one, other))
+      )
+
+
+def test_an_array_that_a_layout_lacks_is_named(tmp_path):
+  path = save(tmp_path / "g.npz", *random_graph(), layout=("adj_", "attr_"))
+  with np.load(path) as whole:
+    arrays = {name: whole[name] for name in whole if name != "attr_indices"}
+  np.savez(path, **arrays)
+  with pytest.raises(ValueError, match="has no array `attr_indices`; it holds adj_data, "):
+    citation.load_graph(path)
 
 
 def test_pickled_objects_are_never_read(tmp_path):

@@ -32,7 +32,8 @@ class GraphConfig(options.Shared):
 
   data: str = "citeseer"
   graph: Annotated[
-    str | None, Option("any other graph of the same layout (.npz)", "data", "FILE")
+    str | None,
+    Option("any other graph: .npz of labels, adj_{data,...}, attr_{data,...}", "data", "FILE"),
   ] = None
   binarize: Annotated[bool, Option("turn attributes of --graph into 0 and 1", "data")] = False
   clusters: Annotated[int, Option("clusters of nodes", "flips", **ONE)] = 5

@@ -1,10 +1,12 @@
 r"""Attributed citation graphs: loading, standardizing, splitting (host).
 
-The layout is the one that Citeseer and Cora-ML are distributed in: an ``.npz`` file with the CSR
-arrays ``adj_matrix.{data,indices,indptr,shape}`` and ``attr_matrix.{...}`` and with ``labels``.
+Graphs are distributed in two layouts, and both are read: an ``.npz`` file with ``labels`` and the
+CSR arrays ``adj_matrix.{data,indices,indptr,shape}`` and ``attr_matrix.{...}``, as Citeseer and
+Cora-ML here, or ``adj_{data,...}`` and ``attr_{...}``, as Amazon, Coauthor and Polblogs often are.
 Files are opened with ``allow_pickle=False``; nothing else in them is read.
 """
 
+import itertools
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -16,6 +18,9 @@ from scipy import sparse
 from lrs_jax import storage
 
 NAMES = ("citeseer", "cora_ml")
+
+_LAYOUTS = ("adj_matrix.", "attr_matrix."), ("adj_", "attr_")
+_PARTS = "data", "indices", "indptr", "shape"
 
 
 class CitationGraph(NamedTuple):
@@ -54,28 +59,28 @@ def find_graph(name: str, data_dir: str | Path | None = None) -> Path:
 
 
 def load_graph(path: str | Path, *, binarize: bool = False) -> CitationGraph:
-  """Loads a graph file, an ``.npz`` of the layout above, for `standardize`, and `binarize` there.
+  """Loads a graph file, an ``.npz`` of either layout, for `standardize`, and `binarize` there.
 
   An array that is missing, pickled, or not what the layout says is a ValueError.
   """
-  names, parts = ("adj_matrix", "attr_matrix"), ("data", "indices", "indptr", "shape")
-  wanted = [*(f"{name}.{part}" for name in names for part in parts), "labels"]
-  path = Path(path)
-  arrays = storage.load_arrays(path, wanted)
-  for name in wanted:
+  path, every = Path(path), [[f"{name}{part}" for name in of for part in _PARTS] for of in _LAYOUTS]
+  arrays = storage.load_arrays(path, ["labels", *itertools.chain(*every)])
+  number = max(range(len(every)), key=lambda i: len(arrays.keys() & set(every[i])))
+  for name in (*every[number], "labels"):
     if name not in arrays:
       raise ValueError(
-        f"{path} has no array `{name}`; it holds {', '.join(storage.array_names(path))}. "
-        "A graph file needs the CSR arrays of adj_matrix and attr_matrix, and labels."
+        f"{path} has no array `{name}`; it holds {', '.join(storage.array_names(path))}. A graph "
+        "file needs labels, and CSR arrays of the adjacency and of attributes: adj_matrix.data, "
+        "..., attr_matrix.data, ..., or adj_data, ..., attr_data, ..."
       )
-    kinds = "bifu" if name.endswith(".data") else "iu"
+    kinds = "bifu" if name.endswith("data") else "iu"
     if arrays[name].dtype.kind not in kinds or arrays[name].ndim != 1:
       raise ValueError(
         f"array `{name}` of {path} must be a vector of {'numbers' if 'f' in kinds else 'integers'},"
         f" but it is {arrays[name].dtype} of shape {arrays[name].shape}."
       )
   try:
-    adjacency, attributes = (_matrix(arrays, name) for name in names)
+    adjacency, attributes = (_matrix(arrays, name) for name in _LAYOUTS[number])
     return standardize(adjacency, attributes, arrays["labels"], binarize=binarize)
   except ValueError as error:
     raise ValueError(f"{path}: {error}") from None
@@ -83,15 +88,15 @@ def load_graph(path: str | Path, *, binarize: bool = False) -> CitationGraph:
 
 def _matrix(arrays: Mapping[str, np.ndarray], name: str) -> sparse.csr_array:
   """A CSR matrix, if its arrays are one: an index out of range could read anything."""
-  parts = tuple(arrays[f"{name}.{part}"] for part in ("data", "indices", "indptr"))
-  shape = arrays[f"{name}.shape"].tolist()
+  *parts, shape = (arrays[f"{name}{part}"] for part in _PARTS)
+  shape = shape.tolist()
   if len(shape) != 2 or min(shape) < 0:
-    raise ValueError(f"`{name}.shape` must be two numbers of at least 0, but it is {shape}.")
+    raise ValueError(f"`{name}shape` must be two numbers of at least 0, but it is {shape}.")
   try:
-    matrix = sparse.csr_array(parts, shape=tuple(shape))
+    matrix = sparse.csr_array(tuple(parts), shape=tuple(shape))
     matrix.check_format(full_check=True)
   except (ValueError, OverflowError) as error:
-    raise ValueError(f"the arrays of {name} are no CSR matrix: {error}.") from None
+    raise ValueError(f"the arrays {name}... are no CSR matrix: {error}.") from None
   return matrix
 
 
