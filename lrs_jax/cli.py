@@ -15,6 +15,7 @@ from typing import Any
 from lrs_jax import tasks
 from lrs_jax.jobs import (
   cards,
+  counted,
   folders,
   merging,
   networks,
@@ -24,7 +25,7 @@ from lrs_jax.jobs import (
   reports,
   running,
 )
-from lrs_jax.tasks import TASKS, options, templates
+from lrs_jax.tasks import TASKS, counts, options, templates
 from lrs_jax.tasks.options import Option
 from lrs_jax.tasks.task import Config, Task
 
@@ -102,12 +103,19 @@ def _parser(jobs: Jobs) -> argparse.ArgumentParser:
     command.epilog = "DATA may also be a task of your own, FILE.py:TASK or MODULE:TASK."
     data = command.add_subparsers(dest="called", required=True, metavar="DATA")
     for name, (task, default) in jobs.items():
+      counted = task is counts.TASK
+      if counted and command is train:
+        continue
       about = task.about[default.data].replace("%", "%%")
       job = _add_parser(data, name, about, formatter_class=_Help)
-      _add_options(job, task, default)
-      if command is certify:
+      job.set_defaults(run=_certify_counts if counted else run, job=(task, default))
+      if counted:
+        text = "what `lrs_jax.tasks.counts.read` describes: noise, cells, groups and votes"
+        job.add_argument("file", metavar="FILE.npz", help=text)
+        _add_force(job)
+      elif command is certify:
         _add_run_options(job)
-      job.set_defaults(run=run, job=(task, default))
+      _add_options(job, task, default)
   init = _add_parser(
     commands, "init", "write a task of your own to begin with, which runs as it is"
   )
@@ -174,7 +182,8 @@ def _add_options(parser: argparse.ArgumentParser, task: Task, default: Config) -
     "file of one network for all smoothings, trained there if absent; by default OUT/models, "
     "named by what decides it"
   )
-  add("--model", type=Path, metavar="PATH", help=text)
+  if task is not counts.TASK:
+    add("--model", type=Path, metavar="PATH", help=text)
   text = "defaults of the options below, such as the job.toml that every job leaves in --out"
   add("--config", type=Path, metavar="FILE.toml", help=text)
   given = options.of(default)
@@ -257,6 +266,12 @@ def _certify(given: argparse.Namespace) -> int:
   first, end = given.sample_range
   paths = running.count(*job, first=first, end=end, **how)
   print(f"counted samples {first} to {end - 1}: {len(paths)} files *.counts.npz in {given.out}")
+  return 0
+
+
+def _certify_counts(given: argparse.Namespace) -> int:
+  _, config = _job(given)
+  _show(counted.certify(config._replace(file=given.file), given.out, force=given.force), given.out)
   return 0
 
 

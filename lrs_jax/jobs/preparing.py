@@ -69,7 +69,7 @@ def load(task: Task, config: Config, out: Path, ranges: Ranges | None = None) ->
   """Checks a job's options and what its summary replaces, loads its data, makes its smoothings."""
   check(task, config)
   if ranges is not None:
-    _refuse_others(out / "summary.json", task, config, ranges)
+    refuse_others(out / "summary.json", task, config, ranges)
   data = task.load(config)
   items = []
   for number, case in enumerate(data.cases):
@@ -103,24 +103,24 @@ def with_networks(
   Before one is trained, what the certificates of `ranges` would replace is checked.
   """
   task, config, data, items = setting.task, setting.config, setting.data, setting.items
-  _check_samples(setting)
+  check_samples(setting)
   obtain = functools.partial(networks.obtain, task, config, data)
   found = {name: obtain(name, path) for name, path in files.items() if path.exists()}
   needed = [item.smoothing.network for item in items]
   names = {name: name if name in files else next(iter(files)) for name in needed}
 
-  def refuse_others() -> None:
+  def refuse_replaced() -> None:
     if ranges is None:
       return
     known = {item.smoothing.name: names[item.smoothing.network] for item in items}
     digests = {key: found[name].digest for key, name in known.items() if name in found}
-    _refuse_others(setting.out / "summary.json", task, config, ranges, model=digests)
+    refuse_others(setting.out / "summary.json", task, config, ranges, model=digests)
     for item in items:
       facts, model = {"input": input_digest(item.case)}, digests.get(item.smoothing.name)
       facts |= {} if model is None else {"model": model}
-      _refuse_others(item.path, task, config, ranges, **facts)
+      refuse_others(item.path, task, config, ranges, **facts)
 
-  refuse_others()
+  refuse_replaced()
   trained = set(files) - set(found)
   for note in data.notes:
     tqdm.write(note)
@@ -130,11 +130,12 @@ def with_networks(
   if processes.is_first():
     processes.wait_for_all("network")
   if trained:
-    refuse_others()  # what was trained just now may be another than theirs
+    refuse_replaced()  # what was trained just now may be another than theirs
   return setting._replace(networks={name: found[file] for name, file in names.items()})
 
 
-def _refuse_others(path: Path, task: Task, config: Config, ranges: Ranges, **facts: Any) -> None:
+def refuse_others(path: Path, task: Task, config: Config, ranges: Ranges, **facts: Any) -> None:
+  """Raises an `OtherResultsError` if a file holds results, but not of this job and these facts."""
   job, defaults = (common.plain_config(one) for one in (config, task.data[config.data]))
   asked = {"task": task.name, "job": job, **facts}
   if config.until is None:  # else an input decides how many samples it takes
@@ -142,7 +143,7 @@ def _refuse_others(path: Path, task: Task, config: Config, ranges: Ranges, **fac
   results.refuse_others(path, asked, defaults)
 
 
-def _check_samples(setting: Setting) -> None:
+def check_samples(setting: Setting) -> None:
   """Refuses samples with which not even unanimous votes certify anything, and wrong statistics."""
   config = setting.config
   for item in setting.items:

@@ -16,7 +16,7 @@ import numpy as np
 
 from lrs_jax import collective, noise, storage
 from lrs_jax.collective import CollectiveCertificate
-from lrs_jax.confidence import corrections, statistics
+from lrs_jax.confidence import certificates, corrections, statistics
 from lrs_jax.confidence.bounds import LEVELS
 from lrs_jax.confidence.certificates import BaseCertificates
 from lrs_jax.jobs import checkpoints
@@ -139,6 +139,17 @@ def check_sums(name: str, sums: ClassSums) -> None:
   )
   if not possible:
     raise ValueError(f"the scores and squares of `{name}` cannot be sums of {num_samples} scores.")
+
+
+def check_both(selection: ClassSums, estimation: ClassSums) -> None:
+  """Raises a ValueError unless sums can be of samples that select and of others that bound."""
+  check_sums("selection", selection)
+  check_sums("estimation", estimation)
+  # Unanimous rows may be equal by chance, and so may few others.
+  if certificates.same_samples(selection.votes, estimation.votes):
+    raise ValueError(
+      "labels were selected by the same samples that bound them: the votes of both are the same."
+    )
 
 
 def check_bounds(bounds: Any, scored: bool) -> None:

@@ -8,7 +8,7 @@ import numpy as np
 
 from lrs_jax import collective, noise, storage
 from lrs_jax.collective import CollectiveCertificate
-from lrs_jax.confidence import certificates, corrections, statistics
+from lrs_jax.confidence import corrections, statistics
 from lrs_jax.confidence.certificates import BaseCertificates
 from lrs_jax.jobs import formats, rechecks
 from lrs_jax.noise import SmoothingDistribution
@@ -312,14 +312,8 @@ def verify(record: Record, *, task: Task | None = None, exact: bool = False) -> 
 def _check(record: Record, task: Task | None) -> None:
   """Checks what a record was made of: types, sums, sizes, budgets, and what `meta` says of them."""
   formats.check(to_arrays(record))
-  for part in ("selection", "estimation"):
-    rechecks.check_sums(part, getattr(record, part))
+  rechecks.check_both(record.selection, record.estimation)
   rechecks.check_bounds(record.bounds, record.selection.scores is not None)
-  # Unanimous rows may be equal by chance, and so may few others.
-  if certificates.same_samples(record.selection.votes, record.estimation.votes):
-    raise ValueError(
-      "labels were selected by the same samples that bound them: the votes of both are the same."
-    )
   rechecks.check_budgets(record.adversary, record.noise)
   job = rechecks.check_meta(record)
   if task is not None and task.check_record is not None and is_known(record, task):

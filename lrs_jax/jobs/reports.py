@@ -175,7 +175,7 @@ def table(summary: Mapping[str, Any]) -> str:
   for name, report in summary["smoothings"].items():
     title = report.get("title", name)
     parts = [(title, report)]
-    if base[name] not in networks:
+    if name in base and base[name] not in networks:
       networks.append(base[name])
       parts.insert(0, (f"network of {title}" if networks[1:] else "network, no noise", base[name]))
     for label, part in parts:

@@ -272,9 +272,10 @@ def finish(
   of_smoothing: dict[str, Obtained] = {}
   for item in setting.items:
     by_name.setdefault(item.smoothing.name, []).append(done[item.path])
-    of_smoothing[item.smoothing.name] = setting.networks[item.smoothing.network]
+    if setting.networks:  # else it was counted elsewhere
+      of_smoothing[item.smoothing.name] = setting.networks[item.smoothing.network]
   summary = {
-    **_common(setting),
+    **common_facts(setting),
     "unit": task.unit,
     "device": describe_devices(),
     "inputs": [case.name for case in data.cases],
@@ -293,7 +294,8 @@ def finish(
     for item in setting.items:
       if item.smoothing.name == ours:
         record = done[item.path]
-        context, known = {"device": record.meta["device"]}, {task.name: task}
+        context = {name: told for name, told in record.meta.items() if name == "device"}
+        known = {task.name: task}
         cards.save(item.path.parent, cards.of_record(record, context, known=known))
     reports.draw(task, config, data, by_name[ours], summary, out)
     page.save(out / "report.html", task, config, data, by_name[ours], summary)
@@ -324,7 +326,7 @@ def facts(setting: Setting, item: Item) -> dict[str, Any]:
   """What a certificate says about where its sums come from, beside the samples' numbers."""
   drew = {part: sampling_key(setting.config, item, part) for part in PARTS}
   return {
-    **_common(setting),
+    **common_facts(setting),
     "model": setting.networks[item.smoothing.network].digest,
     "input": preparing.input_digest(item.case),
     "keys": {part: jax.random.key_data(key).tolist() for part, key in drew.items()},
@@ -340,7 +342,7 @@ def told(item: Item, ranges: Sequence[Sequence[int]]) -> dict[str, Any]:
   return {**{name: text for name, text in words.items() if text}, "ranges": ranges}
 
 
-def _common(setting: Setting) -> dict[str, Any]:
+def common_facts(setting: Setting) -> dict[str, Any]:
   """What a summary and all certificates say of their job."""
   job = common.plain_config(setting.config)
   return {"task": setting.task.name, "job": job, "versions": versions()}

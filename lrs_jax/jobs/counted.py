@@ -1,0 +1,38 @@
+"""Certifies votes that were counted elsewhere (host)."""
+
+import time
+from pathlib import Path
+from typing import Any
+
+from lrs_jax.jobs import preparing, rechecks, running
+from lrs_jax.tasks import counts
+
+
+def certify(config: counts.Config, out: Path, *, force: bool = False) -> dict[str, Any]:
+  """Certifies the votes of a file, and leaves what a job leaves under `out`, see `running.certify`.
+
+  Args:
+    config: whose `file` is one that `tasks.counts.read` describes.
+    out: folder for the results.
+    force: replaces results of other jobs.
+
+  Raises:
+    OtherResultsError: `out` holds results of another job; nothing is done.
+    ValueError: a file that cannot be used, before anything is written.
+  """
+  path, start = Path(config.file), time.perf_counter()
+  selection, estimation = sums = counts.sums_of(counts.read(path))
+  rechecks.check_both(selection, estimation)
+  numbers = {"selection_samples": selection.num_samples, "samples": estimation.num_samples}
+  config = config._replace(**{name: int(number) for name, number in numbers.items()})
+  ranges = [[0, config.samples]]
+  setting = preparing.load(counts.TASK, config, out, None if force else [(0, config.samples)])
+  preparing.check_samples(setting)
+  (item,) = setting.items
+  facts = {"input": preparing.input_digest(item.case)}
+  if not force:
+    preparing.refuse_others(item.path, setting.task, config, [(0, config.samples)], **facts)
+  meta = running.common_facts(setting) | facts | running.told(item, ranges)
+  record = running.already_done(setting, item, meta)
+  record = record or running.certify_item(setting, item, sums, meta)
+  return running.finish(setting, {item.path: record}, {"certificates": time.perf_counter() - start})
