@@ -25,7 +25,7 @@ from lrs_jax.jobs import (
   reports,
   running,
 )
-from lrs_jax.tasks import TASKS, counts, options, templates
+from lrs_jax.tasks import TASKS, counts, denoising, options, templates
 from lrs_jax.tasks.options import Option
 from lrs_jax.tasks.task import Config, Task
 
@@ -73,7 +73,8 @@ Jobs = Mapping[str, tuple[Task, Config]]
 
 def _jobs(arguments: Sequence[str]) -> Jobs:
   """All data sets; the one that is asked for may be the user's, or have a file of defaults."""
-  found = {name: (task, of) for task in TASKS.values() for name, of in task.data.items()}
+  known = (*TASKS.values(), denoising.TASK)
+  found = {name: (task, of) for task in known for name, of in task.data.items()}
   if len(arguments) < 2 or arguments[0] not in ("certify", "train"):
     return found
   _, name, *others = arguments
@@ -104,7 +105,7 @@ def _parser(jobs: Jobs) -> argparse.ArgumentParser:
     data = command.add_subparsers(dest="called", required=True, metavar="DATA")
     for name, (task, default) in jobs.items():
       counted = task is counts.TASK
-      if counted and command is train:
+      if task is (counts.TASK if command is train else denoising.TASK):
         continue
       about = task.about[default.data].replace("%", "%%")
       job = _add_parser(data, name, about, formatter_class=_Help)

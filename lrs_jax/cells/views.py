@@ -98,6 +98,20 @@ def as_view(view: "View | int", shape: Sequence[int]) -> View:
   return view
 
 
+def through(view: View, before: View) -> View:
+  """What outputs see of an input that something else is shown first, such as a denoiser.
+
+  Example:
+    >>> through(around((4,), 1), around((4,), 1)).axes[0].tolist()
+    [[0, 3], [0, 4], [0, 4], [1, 4]]
+  """
+  axes = (
+    np.stack([[axis[a:b, 0].min(), axis[a:b, 1].max()] for a, b in outer])
+    for outer, axis in zip(view.axes, before.axes, strict=True)
+  )
+  return View(tuple(axes), f"{view.origin}, of an image from {before.origin}")
+
+
 # How layers widen what is seen along one axis: intervals [n, 2] of n places, none of them empty.
 
 

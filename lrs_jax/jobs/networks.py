@@ -7,7 +7,6 @@ from typing import Any, NamedTuple
 
 import flax.traverse_util
 import jax
-import numpy as np
 
 from lrs_jax import keys, storage
 from lrs_jax.tasks import common, options
@@ -54,7 +53,7 @@ def obtain(task: Task, config: Config, data: Data, name: str, path: Path) -> Obt
         f"{path} was trained with {options.flag(field)} {there}, but this job has {here}: give the "
         "same, or another --model."
       )
-  variables = _variables(path, arrays, task.models.shapes(config, data))
+  variables = common.variables_of(path, arrays, task.models.shapes(config, data))
   return Obtained(task.models.finish(config, data, variables), storage.digest(arrays), seconds)
 
 
@@ -70,18 +69,3 @@ def _train(task: Task, config: Config, data: Data, name: str, path: Path) -> flo
   storage.save_arrays(path, {**arrays, "meta": storage.json_array(meta)})
   unfinished.unlink(missing_ok=True)
   return time.perf_counter() - start
-
-
-def _variables(path: Path, arrays: Mapping[str, np.ndarray], wanted: Any) -> Any:
-  """The variables of a network, from arrays by names with slashes, if they are as is `wanted`."""
-  shapes = flax.traverse_util.flatten_dict(wanted, sep="/")
-  for name in sorted({*shapes, *arrays}):
-    here, there = (
-      f"{found[name].dtype}{list(found[name].shape)}" if name in found else "none"
-      for found in (arrays, shapes)
-    )
-    if here != there:
-      raise ValueError(
-        f"{path} holds another network: variable {name!r} is {here}, where {there} is needed."
-      )
-  return flax.traverse_util.unflatten_dict(dict(arrays), sep="/")

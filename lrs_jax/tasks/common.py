@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import flax.linen as nn
+import flax.traverse_util
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -207,6 +208,7 @@ class Lesson(NamedTuple):
   labels: ArrayLike
   expose: training.Expose
   augment: training.Augment = training.keep
+  loss: training.Loss = training.cross_entropy
   facts: Mapping[str, Any] = {}  # JSON values to remember of it
 
 
@@ -238,7 +240,7 @@ def models(
     unfinished: Path,
     manifest: Mapping[str, Any],
   ) -> tuple[Any, Mapping[str, Any]]:
-    images, labels, expose, augment, facts = lesson(config)
+    images, labels, expose, augment, loss, facts = lesson(config)
     variables, losses = training.train(
       key,
       model(config, data),
@@ -249,6 +251,7 @@ def models(
       batch_size=config.batch_size,
       learning_rate=config.learning_rate,
       augment=augment,
+      loss=loss,
       checkpoint=training.Checkpoint(unfinished, manifest),
     )
     return variables, {**facts, "loss": losses.tolist()}
@@ -269,6 +272,21 @@ def models(
     finish=lambda config, data, variables: finish(variables),
     predict=predict,
   )
+
+
+def variables_of(path: Path, arrays: Mapping[str, np.ndarray], wanted: Any) -> Any:
+  """The variables of a network, from arrays by names with slashes, if they are as is `wanted`."""
+  shapes = flax.traverse_util.flatten_dict(wanted, sep="/")
+  for name in sorted({*shapes, *arrays}):
+    here, there = (
+      f"{found[name].dtype}{list(found[name].shape)}" if name in found else "none"
+      for found in (arrays, shapes)
+    )
+    if here != there:
+      raise ValueError(
+        f"{path} holds another network: variable {name!r} is {here}, where {there} is needed."
+      )
+  return flax.traverse_util.unflatten_dict(dict(arrays), sep="/")
 
 
 def digest_of(value: Any) -> str:

@@ -24,15 +24,14 @@ PARTS = ("selection", "estimation")
 _OPTIONAL = ("selection_samples", "samples", "truth", "counted", "classes", "budgets")
 
 
-class Config(options.Shared):
+_HIDDEN = ("data_dir", "seed", "samples", "selection_samples", "until", "precision")
+
+
+class Config(options.Shared, hidden=_HIDDEN):
   """Configuration of a certificate of counted votes; what the file says is no option."""
 
   data: str = "counts"
-  data_dir: str | None = None
   file: str = ""
-  seed: int = 0
-  samples: int = 0
-  selection_samples: int = 0
   scores: Annotated[
     tuple[str, ...],
     Option(
@@ -42,8 +41,6 @@ class Config(options.Shared):
       choices=("votes", "margins"),
     ),
   ] = ("votes",)
-  until: tuple[float, float] | None = None
-  precision: str = "float32"
 
 
 def read(path: Path) -> dict[str, np.ndarray]:

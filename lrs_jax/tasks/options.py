@@ -87,6 +87,7 @@ class Shared:
   """
 
   _fields = tuple[str, ...]()
+  _hidden = tuple[str, ...]()  # fields that are no options of this one, at their defaults
 
   data: str = ""
   data_dir: Annotated[
@@ -157,7 +158,8 @@ class Shared:
     ),
   ] = "float32"
 
-  def __init_subclass__(cls) -> None:
+  def __init_subclass__(cls, hidden: tuple[str, ...] = ()) -> None:
+    cls._hidden = hidden
     dataclass(frozen=True, kw_only=True)(cls)
     shared, every = ([field.name for field in dataclasses.fields(c)] for c in (Shared, cls))
     cls._fields = (*shared[:2], *every[len(shared) :], *shared[2:])  # its own come after the data
@@ -172,7 +174,8 @@ class Shared:
 def of(config: Any) -> Mapping[str, tuple[Any, Option]]:
   """Every field of a configuration that is an option: name -> (type, `Option`)."""
   hints = typing.get_type_hints(type(config), include_extras=True)
-  annotated = {name: hints[name] for name in config._fields if hasattr(hints[name], "__metadata__")}
+  shown = [name for name in config._fields if name not in config._hidden]
+  annotated = {name: hints[name] for name in shown if hasattr(hints[name], "__metadata__")}
   return {name: (hint.__origin__, hint.__metadata__[0]) for name, hint in annotated.items()}
 
 

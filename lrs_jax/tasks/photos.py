@@ -4,7 +4,6 @@
 """
 
 import functools
-import glob
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -14,7 +13,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from matplotlib.figure import Figure
-from PIL import Image, UnidentifiedImageError
 
 from lrs_jax import keys, noise, sampling, storage
 from lrs_jax.cells import views
@@ -22,39 +20,30 @@ from lrs_jax.cells.views import View
 from lrs_jax.confidence import statistics
 from lrs_jax.evaluation import plots
 from lrs_jax.sampling import ClassSums, Predict, external, guards
-from lrs_jax.tasks import common, options
-from lrs_jax.tasks.data.images import Size
+from lrs_jax.tasks import common, denoising, options
+from lrs_jax.tasks.data import folders
 from lrs_jax.tasks.images import Block, against_segcertify
-from lrs_jax.tasks.options import ONE, POSITIVE, Option
+from lrs_jax.tasks.options import Option
 from lrs_jax.tasks.task import Case, Count, Data, Models, Network, Smoothing, Task
-
-_ENDINGS = ".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp"
 
 
 class Config(options.Shared):
   """Configuration of a job on images of one's own."""
 
   data: str = "photos"
-  images: Annotated[
-    str,
-    Option("images to certify: a folder, or a pattern such as 'photos/*.png'", "images", "PATH"),
-  ] = "."
-  masks: Annotated[
+  images: folders.Images = "."
+  masks: folders.Masks = None
+  size: folders.Resized = None
+  std: folders.Std = 0.25
+  denoiser: Annotated[
     str | None,
     Option(
-      "their labels, if there are any: a folder, or a pattern, of images of 8 bit with the same "
-      "names, whose values are class numbers; others are void",
-      "images",
-      "PATH",
+      "what lrs-jax train denoiser made: images pass through it before the model sees them, as one "
+      "that was not trained under noise needs",
+      "noise",
+      "FILE.npz",
     ),
   ] = None
-  size: Annotated[
-    tuple[int, int] | None,
-    Option(
-      "pixels, images are resized; by default as they are", "images", "HxW", separator="x", **ONE
-    ),
-  ] = None
-  std: Annotated[float, Option("noise on the images' [0, 1] scale", "noise", **POSITIVE)] = 0.25
   block: Block = None
   scores: options.Scores = ("votes", "margins")
 
@@ -90,26 +79,39 @@ def segmentation(
     >>> task.name, task.unit
     ('brightness', 'pixels')
   """
-  load, num_classes = functools.cache(load), len(classes)
+  num_classes = len(classes)
 
-  def check(key: jax.Array, params: Any, x: np.ndarray, noise: Drawn, seen: View | None) -> None:
-    guards.check_model(key, apply, params, x, *noise, num_classes=num_classes)
+  @functools.cache  # by the denoiser: one function each, which is compiled once
+  def model(denoiser: str | None) -> tuple[sampling.Apply, Any]:
+    if denoiser is None:
+      return apply, load()
+    first = denoising.load(denoiser)
+    return denoising.before(first, apply), {"model": load(), "denoiser": first.params}
+
+  def variables(config: Config) -> dict[str, np.ndarray]:
+    return _numbered(model(config.denoiser)[1])
+
+  def check(
+    config: Config, key: jax.Array, params: Any, x: np.ndarray, noise: Drawn, seen: View | None
+  ) -> None:
+    asked, _ = model(config.denoiser)
+    guards.check_model(key, asked, params, x, *noise, num_classes=num_classes)
     if seen is not None:
-      sampling.check_view(apply, params, x, seen)
+      sampling.check_view(asked, params, x, seen)
 
   def predict(config: Config, data: Data, params: Any, case: Case) -> np.ndarray:
-    logits = jax.jit(apply)(params, jnp.asarray(case.x))
+    logits = jax.jit(model(config.denoiser)[0])(params, jnp.asarray(case.x))
     return np.asarray(logits).argmax(axis=-1).astype(np.int32).reshape(-1)
 
   def counter(config: Config, params: Any, x: np.ndarray, smoothing: Smoothing) -> Count:
-    return common.counter(config, apply, params, x, smoothing, num_classes)
+    return common.counter(config, model(config.denoiser)[0], params, x, smoothing, num_classes)
 
   models = Models(
-    network=lambda config, data, name_of: Network(name, {}, storage.digest(_numbered(load()))),
-    train=lambda key, config, data, name_of, unfinished, manifest: (_numbered(load()), {}),
-    shapes=lambda config, data: _numbered(load()),
-    finish=lambda config, data, variables: jax.tree.unflatten(
-      jax.tree.structure(load()), [variables[number] for number in sorted(variables)]
+    network=lambda config, data, name_of: Network(name, {}, storage.digest(variables(config))),
+    train=lambda key, config, data, name_of, unfinished, manifest: (variables(config), {}),
+    shapes=lambda config, data: variables(config),
+    finish=lambda config, data, found: jax.tree.unflatten(
+      jax.tree.structure(model(config.denoiser)[1]), [found[number] for number in sorted(found)]
     ),
     predict=predict,
   )
@@ -144,21 +146,30 @@ def external_segmentation(
     >>> external_segmentation("brightness", lambda: predict, ["dark", "bright"], []).name
     'brightness'
   """
-  load, num_classes = functools.cache(load), len(classes)
+  num_classes = len(classes)
   how: dict[str, Any] = {"num_classes": num_classes, "batch_size": batch_size}
 
-  def variables() -> dict[str, np.ndarray]:
-    sums = [hashlib.sha256(Path(file).read_bytes()).digest() for file in files]
+  @functools.cache
+  def model(denoiser: str | None) -> Predict:
+    if denoiser is None:
+      return load()
+    return denoising.before_predict(denoising.load(denoiser), load())
+
+  def variables(config: Config) -> dict[str, np.ndarray]:
+    paths = [*files] if config.denoiser is None else [*files, config.denoiser]
+    sums = [hashlib.sha256(Path(path).read_bytes()).digest() for path in paths]
     return _numbered([np.frombuffer(of_file, np.uint8) for of_file in sums])
 
-  def check(key: jax.Array, params: Any, x: np.ndarray, noise: Drawn, seen: View | None) -> None:
-    sampling.check_predict(key, load(), x, *noise, **how)
+  def check(
+    config: Config, key: jax.Array, params: Any, x: np.ndarray, noise: Drawn, seen: View | None
+  ) -> None:
+    sampling.check_predict(key, model(config.denoiser), x, *noise, **how)
     if seen is not None:
-      sampling.check_predict_view(load(), x, seen, batch_size=batch_size)
+      sampling.check_predict_view(model(config.denoiser), x, seen, batch_size=batch_size)
 
   def predict(config: Config, data: Data, params: Any, case: Case) -> np.ndarray:
     size = external.check_batch_size(batch_size, case.x.size)
-    answer = external.ask(load(), np.repeat(case.x[None], size, axis=0))
+    answer = external.ask(model(config.denoiser), np.repeat(case.x[None], size, axis=0))
     labels = external.labels_of(answer, case.x.shape[0] * case.x.shape[1], num_classes)
     return labels[0].astype(np.int32)
 
@@ -167,16 +178,16 @@ def external_segmentation(
       raise ValueError("--scores: a model that is not in JAX has votes, and margins, alone.")
 
     def count(key: jax.Array, num_samples: int, first_sample: int) -> ClassSums:
-      asked = key, load(), x, *smoothing.drawn, num_samples
+      asked = key, model(config.denoiser), x, *smoothing.drawn, num_samples
       votes = sampling.external_votes(*asked, first_sample=first_sample, **how)
       return ClassSums(votes.counts, None, None, np.asarray(votes.num_samples))
 
     return count
 
   models = Models(
-    network=lambda config, data, name_of: Network(name, {}, storage.digest(variables())),
-    train=lambda key, config, data, name_of, unfinished, manifest: (variables(), {}),
-    shapes=lambda config, data: variables(),
+    network=lambda config, data, name_of: Network(name, {}, storage.digest(variables(config))),
+    train=lambda key, config, data, name_of, unfinished, manifest: (variables(config), {}),
+    shapes=lambda config, data: variables(config),
     finish=lambda config, data, found: found,
     predict=predict,
   )
@@ -193,18 +204,23 @@ def _task(
   view: Callable[[tuple[int, int]], View | int] | None,
   models: Models,
   counter: Callable[[Config, Any, np.ndarray, Smoothing], Count],
-  check: Callable[[jax.Array, Any, np.ndarray, Drawn, View | None], None],
+  check: Callable[[Config, jax.Array, Any, np.ndarray, Drawn, View | None], None],
 ) -> Task:
   """A task of what models, counts votes, and asks a model of an image before it is sampled."""
 
-  def seen_of(shape: tuple[int, int]) -> View:
-    return views.whole(shape) if view is None else views.as_view(view(shape), shape)
+  def seen_of(config: Config, shape: tuple[int, int]) -> View:
+    if view is None:
+      return views.whole(shape)
+    seen = views.as_view(view(shape), shape)
+    if config.denoiser is None:
+      return seen
+    return views.through(seen, denoising.load(config.denoiser).view(shape))
 
   def smoothings(config: Config, shape: tuple[int, int]) -> tuple[Smoothing, ...]:
     """Isotropic noise, as blocks of pixels see it, and as if they saw the whole image."""
     field = np.zeros(shape, np.int32)
     one = noise.gaussian(np.array([[config.std]]), field[..., None])
-    ours = common.as_seen(config, one, field, seen_of(shape), config.block)
+    ours = common.as_seen(config, one, field, seen_of(config, shape), config.block)
     if ours.fields is None:
       return (ours,)
     less = common.certificates_of(("envelope",))
@@ -213,9 +229,9 @@ def _task(
   def check_network(config: Config, data: Data, params: Any) -> None:
     for case in data.cases[:1]:
       shape = case.x.shape[:2]
-      (ours, *_), seen = smoothings(config, shape), None if view is None else seen_of(shape)
+      (ours, *_), seen = smoothings(config, shape), None if view is None else seen_of(config, shape)
       key = keys.tagged(jax.random.key(config.seed), "guards")
-      check(key, params, case.x, ours.drawn, seen)
+      check(config, key, params, case.x, ours.drawn, seen)
 
   return Task(
     name=name,
@@ -223,7 +239,7 @@ def _task(
     data={name: Config(data=name)},
     about={name: f"images of your own, by the model of the task {name}"},
     check=lambda config: None,
-    load=lambda config: read(config, tuple(classes)),
+    load=lambda config: folders.read(config.images, config.size, config.masks, tuple(classes)),
     models=models,
     smoothings=lambda config, data, case: smoothings(config, case.x.shape[:2]),
     counter=lambda config, data, params, case, smoothing: counter(
@@ -238,61 +254,6 @@ def _task(
     ),
     figures=_figures,
   )
-
-
-def read(config: Config, classes: tuple[str, ...]) -> Data:
-  """The images of a job, and their labels if there are any.
-
-  Raises:
-    ValueError: no images, or some that cannot be read or differ in size, or masks that do not fit.
-  """
-  paths = _files(config.images, "--images")
-  masks = None if config.masks is None else _files(config.masks, "--masks")
-  cases: list[Case] = []
-  for name, path in paths.items():
-    image = _open(path, config.size, Image.Resampling.BOX, "RGB")
-    x, truth = np.asarray(image, np.float32) / np.float32(255), None
-    if cases and x.shape != cases[0].x.shape:
-      first, other = (f"{shape[0]}x{shape[1]}" for shape in (cases[0].x.shape, x.shape))
-      raise ValueError(
-        f"images differ in size: {cases[0].name} has {first} pixels, {name} {other}; give --size "
-        "to resize them."
-      )
-    if masks is not None:
-      if name not in masks:
-        raise ValueError(f"--masks has none for the image {name}: they must have the same names.")
-      mask = _open(masks[name], config.size, Image.Resampling.NEAREST, None)
-      if mask.size != image.size or mask.mode not in ("L", "P", "1"):
-        there, here = (f"{height}x{width}" for width, height in (image.size, mask.size))
-        raise ValueError(
-          f"{masks[name]} must have as many pixels as its image, {there}, of 8 bit each, but has "
-          f"{here} of mode {mask.mode}."
-        )
-      truth = np.asarray(mask, np.int32).reshape(-1)
-    cases.append(Case(name, x, truth))
-  return Data(cases, classes, facts={"images": len(cases), "labels": masks is not None})
-
-
-def _files(where: str, flag: str) -> dict[str, Path]:
-  """Images in a folder, or of a pattern, by their names without endings."""
-  folder = Path(where).is_dir()
-  found = sorted(Path(where).iterdir() if folder else map(Path, glob.glob(where, recursive=True)))
-  found = [path for path in found if path.suffix.lower() in _ENDINGS]
-  if not found:
-    raise ValueError(f"{flag} {where}: there are no images ({', '.join(_ENDINGS)}).")
-  names = {path.stem: path for path in found}
-  if len(names) < len(found):
-    raise ValueError(f"{flag} {where}: two images have the same name without its ending.")
-  return names
-
-
-def _open(path: Path, size: Size, resample: Image.Resampling, mode: str | None) -> Image.Image:
-  try:
-    with Image.open(path) as opened:
-      image = opened.copy() if mode is None else opened.convert(mode)
-  except (OSError, UnidentifiedImageError) as error:
-    raise ValueError(f"cannot read the image {path}: {error}") from error
-  return image if size is None else image.resize(size[::-1], resample)
 
 
 def _numbered(tree: Any) -> dict[str, np.ndarray]:

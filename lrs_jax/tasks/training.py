@@ -25,6 +25,9 @@ Expose = Callable[[jax.Array, jax.Array], tuple[jax.Array, jax.Array]]
 """(key, image [H, W, channels]) -> noisy views [V, H, W, channels] of it, and bool [V, H, W]: the
 pixels whose loss counts in each view (device)."""
 
+Loss = Callable[[jax.Array, jax.Array], jax.Array]
+"""(outputs [batch, ..., K], labels [batch, ...], -1 where none counts) -> their loss, []."""
+
 
 class TrainingState(NamedTuple):
   """What a step of training changes."""
@@ -40,6 +43,18 @@ class Checkpoint(NamedTuple):
   path: Path
   manifest: Mapping[str, Any]  # JSON values that tell this training from all others
   interval: float = 30.0  # seconds of work that a kill may cost
+
+
+def cross_entropy(logits: jax.Array, labels: jax.Array) -> jax.Array:
+  r"""The mean of :math:`-\log \mathrm{softmax}(f(z))_{n, y_n}` over pixels n with a label.
+
+  Example:
+    >>> cross_entropy(jnp.zeros((3, 2)), jnp.asarray([0, 1, -1]))
+    Array(0.693..., dtype=float32)
+  """
+  known = (labels >= 0) & (labels < logits.shape[-1])
+  loss = optax.softmax_cross_entropy_with_integer_labels(logits, jnp.where(known, labels, 0))
+  return jnp.sum(loss, where=known) / jnp.maximum(known.sum(dtype=loss.dtype), 1)
 
 
 def keep(key: jax.Array, image: jax.Array, labels: jax.Array) -> tuple[jax.Array, jax.Array]:
@@ -91,12 +106,14 @@ def random_crop(size: tuple[int, int], augment: Augment = keep) -> Augment:
   def crop(key: jax.Array, image: jax.Array, labels: jax.Array) -> tuple[jax.Array, jax.Array]:
     key_first, key_before = jax.random.split(key)
     image, labels = augment(key_before, image, labels)
-    last = jnp.asarray(labels.shape, jnp.int32) - jnp.asarray(size, jnp.int32)
+    last = jnp.asarray(image.shape[:2], jnp.int32) - jnp.asarray(size, jnp.int32)
     first = jax.random.randint(key_first, (2,), 0, last + 1)
-    return (
-      jax.lax.dynamic_slice(image, (first[0], first[1], 0), (*size, image.shape[2])),
-      jax.lax.dynamic_slice(labels, (first[0], first[1]), size),
-    )
+
+    def cut(whole: jax.Array) -> jax.Array:
+      rest = whole.shape[2:]
+      return jax.lax.dynamic_slice(whole, (*first, *(0,) * len(rest)), (*size, *rest))
+
+    return cut(image), cut(labels)
 
   return crop
 
@@ -169,14 +186,14 @@ def train(
   batch_size: int = 16,
   learning_rate: float = 3e-3,
   augment: Augment = keep,
+  loss: Loss = cross_entropy,
   variables: Any = None,
   checkpoint: Checkpoint | None = None,
 ) -> tuple[Any, np.ndarray]:
-  r"""Trains a segmentation network on noisy views of images.
+  """Trains a network on noisy views of images.
 
-  Minimises the mean of :math:`-\log \mathrm{softmax}(f(z))_{n, y_n}` over the labelled pixels n of
-  the views z of a batch, by AdamW with a warm-up and a cosine schedule. BatchNorm sees batches of
-  noisy images, as it will at inference.
+  Minimises the loss of the views of a batch, for segmentation `cross_entropy`, by AdamW with a
+  warm-up and a cosine schedule. BatchNorm sees batches of noisy images, as it will at inference.
 
   Args:
     key: typed key.
@@ -188,6 +205,7 @@ def train(
     batch_size: images a step, drawn with repetition.
     learning_rate: the schedule's peak.
     augment: pure function of one image.
+    loss: of outputs and labels.
     variables: of a trained network to start from; random ones if None.
     checkpoint: keeps the state on disk; the same call goes on from there after a stop.
 
@@ -209,7 +227,8 @@ def train(
   state = TrainingState(variables, optimizer.init(variables["params"]), jnp.asarray(0, jnp.int32))
   state, told = load_state(checkpoint, state, losses=np.zeros(0, np.float32))
   losses: list[jax.Array | np.ndarray] = list(told)
-  step = jax.jit(partial(_step, model, optimizer, augment, expose, batch_size), donate_argnums=0)
+  how = model, optimizer, augment, expose, loss, batch_size
+  step = jax.jit(partial(_step, *how), donate_argnums=0)
   kept = time.monotonic()
   # One call a step: XLA on a CPU runs the convolutions of a gradient ten times slower in a loop.
   with tqdm(
@@ -217,10 +236,10 @@ def train(
   ) as progress:
     try:
       for i in range(len(losses), num_steps):
-        state, loss = step(state, key_steps, (images, labels))
-        losses.append(loss)
+        state, now = step(state, key_steps, (images, labels))
+        losses.append(now)
         if i % 20 == 19 or i == num_steps - 1:
-          progress.set_postfix(loss=f"{loss:.3f}", refresh=False)
+          progress.set_postfix(loss=f"{now:.3f}", refresh=False)
           progress.update(i + 1 - progress.n)
           if checkpoint is not None and time.monotonic() - kept > checkpoint.interval:
             _keep(checkpoint, state, losses)
@@ -283,6 +302,7 @@ def _step(
   optimizer: optax.GradientTransformation,
   augment: Augment,
   expose: Expose,
+  loss_of: Loss,
   batch_size: int,
   state: TrainingState,
   key: jax.Array,
@@ -300,11 +320,8 @@ def _step(
 
   def loss_and_statistics(params: Any, variables: Any, x: jax.Array, y: jax.Array) -> Any:
     whole = {**variables, "params": params}
-    logits, updates = model.apply(whole, x, train=True, mutable=["batch_stats"])
-    known = (y >= 0) & (y < logits.shape[-1])
-    loss = optax.softmax_cross_entropy_with_integer_labels(logits, jnp.where(known, y, 0))
-    count = jnp.maximum(known.sum(dtype=loss.dtype), 1)
-    return jnp.sum(loss, where=known) / count, updates
+    outputs, updates = model.apply(whole, x, train=True, mutable=["batch_stats"])
+    return loss_of(outputs, y), updates
 
   each = jax.random.split(jax.random.fold_in(key, state.step), batch_size)
   x, y = (a.reshape(-1, *a.shape[2:]) for a in jax.vmap(example)(each))
