@@ -24,7 +24,7 @@ NAMES = {
     "score_bounds_dkw score_bounds_kl score_bounds_mixed"
   ),
   "lrs_jax.collective": (
-    "Attack CollectiveCertificate Witness certify from_arrays to_arrays verify"
+    "Attack CollectiveCertificate Witness attack certify from_arrays to_arrays verify"
   ),
 }
 

@@ -42,9 +42,13 @@ def content(path):
   return json.loads(found)
 
 
+def record_of(folder, name):
+  return records.load(folder / "out" / name / "certificate.npz")
+
+
 def expected(folder, name):
   """What is certified of an input at every radius, together and of every pixel on its own."""
-  record = records.load(folder / "out" / name / "certificate.npz")
+  record = record_of(folder, name)
   lone = common.lone_budgets(record.base)
   alone = [int((lone > budget).sum()) for budget in record.budgets[:, 0]]
   return record.certified["all/envelope"].certified.tolist(), alone
@@ -57,6 +61,10 @@ def test_it_says_what_the_records_prove(job):
     certified, _ = expected(job, one["name"])
     assert one["certified"] == certified
     assert 0 < certified[10] < certified[0]
+    most = (
+      len(record_of(job, one["name"]).groups) - certified[one["radii"].index(one["splitradius"])]
+    )
+    assert 0 < one["fallen"] <= one["atmost"] == most
     assert one["card"] == (job / "out" / one["name"] / "card.md").read_text()
   summary = json.loads((job / "out" / "summary.json").read_text())
   curve = summary["smoothings"]["certificate"]["certified"]["envelope"]["epsilon"]

@@ -23,25 +23,30 @@ def fallen_exactly(problem: Problem, budget: np.ndarray, b: np.ndarray) -> list[
     raise ValueError(f"the attack must be finite and >= 0, but it is {b.tolist()}")
   if (b > problem.caps).any() or (problem.integral and (b != np.floor(b)).any()):
     raise ValueError(f"the attack {b.tolist()} exceeds the caps or is not integral")
-  exact = [[Fraction(x) for x in kind] for kind in b.tolist()]
-  for kind, most in zip(exact, budget.tolist(), strict=True):
-    if sum(kind) > most:
-      raise ValueError(f"the attack spends {shown(sum(kind))} of a budget of {most}")
-  used = [(a, c) for a, kind in enumerate(exact) for c, x in enumerate(kind) if x > 0]
+  for kind, most in zip(b.tolist(), budget.tolist(), strict=True):
+    if (spent := sum(map(Fraction, kind))) > most:
+      raise ValueError(f"the attack spends {shown(spent)} of a budget of {most}")
+  kinds, cells = np.nonzero(b)
+  weights = problem.weights[kinds, :, cells].T  # [G, spent on]
+  lost = np.any(weights >= problem.stand_in[:, None], axis=1)
+  (spent_there, of_spent), (perceived, of_weights) = map(
+    _integers, (b[kinds, cells], np.where(lost[:, None], 0.0, weights))
+  )
+  totals, unit = perceived @ spent_there, Fraction(2) ** (of_spent + of_weights)
   fallen = []
   for g, eta in enumerate(problem.thresholds):
-    perceived: Fraction | float = Fraction(0)
-    stand_in = problem.stand_in[g]
-    for a, c in used:
-      weight = float(problem.weights[a, g, c])
-      if weight >= stand_in:
-        perceived = math.inf
-        break
-      if weight:
-        perceived += exact[a][c] * Fraction(weight)
-    last = eta.size - (stand_in < math.inf and perceived < math.inf)  # eta = inf, not just M
-    fallen.append(bisect_right(eta, perceived, hi=last))
+    s = math.inf if lost[g] else totals[g] * unit
+    last = eta.size - (problem.stand_in[g] < math.inf and not lost[g])  # eta = inf, not just M
+    fallen.append(bisect_right(eta, s, hi=last))
   return fallen
+
+
+def _integers(x: np.ndarray) -> tuple[np.ndarray, int]:
+  """Numbers as Python's integers, times 2 to a power that is returned: exactly the same."""
+  mantissa, exponent = np.frexp(x)
+  integers = (mantissa * 2.0**53).astype(np.int64).astype(object)
+  least = int(exponent[mantissa != 0].min(initial=0))
+  return integers << np.where(mantissa == 0, 0, exponent - least).astype(object), least - 53
 
 
 def outputs(problem: Problem, given: Given, budget: np.ndarray, b: np.ndarray) -> np.ndarray:

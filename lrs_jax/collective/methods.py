@@ -10,7 +10,16 @@ from tqdm import tqdm
 from lrs_jax.collective import attacks, highs
 from lrs_jax.collective.branching import Proof, branch
 from lrs_jax.collective.certificate import Attack, CollectiveCertificate, seal
-from lrs_jax.collective.envelope import bound_hulls, extend, incidence_of, make_layout, point, relax
+from lrs_jax.collective.envelope import (
+  Hull,
+  Relaxation,
+  bound_hulls,
+  extend,
+  incidence_of,
+  make_layout,
+  point,
+  relax,
+)
 from lrs_jax.collective.lp import attackable, bound_outputs, relax_outputs
 from lrs_jax.collective.problem import (
   Given,
@@ -108,7 +117,7 @@ def certify(
   bounds = np.array([proof.attackable for proof in proofs], np.float64)
   attack, gaps = None, np.full(len(proofs), np.nan)
   if method == "milp":
-    attack = _attack(problem, given, proofs)
+    attack = _attack(problem, given, [proof.attack for proof in proofs])
     gaps = attacks.gap(bounds, attack.num_attacked, problem.num_targets)
   certificate = CollectiveCertificate(
     method=method,
@@ -128,6 +137,38 @@ def certify(
     seals=np.zeros(0, "<U64"),
   )
   return certificate._replace(seals=seal(certificate))
+
+
+def attack(
+  weights: ArrayLike,
+  groups: ArrayLike,
+  eta: ArrayLike,
+  budgets: ArrayLike,
+  *,
+  targets: ArrayLike | None = None,
+  caps: ArrayLike | None = None,
+  integral: bool = False,
+  time_limit: float | None = None,
+) -> Attack:
+  """An attack that breaks many base certificates at once, at every budget (host).
+
+  It is what the envelope's linear program proposes, made feasible: what it reaches is exact, and
+  other attacks may reach more, but never more than `certify` allows. The difference between both
+  is what better mathematics could still win; method "milp" of `certify` looks for the best attack.
+
+  Arguments and errors are those of `certify`.
+
+  Example:
+    >>> found = attack([[4.0, 1.0], [1.0, 4.0]], [0, 0, 1, 1], [1.0, 9.0, 1.0, 9.0], [0.2, 0.4])
+    >>> found.num_attacked
+    array([0, 2])
+  """
+  problem, given = make_problem(weights, groups, eta, budgets, targets, caps, integral, None)
+  solver, best = highs.new_solver(), {}
+  for i, region, _, relaxation in _relaxations(problem, time_limit):
+    found = np.zeros_like(problem.caps) if relaxation.attack is None else relaxation.attack
+    best[i], _ = attacks.near(solver, problem, region, found, -1)
+  return _attack(problem, given, [best[i] for i in range(len(problem.budgets))])
 
 
 def _run(
@@ -168,12 +209,12 @@ def _witness(trees: list[Witness], num_groups: int) -> Witness:
   )
 
 
-def _attack(problem: Problem, given: Given, proofs: list[Proof]) -> Attack:
-  b = np.zeros((len(proofs), *problem.caps.shape))
-  attacked = np.zeros((len(proofs), given.eta.size), bool)
-  for i, proof in enumerate(proofs):
-    if proof.attack is not None:
-      b[i] = proof.attack
+def _attack(problem: Problem, given: Given, found: list[np.ndarray | None]) -> Attack:
+  b = np.zeros((len(found), *problem.caps.shape))
+  attacked = np.zeros((len(found), given.eta.size), bool)
+  for i, split in enumerate(found):
+    if split is not None:
+      b[i] = split
       attacked[i] = attacks.outputs(problem, given, problem.budgets[i], b[i])
   return Attack(b, attacked, np.where(attacked, given.targets, 0).sum(axis=1))
 
@@ -202,6 +243,16 @@ def _naive(problem: Problem) -> Iterator[tuple[int, Proof]]:
 
 
 def _envelope(problem: Problem, time_limit: float | None) -> Iterator[tuple[int, Proof]]:
+  box = whole_box(problem)
+  for i, region, hulls, relaxation in _relaxations(problem, time_limit):
+    options = [np.zeros_like(relaxation.multipliers), relaxation.multipliers]
+    yield i, _single(relaxation.status, *((bound_hulls(hulls, region, box, x), x) for x in options))
+
+
+def _relaxations(
+  problem: Problem, time_limit: float | None
+) -> Iterator[tuple[int, Region, list[Hull], Relaxation]]:
+  """The envelope LP of every budget, from small to large ones."""
   solver, box = highs.new_solver(), whole_box(problem)
   incidence, start, origin = incidence_of(problem), None, point(0.0, 0.0)
   known = [(0, origin)] * len(problem.thresholds)  # hull of the first thresholds, per group
@@ -219,8 +270,7 @@ def _envelope(problem: Problem, time_limit: float | None) -> Iterator[tuple[int,
       solver, hulls, make_layout(region, incidence), box, time_limit=time_limit, start=start
     )
     start = relaxation.solution
-    options = [np.zeros_like(relaxation.multipliers), relaxation.multipliers]
-    yield i, _single(relaxation.status, *((bound_hulls(hulls, region, box, x), x) for x in options))
+    yield i, region, hulls, relaxation
 
 
 def _lp(

@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from lrs_jax import storage
+from lrs_jax import collective, storage
+from lrs_jax.collective import CollectiveCertificate
 from lrs_jax.evaluation import metrics
 from lrs_jax.jobs import cards, preparing, records, reports
 from lrs_jax.jobs.records import Record
@@ -24,6 +25,9 @@ _MOST = 6
 
 _PICTURES = 24
 """Inputs whose pictures are in a page, for its size."""
+
+_SPENT, _FALLEN = np.array([0.75, 0.0, 0.1]), np.array([0.95, 0.75, 0.3])
+"""Colors of where a budget is spent, and of outputs that fall."""
 
 RECHECK = (
   "`lrs-jax verify FOLDER`, with the folder of this page, goes from the stored votes to every "
@@ -148,13 +152,47 @@ def _input(
   shape = case.x.shape[:2]
   alone = np.searchsorted(record.budgets[:, 0], common.lone_budgets(record.base), side="left")
   alone = np.where(record.counted, alone, 0)  # so many of the budgets are survived
-  return found | {
-    "image": _png(np.rint(np.clip(case.x, 0, 1) * 255).astype(np.uint8)),
-    "index": _png(np.minimum(alone, 255).astype(np.uint8).reshape(shape)),
-    "radii": radii.tolist()[:255],
-    "certified": certificate.certified.tolist()[:255],
-    "number": int(certificate.targets.sum()),
-    "forfeit": record.base.forfeit,
+  return (
+    found
+    | _split(case, record, certificate)
+    | {
+      "image": _png(np.rint(np.clip(case.x, 0, 1) * 255).astype(np.uint8)),
+      "index": _png(np.minimum(alone, 255).astype(np.uint8).reshape(shape)),
+      "radii": radii.tolist()[:255],
+      "certified": certificate.certified.tolist()[:255],
+      "number": int(certificate.targets.sum()),
+      "forfeit": record.base.forfeit,
+    }
+  )
+
+
+def _split(case: Case, record: Record, certificate: CollectiveCertificate) -> dict[str, Any]:
+  """How an adversary would spend the budget that leaves about half, and what falls: a picture."""
+  number = int(certificate.targets.sum())
+  left = certificate.certified
+  told = np.flatnonzero((left < number) & (record.budgets[:, 0] > 0))
+  if not told.size:
+    return {}
+  i, radii = told[np.argmin(np.abs(left[told] - number / 2))], record.adversary.radii
+  assert radii is not None
+  base, shape = record.base, case.x.shape[:2]
+  attack = collective.attack(
+    base.weights, base.groups, base.eta, record.budgets[i : i + 1], targets=certificate.targets
+  )
+  spent = attack.b[0, 0]
+  cells = np.broadcast_to(record.noise.cells, case.x.shape)[..., 0]
+  density = spent / np.maximum(np.bincount(cells.ravel(), minlength=spent.size), 1)
+  strength = np.sqrt(density / max(density.max(), np.finfo(float).tiny))[cells][..., None]
+  gray = np.repeat(0.35 + 0.5 * np.clip(case.x, 0, 1).mean(axis=-1, keepdims=True), 3, axis=-1)
+  fallen = attack.attacked[0].reshape(shape)[..., None]
+  picture = np.where(fallen, 0.5 * gray + 0.5 * _FALLEN, gray)
+  picture = (1 - strength) * picture + strength * _SPENT
+  return {
+    "split": _png(np.rint(255 * picture).astype(np.uint8)),
+    "splitradius": float(radii[i]),
+    "splitcells": int((spent > 0).sum()),
+    "fallen": int(attack.num_attacked[0]),
+    "atmost": number - int(left[i]),
   }
 
 

@@ -41,12 +41,12 @@ class Config(options.Shared, hidden=_HIDDEN):
   network: Annotated[
     str,
     Option("architecture, see `lrs-jax train scenes --help`", TRAINING, choices=tuple(NETWORKS)),
-  ] = "unet"
-  width: Annotated[int, Option("channels", TRAINING, **ONE)] = 16
+  ] = "patchnet"
+  width: Annotated[int, Option("channels", TRAINING, **ONE)] = 64
   depth: Annotated[
-    int, Option("poolings of unet, or blocks of patchnet: how far it looks", TRAINING, **ONE)
+    int, Option("blocks of patchnet, or poolings of unet: how far it looks", TRAINING, **ONE)
   ] = 2
-  steps: options.Steps = 1000
+  steps: options.Steps = 1500
   batch_size: options.BatchSize = 8
   learning_rate: options.LearningRate = 3e-3
 

@@ -28,6 +28,9 @@ def check(problem):
     bounds[method] = int(np.floor(certificate.attackable[0]))
     if method == "milp":
       assert certificate.attack.num_attacked[0] <= best
+  found = collective.attack(*problem.inputs, problem.budgets, **problem.options)
+  assert found.num_attacked[0] <= best
+  assert (found.b.sum(axis=2) <= problem.budgets).all()
   assert best == bounds["milp"] <= bounds["envelope"] <= bounds["lp"] <= bounds["naive"], bounds
   return bounds, certificate.attack.num_attacked[0] == best
 
