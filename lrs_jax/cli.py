@@ -1,12 +1,15 @@
 """The `lrs-jax` command: its options are the fields of the tasks' configurations (host)."""
 
 import argparse
+import contextlib
+import io
 import json
 import re
 import signal
 import sys
 import types
 import typing
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from importlib import resources
 from pathlib import Path
@@ -24,6 +27,7 @@ from lrs_jax.jobs import (
   processes,
   reports,
   running,
+  words,
 )
 from lrs_jax.tasks import TASKS, counts, denoising, options, templates
 from lrs_jax.tasks.options import Option
@@ -39,7 +43,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if getattr(given, "coordinator", None) is not None:
       processes.start(given.coordinator, given.num_processes, given.process_id)
     signal.signal(signal.SIGTERM, _stop)  # after JAX's runtime has set its own
-    return given.run(given)
+    return _run(given)
   except (ValueError, OSError) as error:
     print(f"lrs-jax: error: {error}", file=sys.stderr)
     return 1
@@ -49,6 +53,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 130
   finally:
     signal.signal(signal.SIGTERM, before)
+
+
+def _run(given: argparse.Namespace) -> int:
+  """Runs a command; --quiet leaves its files, its warnings and its errors, and nothing else."""
+  if not getattr(given, "quiet", False):
+    return given.run(given)
+  with contextlib.ExitStack() as stack:
+    stack.enter_context(contextlib.redirect_stdout(io.StringIO()))
+    told = stack.enter_context(warnings.catch_warnings(record=True))
+    if given.run is not _verify:  # which says there what it refuses, and draws no bars
+      stack.enter_context(contextlib.redirect_stderr(io.StringIO()))
+    status = given.run(given)
+  for warning in told:
+    print(f"lrs-jax: warning: {warning.message}", file=sys.stderr)
+  return status
 
 
 def _stop(number: int, frame: object) -> None:
@@ -116,6 +135,7 @@ def _parser(jobs: Jobs) -> argparse.ArgumentParser:
         _add_force(job)
       elif command is certify:
         _add_run_options(job)
+      _add_telling(job)
       _add_options(job, task, default)
   init = _add_parser(
     commands, "init", "write a task of your own to begin with, which runs as it is"
@@ -133,11 +153,13 @@ def _parser(jobs: Jobs) -> argparse.ArgumentParser:
   merge.add_argument("--data-dir", metavar="DIR", help="folder of the data, as of certify")
   _add_task(merge)
   _add_force(merge)
+  _add_telling(merge)
   merge.set_defaults(run=_merge)
   text = "re-check stored certificates from their counts, without trusting a solver"
   verify = _add_parser(commands, "verify", text)
   verify.add_argument("paths", nargs="+", type=Path, metavar="PATH", help=".npz file, or a folder")
   verify.add_argument("--exact", action="store_true", help="in rational arithmetic (slow)")
+  _add_telling(verify)
   _add_task(verify)
   verify.set_defaults(run=_verify)
   text = "print what a stored certificate proves and assumes, once it is re-checked"
@@ -173,6 +195,13 @@ def _known(given: argparse.Namespace) -> dict[str, Task]:
 def _add_force(parser: argparse.ArgumentParser) -> None:
   text = "replace results of another job that are under --out, which are refused otherwise"
   parser.add_argument("--force", action="store_true", help=text)
+
+
+def _add_telling(parser: argparse.ArgumentParser) -> None:
+  text = "print nothing but warnings and errors, and draw no bars"
+  parser.add_argument("--quiet", action="store_true", help=text)
+  text = "say afterwards what the words mean that were printed"
+  parser.add_argument("--explain", action="store_true", help=text)
 
 
 def _add_options(parser: argparse.ArgumentParser, task: Task, default: Config) -> None:
@@ -262,7 +291,7 @@ def _certify(given: argparse.Namespace) -> int:
   how = {"interval": given.checkpoint_interval, "force": given.force}
   job = *_job(given), given.out, given.model
   if given.sample_range is None:
-    _show(running.certify(*job, **how), given.out)
+    _show(running.certify(*job, **how), given)
     return 0
   first, end = given.sample_range
   paths = running.count(*job, first=first, end=end, **how)
@@ -272,20 +301,26 @@ def _certify(given: argparse.Namespace) -> int:
 
 def _certify_counts(given: argparse.Namespace) -> int:
   _, config = _job(given)
-  _show(counted.certify(config._replace(file=given.file), given.out, force=given.force), given.out)
+  _show(counted.certify(config._replace(file=given.file), given.out, force=given.force), given)
   return 0
 
 
 def _merge(given: argparse.Namespace) -> int:
   files = given.paths, given.out, given.model, given.data_dir
-  _show(merging.merge(_known(given), *files, force=given.force), given.out)
+  _show(merging.merge(_known(given), *files, force=given.force), given)
   return 0
 
 
-def _show(summary: Mapping[str, Any], out: Path) -> None:
-  if processes.is_first():
-    print(reports.table(summary))
-    print(f"\nresults in {out}: summary.json, figures, and a folder per input with certificates")
+def _show(summary: Mapping[str, Any], given: argparse.Namespace) -> None:
+  if not processes.is_first():
+    return
+  text = reports.table(summary)
+  print(words.painted(text, sys.stdout))
+  if given.explain:
+    (ours, *_) = summary["smoothings"].values()
+    print(f"\n{words.explain(text, summary['unit'], ours['perturbations'])}")
+  told = "" if given.explain else " (--explain says what the words above mean)"
+  print(f"\nresults in {given.out}: report.html to look at, summary.json, a folder per input{told}")
 
 
 def _init(given: argparse.Namespace) -> int:
@@ -312,19 +347,24 @@ def _train(given: argparse.Namespace) -> int:
 
 
 def _verify(given: argparse.Namespace) -> int:
-  failures, trusted, known = 0, dict[str, None](), _known(given)
+  failures, trusted, known, said = 0, dict[str, None](), _known(given), list[str]()
   for path in folders.find(given.paths):
     try:
       finding = folders.check(path, exact=given.exact, known=known)
     except Exception as error:  # whatever this file does, the others are checked as well
       failures += 1
       told = str(error) if isinstance(error, ValueError | OSError) else repr(error)
-      print(f"{path}: REFUSED: {' '.join(told.split())}", file=sys.stderr)
+      line = f"{path}: REFUSED: {' '.join(told.split())}"
+      print(words.painted(line, sys.stderr), file=sys.stderr)
     else:
-      print(f"{path}: {finding.note}")
+      print(words.painted(f"{path}: {finding.note}", sys.stdout))
+      said.append(finding.note)
       trusted |= dict.fromkeys(finding.trusted)
   for text in trusted:
     print(f"taken on trust: {text}")
+  if given.explain:
+    told = " ".join([*said, *("taken on trust" for _ in trusted)])
+    print(f"\n{words.explain(told)}")
   return 1 if failures else 0
 
 

@@ -93,6 +93,7 @@ def report(task: Task, config: Config, done: Sequence[Record]) -> dict[str, Any]
     [record.base.predictions[record.counted] for record in done],
     first.selection.votes.shape[1],
   )
+  found["perturbations"] = first.noise.family.perturbations
   found["samples"] = [int(record.estimation.num_samples) for record in done]
   average = first.adversary.radii is None or config.budgets is None
   kept = [_certified(task, record) for record in done]
