@@ -1,12 +1,15 @@
 """The documentation's pages: numbers are what they should be, headings and pages are there."""
 
 import re
+import shlex
 from math import sqrt
 
 import numpy as np
 import pytest
 
-from lrs_jax import noise
+from lrs_jax import cli, collective, noise
+from lrs_jax.confidence import certificates
+from lrs_jax.jobs import cards, processes
 from tests.test_readme import PAGES, ROOT, blocks
 
 DOCS = ROOT / "docs"
@@ -78,3 +81,53 @@ def test_every_page_is_in_the_table_of_contents():
   listed = re.findall(r"^([\w/*.]+)$", (DOCS / "index.md").read_text(), flags=re.MULTILINE)
   missing = {path.stem for path in DOCS.glob("*.md")} - set(listed) - {"index"}
   assert missing == set()
+
+
+def commands():
+  """What pages tell to type, as arguments of `lrs-jax`; placeholders stay as they are."""
+  for path in PAGES:
+    for block in re.findall(r"```sh\n(.*?)```", path.read_text(), flags=re.DOTALL):
+      for line in block.replace("\\\n", " ").splitlines():
+        words = shlex.split(line.replace("$((first + 2500))", "2500").replace("$first", "0"), True)
+        if "lrs-jax" in words:
+          yield path.name, words[words.index("lrs-jax") + 1 :]
+
+
+def test_commands_that_are_told_are_understood(tmp_path, monkeypatch):
+  monkeypatch.chdir(tmp_path)
+  assert cli.main(["init", "my_task.py"]) == 0
+  asked = []
+  for name in ("_certify", "_train", "_init", "_merge", "_verify", "_report", "_card"):
+    monkeypatch.setattr(cli, name, lambda given: asked.append(given.command) or 0)
+  monkeypatch.setattr(processes, "start", lambda *given: None)
+  told = list(commands())
+  for page, words in told:
+    assert cli.main(words) == 0, f"{page}: {words}"
+  assert len(asked) == len(told) > 20
+
+
+def words_of(text):
+  """Text without its numbers, which differ a little from machine to machine."""
+  return re.sub(r"[\d.,%]+", "", text).split()
+
+
+def test_the_table_of_a_call_is_as_its_page_shows_it(capsys):
+  exec(blocks(ROOT / "README.md")[0], {})
+  printed = capsys.readouterr().out
+  shown = re.search(r"```text\n(\d+ outputs.*?)```", (DOCS / "cards.md").read_text(), re.DOTALL)
+  assert words_of(shown[1]) == words_of(printed)
+
+
+def test_a_card_has_the_parts_that_its_page_explains():
+  votes, gaussian = [[990, 10], [700, 300]], noise.gaussian([[0.5]], cells=[0])
+  base = certificates.from_votes(gaussian, [0, 0], votes, votes, alpha=0.01)
+  certificate = collective.certify(base.weights, base.groups, base.eta, [0.0, 0.25])
+  given = {"alpha": 0.01, "num_samples": 1000, "selection_samples": 1000}
+  card = cards.of_certificate(gaussian, base, certificate, **given, context={"model": "mine"})
+  text, page = cards.markdown({**card, "trusted": ["a"]}), (DOCS / "cards.md").read_text()
+  parts = [*re.findall(r"^#+ .*$", text, re.M), *re.findall(r"^\*\*\w+\.\*\*|^- \w+:", text, re.M)]
+  assert len(parts) == 12
+  for part in parts:
+    assert f"\n{part}" in page, part
+  for word in card["confidence"].split():  # whose numbers are of another certificate
+    assert word in page or word[0].isdigit(), word
