@@ -1,12 +1,13 @@
 """The README's and the documentation's Python runs as it stands, and their links lead somewhere."""
 
 import re
+import tomllib
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).parent.parent
-PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [*ROOT.glob("*.md"), *sorted((ROOT / "docs").glob("*.md"))]
 
 
 def blocks(path):
@@ -14,7 +15,7 @@ def blocks(path):
 
 
 def test_the_five_lines_run(capsys):
-  front, *_ = blocks(ROOT / "README.md")
+  (front,) = blocks(ROOT / "README.md")
   namespace: dict = {}
   exec(front, namespace)
   certified = namespace["certified"]
@@ -47,6 +48,38 @@ def test_groups_and_cells_that_are_no_grid(capsys):
   assert capsys.readouterr().out
   exec(call, namespace)
   assert 0 < namespace["certified"].certified[1] <= 60
+
+
+def rows(text):
+  return [
+    [cell.strip() for cell in line.strip().strip("|").split("|")]
+    for line in text.splitlines()
+    if line.startswith("|")
+  ]
+
+
+def test_it_is_short_and_its_results_are_those_of_the_results():
+  readme, results = (path.read_text() for path in (ROOT / "README.md", ROOT / "docs/results.md"))
+  assert len(readme.splitlines()) <= 150
+  shown = rows(readme[readme.index("## Results") : readme.index("## Which noise")])[2:]
+  found = rows(results)
+  assert len(shown) == 8
+  network = None
+  of_network = {}  # the same row stands below several networks
+  for row in found:
+    network = row[0] or network
+    of_network.setdefault(network, []).append(row[1:])
+  for row in shown:
+    network = row[0] or network
+    assert any(other[: len(row) - 1] == row[1:] for other in of_network[network]), row
+
+
+def test_every_extra_is_told():
+  extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+  readme = (ROOT / "README.md").read_text()
+  assert all(f"`{name}`" in readme or f"[{name}]" in readme for name in extras)
+  assert 'pip install -e ".[test]"' in readme
+  assert "pytest -n 2 --dist loadscope" in readme
 
 
 @pytest.mark.parametrize("path", PAGES, ids=lambda path: path.name)
