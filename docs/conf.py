@@ -9,7 +9,7 @@ sys.path.insert(0, str(Path(__file__).parent.parent))  # the package beside thes
 
 project = "lrs_jax"
 author = copyright = "The lrs_jax authors"
-release = version = metadata.version("lrs_jax")
+release = version = metadata.version("lrs_jax").partition("+")[0]  # no commit
 
 extensions = [
   "myst_parser",

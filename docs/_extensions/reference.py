@@ -8,6 +8,7 @@ of the source, and the fields of a tuple are told by the comments beside them.
 import ast
 import importlib
 import inspect
+import pkgutil
 import re
 import textwrap
 import tokenize
@@ -21,6 +22,7 @@ from docutils import nodes
 from sphinx.addnodes import pending_xref
 from sphinx.application import Sphinx
 from sphinx.environment import BuildEnvironment
+from sphinx.util import logging
 
 FOLDER = Path(__file__).parent.parent / "reference"
 ROOMS = {
@@ -54,6 +56,8 @@ ROOMS = {
   ],
 }
 """Rooms and their modules that have a page."""
+
+logger = logging.getLogger(__name__)
 
 
 class Public(NamedTuple):
@@ -189,6 +193,14 @@ def tell_fields(
       lines += [f".. attribute:: {field}", f"   :type: {kind}", "", f"   {escaped(text)}", ""]
 
 
+def keep_properties(
+  app: Sphinx, what: str, name: str, value: Any, options: Any, lines: list[str]
+) -> None:
+  """Napoleon takes what a property says before a colon for its type: it is text, as elsewhere."""
+  if what == "property":
+    lines[:] = inspect.getdoc(value).splitlines()
+
+
 def escaped(text: str) -> str:
   """A comment as reStructuredText: what stands in backticks is code, all else is text."""
   parts = re.split(r"(`[^`]*`)", text)
@@ -225,8 +237,10 @@ def sign(
   arguments = definition.args
   if what == "method" and arguments.args and arguments.args[0].arg in {"self", "cls"}:
     arguments.args = arguments.args[1:]
-  text = ast.unparse(arguments).replace('"', "").replace("'", '"')
-  return f"({text})", ast.unparse(definition.returns) if definition.returns else None
+  returned = _unquoted(definition.returns)
+  for argument in (*arguments.posonlyargs, *arguments.args, *arguments.kwonlyargs):
+    argument.annotation = _unquoted(argument.annotation)
+  return f"({ast.unparse(arguments)})", ast.unparse(returned) if returned else None
 
 
 def resolve(
@@ -235,12 +249,23 @@ def resolve(
   """Links `locality.pixel_distances` and the like: names that end in the same way, if one does."""
   if node.get("reftype") != "obj" or not re.fullmatch(r"\w+(\.\w+)+", node["reftarget"]):
     return None
+  if node["reftarget"].startswith("lrs_jax."):
+    try:  # it may have no page
+      pkgutil.resolve_name(node["reftarget"])
+    except (AttributeError, ImportError):
+      logger.warning("there is no %s", node["reftarget"], location=node)
   domain = env.domains.python_domain
   ends = [name for name in domain.objects if name.endswith(f".{node['reftarget']}")]
   if len(ends) != 1:
     return None
   node["reftarget"] = ends[0]
   return domain.resolve_xref(env, node["refdoc"], app.builder, "obj", node["reftarget"], node, text)
+
+
+def _unquoted(annotation: ast.expr | None) -> ast.expr | None:
+  if isinstance(annotation, ast.Constant) and isinstance(annotation.value, str):
+    return ast.parse(annotation.value, mode="eval").body
+  return annotation
 
 
 def _is_text(statement: ast.stmt | None) -> bool:
@@ -256,6 +281,7 @@ def setup(app: Sphinx) -> dict[str, bool]:
   app.connect("builder-inited", write)
   app.connect("autodoc-skip-member", skip)
   app.connect("autodoc-process-signature", sign)
+  app.connect("autodoc-process-docstring", keep_properties, priority=800)  # after Napoleon
   app.connect("autodoc-process-docstring", tell_fields, priority=900)
   app.connect("missing-reference", resolve)
   return {"parallel_read_safe": True, "parallel_write_safe": True}
