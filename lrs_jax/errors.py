@@ -1,7 +1,7 @@
 """What can go wrong that has a name: errors stop a computation, warnings let it go on.
 
 An error means that a certificate could be wrong or could not be made; a warning, that it would be
-sound but hardly what was meant. `lrs_jax.guards` looks for those that only the model itself shows.
+sound but hardly what was meant. `sampling.guards` looks for those that only the model itself shows.
 """
 
 

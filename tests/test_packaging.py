@@ -1,16 +1,20 @@
 """Importing is quick, touches no device, and needs no optional part; those name their extra."""
 
 import os
+import re
 import subprocess
 import sys
 import tomllib
+from importlib import metadata
 from pathlib import Path
 
 import numpy as np
 import pytest
+from packaging.version import Version
 from scipy import sparse
 
 import lrs_jax
+from lrs_jax import cli
 from lrs_jax.cells import clusters
 from tests.test_doctests import MODULES
 
@@ -73,3 +77,19 @@ def test_all_public_names_are_the_front_door_or_modules_that_exist():
 def test_license_is_named_and_there():
   assert PROJECT["license"] == "Apache-2.0"
   assert "Apache License" in (ROOT / PROJECT["license-files"][0]).read_text()
+
+
+def test_the_version_without_git_is_of_what_comes_after_the_last_release():
+  config = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools_scm"]
+  titles = re.findall(r"^## \[(.*?)\]", (ROOT / "CHANGELOG.md").read_text(), flags=re.MULTILINE)
+  assert titles[0] == "Unreleased"
+  released = [Version(title) for title in titles[1:]]
+  assert released == sorted(released, reverse=True)
+  assert Version(config["fallback_version"]) > released[0]
+  assert Version(config["fallback_version"]).is_devrelease
+
+
+def test_the_installed_version_is_what_the_command_prints(capsys):
+  with pytest.raises(SystemExit):
+    cli.main(["--version"])
+  assert capsys.readouterr().out == f"lrs-jax {metadata.version('lrs_jax')}\n"

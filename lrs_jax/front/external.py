@@ -48,7 +48,7 @@ def certify_external(
 
   Args:
     key: typed key, `jax.random.key(seed)`.
-    predict: inputs [B, *x.shape], of x's type -> logits [B, ..., K], the classes last, or labels
+    predict: inputs `[B, *x.shape]`, of x's type -> logits [B, ..., K], the classes last, or labels
       [B, ...] of an integer type; what `np.asarray` takes. N is the product of the axes between.
     x: one input, of a floating-point type.
     noise: smoothing distribution with G groups, on the scale of `x`.

@@ -23,7 +23,7 @@ from lrs_jax.sampling.counting import Votes
 from lrs_jax.sampling.stitching import NOBODY
 
 Predict = Callable[[np.ndarray], Any]
-"""Inputs [B, *x.shape] -> logits [B, ..., K], or labels, of an integer type, [B, ...]."""
+"""Inputs `[B, *x.shape]` -> logits [B, ..., K], or labels, of an integer type, [B, ...]."""
 
 
 def external_votes(
@@ -57,7 +57,7 @@ def external_votes(
 
   Args:
     key: typed key, `jax.random.key(seed)`. Selection and estimation need two independent ones.
-    predict: inputs [B, *x.shape], of x's type -> logits [B, ..., K], or labels [B, ...] of an
+    predict: inputs `[B, *x.shape]`, of x's type -> logits [B, ..., K], or labels [B, ...] of an
       integer type, as what `np.asarray` takes.
     x: one input, of a floating-point type; float64 is rounded to float32, and that is certified.
     noise: smoothing distribution with G groups, on the scale of `x`.
@@ -116,7 +116,7 @@ Drawn = tuple[jax.Array, jax.Array, SmoothingDistribution]
 def _batches(
   first: int, drawn: Drawn, asked: list[int], batch_size: int, apart: bool
 ) -> Iterator[np.ndarray]:
-  """Noisy inputs [B, *x.shape] of each field that is asked for, arrays to write to.
+  """Noisy inputs `[B, *x.shape]` of each field that is asked for, arrays to write to.
 
   The last bit of a number depends on what a compiler fuses. The loop over samples draws first, and
   then perturbs group by group (`apart`); a single group needs no loop, and is one program.
