@@ -39,7 +39,7 @@ ROOMS = {
     "statistics",
   ],
   "lrs_jax.collective": ["iou", "attacks"],
-  "lrs_jax.evaluation": ["choosing", "metrics", "plots"],
+  "lrs_jax.evaluation": ["choosing", "metrics", "plots", "throughput"],
   "lrs_jax.baselines": [
     "center_smoothing",
     "receptive_field",
@@ -50,6 +50,9 @@ ROOMS = {
     "task",
     "options",
     "common",
+    "photos",
+    "counts",
+    "denoising",
     "models.folded_unet",
     "models.folded_patchnet",
     "models.folded_deeplab",

@@ -19,6 +19,8 @@ from lrs_jax.tasks.images import against_segcertify
 from lrs_jax.tasks.options import Option
 from lrs_jax.tasks.task import Adversary, Case, Data, Models, Smoothing, Task
 
+__all__ = ["load", "noise_of", "read", "sums_of"]
+
 PARTS = ("selection", "estimation")
 
 _OPTIONAL = ("selection_samples", "samples", "truth", "counted", "classes", "budgets")
@@ -46,23 +48,24 @@ class Config(options.Shared, hidden=_HIDDEN):
 def read(path: Path) -> dict[str, np.ndarray]:
   """Reads a file of counts, an .npz of these arrays.
 
-  ====================  ==========================================================================
-  ``family``            name of the noise: gaussian, laplace, uniform, ablation or flips
-  its parameters        [G, C] each, as its factory in `lrs_jax.noise` calls them: ``scale`` for
-                        gaussian (standard deviations), ``theta_plus`` and ``theta_minus`` for
-                        flips; infinite where a group sees nothing of a cell
-  ``cells``             integers, shaped like the input (or so that they can be broadcast to it):
-                        the cell in [0, C) of every coordinate
-  ``groups``            integers [N], the group in [0, G) of every output
-  ``selection``         integers [N, K], votes that choose every output's label
-  ``estimation``        integers [N, K], votes of other samples, which bound its probability
-  ``truth``             if there are labels: integers [N]; outside [0, K) is void
-  ``counted``           if some outputs do not count: booleans [N]
-  ``classes``           names [K], if they have any
-  ``budgets``           [B, A], for noise of several kinds of perturbation, such as flips
-  ``samples``,          how many samples there were, if some gave an output no vote; else all rows
-  ``selection_samples`` of votes have one sum
-  ====================  ==========================================================================
+  =====================  =========================================================================
+  ``family``             name of the noise: gaussian, laplace, uniform, ablation or flips
+  its parameters         [G, C] each, as its factory in `lrs_jax.noise` calls them: ``scale`` for
+                         gaussian (standard deviations), ``theta_plus`` and ``theta_minus`` for
+                         flips; infinite where a group sees nothing of a cell
+  ``cells``              integers, shaped like the input (or so that they can be broadcast to it):
+                         the cell in [0, C) of every coordinate
+  ``groups``             integers [N], the group in [0, G) of every output
+  ``selection``          integers [N, K], votes that choose every output's label
+  ``estimation``         integers [N, K], votes of other samples, which bound its probability
+  ``truth``              if there are labels: integers [N]; outside [0, K) is void
+  ``counted``            if some outputs do not count: booleans [N]
+  ``classes``            names [K], if they have any
+  ``budgets``            [B, A], for noise of several kinds of perturbation, such as flips
+  ``samples``            how many samples there were of the votes that bound: needed if some gave an
+                         output no vote; else all rows have one sum
+  ``selection_samples``  likewise, of the votes that choose
+  =====================  =========================================================================
 
   Raises:
     ValueError: an array that is missing, unknown or not as above.

@@ -26,6 +26,8 @@ from lrs_jax.tasks.models.folding import fold
 from lrs_jax.tasks.options import ONE, TRAINED, TRAINING, Option
 from lrs_jax.tasks.task import Adversary, Data, Network, Smoothing, Task
 
+__all__ = ["Denoiser", "before", "before_predict", "load", "squared_error"]
+
 _HIDDEN = tuple(name for name in options.Shared.__annotations__ if name not in ("data", "seed"))
 
 _CROP = 96  # pixels of what it learns from, in rows and columns

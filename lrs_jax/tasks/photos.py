@@ -26,6 +26,8 @@ from lrs_jax.tasks.images import Block, against_segcertify
 from lrs_jax.tasks.options import Option
 from lrs_jax.tasks.task import Case, Count, Data, Models, Network, Smoothing, Task
 
+__all__ = ["external_segmentation", "segmentation"]
+
 
 class Config(options.Shared):
   """Configuration of a job on images of one's own."""
