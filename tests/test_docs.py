@@ -97,7 +97,16 @@ def test_commands_that_are_told_are_understood(tmp_path, monkeypatch):
   monkeypatch.chdir(tmp_path)
   assert cli.main(["init", "my_task.py"]) == 0
   asked = []
-  for name in ("_certify", "_certify_counts", "_train", "_init", "_merge", "_verify", "_report", "_card"):
+  for name in (
+    "_certify",
+    "_certify_counts",
+    "_train",
+    "_init",
+    "_merge",
+    "_verify",
+    "_report",
+    "_card",
+  ):
     monkeypatch.setattr(cli, name, lambda given: asked.append(given.command) or 0)
   monkeypatch.setattr(processes, "start", lambda *given: None)
   told = list(commands())

@@ -1,7 +1,7 @@
 """The collective certificate by four methods (host)."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 from jax.typing import ArrayLike
@@ -166,7 +166,8 @@ def attack(
   problem, given = make_problem(weights, groups, eta, budgets, targets, caps, integral, None)
   solver, best = highs.new_solver(), {}
   for i, region, _, relaxation in _relaxations(problem, time_limit):
-    found = np.zeros_like(problem.caps) if relaxation.attack is None else relaxation.attack
+    found = None if relaxation is None else relaxation.attack
+    found = np.zeros_like(problem.caps) if found is None else found
     best[i], _ = attacks.near(solver, problem, region, found, -1)
   return _attack(problem, given, [best[i] for i in range(len(problem.budgets))])
 
@@ -243,20 +244,28 @@ def _naive(problem: Problem) -> Iterator[tuple[int, Proof]]:
 
 
 def _envelope(problem: Problem, time_limit: float | None) -> Iterator[tuple[int, Proof]]:
-  box = whole_box(problem)
-  for i, region, hulls, relaxation in _relaxations(problem, time_limit):
+  box, lost = whole_box(problem), list[np.ndarray]()
+  for i, region, hulls, relaxation in _relaxations(problem, time_limit, lost):
+    if relaxation is None:
+      yield i, _single("optimal", _nothing(problem, region))
+      continue
     options = [np.zeros_like(relaxation.multipliers), relaxation.multipliers]
-    yield i, _single(relaxation.status, *((bound_hulls(hulls, region, box, x), x) for x in options))
+    proof = _single(relaxation.status, *((bound_hulls(hulls, region, box, x), x) for x in options))
+    _note_lost(problem, i, proof, lost)
+    yield i, proof
 
 
 def _relaxations(
-  problem: Problem, time_limit: float | None
-) -> Iterator[tuple[int, Region, list[Hull], Relaxation]]:
-  """The envelope LP of every budget, from small to large ones."""
+  problem: Problem, time_limit: float | None, lost: Sequence[np.ndarray] = ()
+) -> Iterator[tuple[int, Region, list[Hull], Relaxation | None]]:
+  """The envelope LP of every budget, from small to large ones; None beyond one that is lost."""
   solver, box = highs.new_solver(), whole_box(problem)
   incidence, start, origin = incidence_of(problem), None, point(0.0, 0.0)
   known = [(0, origin)] * len(problem.thresholds)  # hull of the first thresholds, per group
   for i, region in _ascending(problem):
+    if _is_lost(problem, i, lost):
+      yield i, region, [], None
+      continue
     for g, last in enumerate(problem.reached(region.reach)):
       first, hull = known[g]
       if first != last and not region.lost[g]:
@@ -276,15 +285,31 @@ def _relaxations(
 def _lp(
   problem: Problem, bins: int | None, time_limit: float | None, *, merge: bool
 ) -> Iterator[tuple[int, Proof]]:
-  solver, box = highs.new_solver(), whole_box(problem)
+  solver, box, lost = highs.new_solver(), whole_box(problem), list[np.ndarray]()
   for i, region in _ascending(problem):
+    naive = _nothing(problem, region)
+    if _is_lost(problem, i, lost):
+      yield i, _single("optimal", naive)
+      continue
     groups = attackable(problem, region, bins)
     status, multipliers = relax_outputs(solver, groups, region, merge=merge, time_limit=time_limit)
-    naive = _nothing(problem, region)
     # The LP's own value; the envelope's with the same multipliers is smaller, but for rounding.
     own = bound_outputs(groups, region, multipliers)
-    found = max(own, bound(problem, region, box, multipliers)), multipliers
-    yield i, _single(status, naive, found)
+    proof = _single(
+      status, naive, (max(own, bound(problem, region, box, multipliers)), multipliers)
+    )
+    _note_lost(problem, i, proof, lost)
+    yield i, proof
+
+
+def _is_lost(problem: Problem, i: int, lost: Sequence[np.ndarray]) -> bool:
+  """Whether a smaller budget may change all targets already: then no solver can say more."""
+  return any((problem.budgets[i] >= budget).all() for budget in lost)
+
+
+def _note_lost(problem: Problem, i: int, proof: Proof, lost: list[np.ndarray]) -> None:
+  if proof.attackable >= sum(counts[-1] for counts in problem.counts):
+    lost.append(problem.budgets[i])
 
 
 def _milp(problem: Problem, gap: float, time_limit: float | None) -> Iterator[tuple[int, Proof]]:

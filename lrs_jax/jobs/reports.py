@@ -21,6 +21,7 @@ _METHODS = {
   "orders": "envelope, all orders",
   "segcertify": "SegCertify, per radius",
   "region": "exact region (ICML 2020)",
+  "regions": "exact regions",
 }
 """Methods whose title is not their name."""
 

@@ -55,7 +55,12 @@ ENTRIES: Sequence[tuple[str, str]] = (
     "radius by a test of its own",
   ),
   (
-    r"exact region",
+    r"exact regions",
+    "exact regions: localized noise, the exact certificate of every group, over all ways to split "
+    "a budget over the cells, where these can be enumerated",
+  ),
+  (
+    r"exact region \(",
     "exact region: isotropic noise with the exact certificate for numbers of additions and "
     "deletions (ICML 2020), every output on its own",
   ),

@@ -12,11 +12,10 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from lrs_jax import noise, storage
-from lrs_jax.baselines import sparse_smoothing
 from lrs_jax.cells import clusters
 from lrs_jax.evaluation import plots
 from lrs_jax.sampling import ClassSums, sparse_flips
-from lrs_jax.tasks import common, graph_training, options, training
+from lrs_jax.tasks import common, graph_regions, graph_training, options, training
 from lrs_jax.tasks.data import citation
 from lrs_jax.tasks.graph_training import Graph, matrix, ones
 from lrs_jax.tasks.models import gnn
@@ -38,7 +37,7 @@ class GraphConfig(options.Shared):
   binarize: Annotated[bool, Option("turn attributes of --graph into 0 and 1", "data")] = False
   clusters: Annotated[int, Option("clusters of nodes", "flips", **ONE)] = 5
   partition: Annotated[
-    str, Option("metis needs the package pymetis", "flips", choices=("spectral", "metis"))
+    str, Option("metis: of equal size; needs pymetis", "flips", choices=("spectral", "metis"))
   ] = "spectral"
   theta_plus: Annotated[
     tuple[float, float],
@@ -228,27 +227,6 @@ def chunk_size(config: GraphConfig, case: Case) -> int:
   return 1 if jax.default_backend() == "cpu" else 8
 
 
-def region(record: Any) -> Mapping[str, np.ndarray] | None:
-  """Correct nodes that the exact certificate of isotropic flips keeps, each on its own.
-
-  It rests on the very bounds that the other certificates rest on, `base.q_lower`: a bound on the
-  mean of a score in [0, 1] serves it as one on the probability of a vote does (Neyman & Pearson).
-  So all of them hold together with probability 1 - alpha, and the best of them may be taken. There
-  is none (None) where flips are not the same for all.
-
-  References: Bojchevski, Gasteiger & Günnemann 2020 (arXiv 2008.12952).
-  """
-  if record.noise.weights.shape != (2, 1, 1):
-    return None
-  right = record.counted & (record.base.labels == record.truth)
-  plus, minus = record.noise.parameters
-  budgets = np.ceil(record.budgets).astype(np.int64)
-  grid = sparse_smoothing.certified_grid(
-    record.base.q_lower[right], plus.item(), minus.item(), *budgets.max(axis=0).tolist()
-  )
-  return {"correct": np.maximum(grid[tuple(budgets.T)] - record.base.forfeit, 0)}
-
-
 def check_record(config: GraphConfig, record: Any) -> None:
   """Raises a ValueError if a record's flips or groups cannot be those of the configuration."""
   if record.noise.weights.shape[0] != 2:
@@ -391,7 +369,7 @@ TASK = Task(
   counter=counter,
   chunk_size=chunk_size,
   adversaries=adversaries,
-  rivals={"region": region},
+  rivals={"regions": graph_regions.localized, "region": graph_regions.isotropic},
   check_record=check_record,
   figures=_figures,
 )
