@@ -10,7 +10,7 @@ from scipy import sparse
 
 from lrs_jax import noise, sampling
 from lrs_jax.cli import main
-from lrs_jax.sampling import scores, sparse_flips
+from lrs_jax.sampling import checks, scores, sparse_flips
 
 
 def linear(params, x):
@@ -52,6 +52,7 @@ def counts():
 
 
 if __name__ == "__main__":
+  checks.LARGEST_CHUNK = 16  # as the fixture `small_chunks`
   status = main(sys.argv[1:])
   out = Path(sys.argv[sys.argv.index("--out") + 1])
   devices = np.array([jax.local_device_count(), jax.device_count()])
