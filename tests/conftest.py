@@ -65,6 +65,16 @@ def small_chunks():
     yield
 
 
+@pytest.fixture(scope="session", autouse=True)
+def few_scenes():
+  """Networks learn from 50 scenes, not 1,000, which take more than a second to make every time."""
+  from lrs_jax.tasks.data import sets
+
+  with pytest.MonkeyPatch.context() as patch:
+    patch.setattr(sets, "SCENES", 50)
+    yield
+
+
 def pytest_collection_modifyitems(config, items):
   """Long files first; and where there are few devices, not what needs many."""
   many = [item for item in items if item.get_closest_marker("eight_devices")]

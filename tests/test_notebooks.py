@@ -15,7 +15,7 @@ TOY = {
   "STEPS, WIDTH, DEPTH, SELECTION, SAMPLES = 3, 2, 1, 10, 40",
   "02_graphs": "GRAPH_FILE = None\nNODES, ATTRIBUTES = 200, 40\n"
   "STEPS, SELECTION, SAMPLES = 20, 20, 60\nCLUSTERS, MOST = 3, 2",
-  "03_throughput": 'CPU, SECTIONS, SECONDS = True, ("naive", "bare", "scaling"), 1\n'
+  "03_throughput": 'CPU, SECTIONS, SECONDS = True, ("naive", "bare", "scaling"), 0.1\n'
   'SIZE, GRID, PRECISION = (16, 24), (2, 2), "float32"\n'
   "WIDTH, DEPTH = 2, 1\nSAMPLES, CHUNKS = 4, (1, 2)",
   "04_understanding": "SIZE, GRID = (12, 18), (1, 2)\nSAMPLES = 200",
