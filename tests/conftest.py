@@ -66,12 +66,16 @@ def small_chunks():
 
 
 @pytest.fixture(scope="session", autouse=True)
-def few_scenes():
-  """Networks learn from 50 scenes, not 1,000, which take more than a second to make every time."""
+def few_examples():
+  """Networks learn from 50 examples, not from thousands, which take seconds to make every time."""
+  from lrs_jax.tasks import tokens, volumes
   from lrs_jax.tasks.data import sets
 
   with pytest.MonkeyPatch.context() as patch:
-    patch.setattr(sets, "SCENES", 50)
+    for module, name in (
+      (sets, "SCENES"), (tokens, "TRAINING_DOCUMENTS"), (volumes, "TRAINING_VOLUMES"),
+    ):  # fmt: skip
+      patch.setattr(module, name, 50)
     yield
 
 
