@@ -65,6 +65,20 @@ def small_chunks():
     yield
 
 
+@pytest.fixture(scope="session", autouse=True)
+def few_examples():
+  """Networks learn from 50 examples, not from thousands, which take seconds to make every time."""
+  from lrs_jax.tasks import tokens, volumes
+  from lrs_jax.tasks.data import sets
+
+  with pytest.MonkeyPatch.context() as patch:
+    for module, name in (
+      (sets, "SCENES"), (tokens, "TRAINING_DOCUMENTS"), (volumes, "TRAINING_VOLUMES"),
+    ):  # fmt: skip
+      patch.setattr(module, name, 50)
+    yield
+
+
 def pytest_collection_modifyitems(config, items):
   """Long files first; and where there are few devices, not what needs many."""
   many = [item for item in items if item.get_closest_marker("eight_devices")]

@@ -4,6 +4,7 @@ import json
 
 import jax
 import numpy as np
+import pytest
 from PIL import Image
 
 from benchmarks import fields, forfeits, methods, picture, schedules
@@ -14,6 +15,8 @@ from lrs_jax.tasks.models import folding
 from lrs_jax.tasks.task import Case, Data
 from tests.making import image_record as make
 from tests.test_cli import SCENES
+
+pytestmark = pytest.mark.usefixtures("small_chunks")
 
 
 def test_methods(tmp_path, capsys):

@@ -16,7 +16,7 @@ from lrs_jax.jobs import networks, records
 from lrs_jax.tasks import images as jobs
 from tests.test_data import make_camvid, make_cityscapes, make_voc
 
-pytestmark = pytest.mark.usefixtures("no_figures")
+pytestmark = pytest.mark.usefixtures("no_figures", "small_chunks")
 
 TOY = (
   *("--size", "16x24", "--grid", "2x2", "--width", "2", "--depth", "1", "--steps", "3"),

@@ -99,7 +99,7 @@ def test_verify_and_card(job, capsys):
 def test_a_stopped_job_goes_on_and_ranges_add_up(job, tmp_path, monkeypatch):
   """Interrupted within the second piece, and counted as two machines would."""
   arguments, out, model = job
-  monkeypatch.setattr(running, "_PIECE", 2)
+  monkeypatch.setattr(running, "_PIECE", 8)
   stops, counting = [], running._count
 
   def stopping(setting, item, counter, part, *rest):

@@ -390,24 +390,24 @@ def test_a_view_that_is_too_small_would_claim_too_much_and_is_refused():
 
 
 def test_one_field_whatever_the_blocks():
-  image = np.random.default_rng(0).random((40, 36, 3)).astype(np.float32)
+  image = np.random.default_rng(0).random((20, 18, 3)).astype(np.float32)
   certified = lrs_jax.certify_segmentation(
-    KEY, bright, HALF, image, std=0.25, view=0, block=16, radii=[0.1, 0.5]
+    KEY, bright, HALF, image, std=0.25, view=0, block=8, radii=[0.1, 0.5]
   )
   one = noise.gaussian([[0.25]], np.zeros((1, 1, 1), int))
   counts = sampling.vote_counts(
-    keys.tagged(KEY, "estimation"), bright, HALF, image, one, [0] * 1440, 1000, num_classes=2
+    keys.tagged(KEY, "estimation"), bright, HALF, image, one, [0] * 360, 1000, num_classes=2
   )
   np.testing.assert_array_equal(certified.estimation.counts, counts)
   assert certified.base.weights.shape == (1, 9, 9)
   np.testing.assert_array_equal(certified.base.weights[0] > 0, np.eye(9, dtype=bool))
   assert certified.base.weights.max() == pytest.approx(16)
   near = lrs_jax.certify_segmentation(
-    KEY, bright, HALF, image, std=0.25, view=1, block=16, radii=[0.1, 0.5], check=False
+    KEY, bright, HALF, image, std=0.25, view=1, block=8, radii=[0.1, 0.5], check=False
   )
   assert near.base.weights.shape == (1, 9, 4)  # cells are the borders of blocks, seen from both
   whole = lrs_jax.certify_segmentation(
-    KEY, bright, HALF, image, std=0.25, view=40, block=16, radii=[0.1, 0.5]
+    KEY, bright, HALF, image, std=0.25, view=20, block=8, radii=[0.1, 0.5]
   )
   blind = lrs_jax.certify_segmentation(KEY, bright, HALF, image, std=0.25, radii=[0.1, 0.5])
   np.testing.assert_array_equal(whole.certified, blind.certified)
@@ -420,7 +420,7 @@ def test_one_field_whatever_the_blocks():
   finest = lrs_jax.certify_segmentation(
     KEY, bright, HALF, image, std=0.25, view=0, radii=[0.1, 0.5], check=False
   )
-  assert finest.base.weights.shape == (1, 1440, 1440)
+  assert finest.base.weights.shape == (1, 360, 360)
   assert (finest.certified >= certified.certified).all()
 
 

@@ -173,7 +173,7 @@ def test_a_stopped_training_goes_on(toy, tmp_path, monkeypatch, no_figures):
       raise KeyboardInterrupt
     return validate(*args, **options)
 
-  job = toy_job(toy, steps=80)
+  job = toy_job(toy, steps=80, samples=60, selection_samples=30)
   with monkeypatch.context() as patch:
     patch.setattr(graph_training, "_validate", stopping)
     with pytest.raises(KeyboardInterrupt):

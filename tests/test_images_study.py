@@ -12,7 +12,7 @@ from lrs_jax.evaluation import metrics
 from tests.test_data import make_camvid
 
 SIZES = Sizes(
-  size=(16, 24), start=(16, 24), images=1, width=4, depth=2, steps=2, marks=(20, 40), more=2,
+  size=(16, 24), start=(16, 24), images=1, width=2, depth=1, steps=2, marks=(20, 40), more=2,
   selection=(4, 10), radii=5,
 )  # fmt: skip
 NAMES = (

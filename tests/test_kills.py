@@ -6,12 +6,12 @@ import subprocess
 import sys
 from pathlib import Path
 
-INTERVAL = 0.5
+INTERVAL = 0.25
 
 
 def test_a_job_that_is_killed_three_times_counts_what_one_left_alone_does(tmp_path):
   script = Path(__file__).parents[1] / "benchmarks" / "kills.py"
-  options = ("--kills", "3", "--samples", "12000", "--interval", str(INTERVAL))
+  options = ("--kills", "3", "--samples", "6000", "--interval", str(INTERVAL))
   environment = {**os.environ, "XLA_FLAGS": "", "PYTHONPATH": str(script.parents[1])}
   done = subprocess.run(
     [sys.executable, str(script), *options, "--out", str(tmp_path)],

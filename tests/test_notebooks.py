@@ -17,6 +17,7 @@ TOY = {
   "SAMPLES, TURNS, CHUNKS = 4, 2, (1, 2)",
   "04_understanding": "SIZE, GRID = (12, 18), (1, 2)\nSAMPLES = 200",
 }
+SMALL_CHUNKS = "from lrs_jax.sampling import checks\n\nchecks.LARGEST_CHUNK = 16"
 NOTEBOOKS = sorted((ROOT / "colab").glob("*.ipynb"))
 
 
@@ -50,7 +51,7 @@ def test_runs_from_beginning_to_end(path, monkeypatch, tmp_path):
   monkeypatch.setenv("MPLBACKEND", "agg")
   notebook = load(path)
   assert names(sizes(notebook).source) == names(TOY[path.stem])
-  sizes(notebook).source = TOY[path.stem]
+  sizes(notebook).source = f"{TOY[path.stem]}\n{SMALL_CHUNKS}"
   NotebookClient(
     notebook, timeout=600, kernel_name="python3", resources={"metadata": {"path": str(tmp_path)}}
   ).execute()  # raises what a cell raises

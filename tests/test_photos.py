@@ -11,7 +11,7 @@ from lrs_jax import cli
 from lrs_jax.jobs import preparing, records, running
 from lrs_jax.tasks import photos, templates
 
-pytestmark = pytest.mark.usefixtures("no_figures")
+pytestmark = pytest.mark.usefixtures("no_figures", "small_chunks")
 
 SMALL = ("--samples", "60", "--selection-samples", "20", "--alpha", "0.1", "--std", "0.1")
 

@@ -12,6 +12,8 @@ from lrs_jax.jobs import reports
 from lrs_jax.tasks import graphs
 from tests.test_cli import SCENES
 
+pytestmark = pytest.mark.usefixtures("small_chunks")
+
 
 def drawn(line, epsilon):
   """The height at which a line is drawn at some budgets."""

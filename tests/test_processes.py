@@ -43,7 +43,7 @@ def run_two(out, *, timeout=900):
 
 
 @pytest.fixture(scope="module")
-def pair(tmp_path_factory):
+def pair(tmp_path_factory, small_chunks):
   out = tmp_path_factory.mktemp("pair")
   ended = run_two(out)
   for _, error, status in ended:

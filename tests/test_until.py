@@ -13,7 +13,7 @@ from tests.toys import GRAPH, write_graph
 pytestmark = pytest.mark.usefixtures("no_figures")
 
 JOB = (
-  *("scenes", "--size", "16x40", "--width", "2", "--depth", "1", "--images", "2", "--steps", "3"),
+  *("scenes", "--size", "16x32", "--width", "2", "--depth", "1", "--images", "2", "--steps", "3"),
   *("--batch-size", "2", "--samples", "800", "--selection-samples", "20", "--block", "8"),
   *("--budgets", "0,0.05,0.2"),
 )

@@ -44,6 +44,7 @@ def toys(folder):
   """Toy jobs by the tasks' names; `folder` gets the files that they need."""
   graph = write_graph(folder / "toy.npz")
   training = ("--steps", "3", "--batch-size", "2")
+  radii = ("--budgets", "0,0.02,0.05,0.1,0.2,0.4,0.8,1.6")
   sampling = ("--samples", "40", "--selection-samples", "10")
   return {
     "images": Toy(
@@ -51,7 +52,7 @@ def toys(folder):
       (
         *("--size", "16x40", "--grid", "2x2", "--width", "2", "--depth", "1", "--images", "2"),
         *("--std-max", "0.6", "--block", "8"),
-        *(*training, *sampling),
+        *(*training, *sampling, *radii),
       ),
       "pixels",
     ),
@@ -67,7 +68,7 @@ def toys(folder):
       "bodies",
       (
         *("--size", "8x8x8", "--grid", "1x2x2", "--volumes", "2", "--width", "2", "--depth", "1"),
-        *(*training, *sampling),
+        *(*training, *sampling, *radii),
       ),
       "voxels",
     ),

@@ -10,7 +10,8 @@ from scipy import sparse
 
 from lrs_jax import noise, sampling
 from lrs_jax.cli import main
-from lrs_jax.sampling import scores, sparse_flips
+from lrs_jax.sampling import checks, scores, sparse_flips
+from lrs_jax.tasks.data import sets
 
 
 def linear(params, x):
@@ -40,7 +41,7 @@ def counts():
   plan = sparse_flips.plan_flips(sparse.csr_array(rng.integers(0, 2, (3, 8)) * 1.0), flips)
   kernel = jnp.asarray(rng.integers(-3, 4, (8, 2)), jnp.float32)
   classes = sparse_flips.class_sums(
-    key, head, jnp.ones(2), kernel, plan, np.zeros(3, int), 50, chunk_size=4
+    key, head, jnp.ones(2, jnp.float32), kernel, plan, np.zeros(3, int), 50, chunk_size=4
   )
   return {
     "votes": np.asarray(votes),
@@ -52,6 +53,7 @@ def counts():
 
 
 if __name__ == "__main__":
+  checks.LARGEST_CHUNK, sets.SCENES = 16, 50  # as fixtures do in `conftest`
   status = main(sys.argv[1:])
   out = Path(sys.argv[sys.argv.index("--out") + 1])
   devices = np.array([jax.local_device_count(), jax.device_count()])

@@ -81,7 +81,8 @@ def stitched(
     >>> gaussian = noise.gaussian([[0.1]], cells=[0, 0])
     >>> see = whole_frame(lambda params, x: jnp.stack([x, -x], axis=-1), predict)
     >>> key, x, groups = jax.random.key(0), jnp.asarray([1.0, -1.0]), jnp.asarray([0, 0])
-    >>> stitched(jnp.arange(2), key, None, x, gaussian, groups, see=see)
+    >>> votes = jax.jit(stitched, static_argnames="see")
+    >>> votes(jnp.arange(2), key, None, x, gaussian, groups, see=see)
     Array([[0, 1],
            [0, 1]], dtype=int32)
   """

@@ -11,7 +11,7 @@ import ast
 import functools
 import re
 import sysconfig
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple
@@ -111,10 +111,19 @@ def _docstrings(subject: str) -> Iterator[str]:
     files = [library / f"{name}.py", *sorted((library / name).rglob("*.py"))]
     for file in files:
       if file.exists() and not {"test", "tests"} & set(file.parts[len(library.parts) :]):
-        for node in ast.walk(ast.parse(file.read_bytes())):
+        for node in _walk(ast.parse(file.read_bytes())):
           documented = ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef
           if isinstance(node, documented) and (text := ast.get_docstring(node)):
             yield text
+
+
+def _walk(tree: ast.AST) -> Iterator[ast.AST]:
+  """The nodes of `ast.walk` in its order, without expressions: those document nothing."""
+  found = deque([tree])
+  while found:
+    yield (node := found.popleft())
+    inner = ast.stmt | ast.ExceptHandler | ast.match_case
+    found.extend(child for child in ast.iter_child_nodes(node) if isinstance(child, inner))
 
 
 def _compose(

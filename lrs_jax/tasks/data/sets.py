@@ -24,15 +24,19 @@ FILES = {
 """Every image data set that needs --data-dir."""
 
 
+SCENES = 1000
+"""Scenes of a split of which no number is asked for."""
+
+
 def load_images(config: Any, split: str, count: int | None) -> LabelledImages:
   """`count` images to train on ("train"), to choose by ("val") or to certify ("test").
 
-  None means all, or 1,000 scenes. Of Pascal VOC and Cityscapes, whose test labels are not public,
+  None means all, or `SCENES`. Of Pascal VOC and Cityscapes, whose test labels are not public,
   "test" is the validation split, and there is no other "val": it is a ValueError, as are data that
   cannot be read.
   """
   if config.data == "scenes":
-    return scenes.load(split, config.size, 1000 if count is None else count, config.seed)
+    return scenes.load(split, config.size, SCENES if count is None else count, config.seed)
   data_dir = config.data_dir or os.environ.get("LRS_JAX_DATA")
   if data_dir is None:
     raise ValueError(f"{config.data} needs --data-dir DIR, or LRS_JAX_DATA in the environment.")

@@ -65,9 +65,9 @@ def window(model: Tagger, size: int) -> Callable[[Any, jax.Array, jax.Array], ja
 
   Example:
     >>> model, x = Tagger(num_classes=2, num_tokens=9, width=4, depth=1), jnp.arange(9.0)
-    >>> variables = model.init(jax.random.key(0), x)
-    >>> part = window(model, 3)(variables, x, jnp.asarray(2))
-    >>> bool(jnp.allclose(part, model.apply(variables, x)[2:5], atol=1e-6))
+    >>> variables = jax.jit(model.init)(jax.random.key(0), x)
+    >>> part = jax.jit(window(model, 3))(variables, x, jnp.asarray(2))
+    >>> bool(jnp.allclose(part, jax.jit(model.apply)(variables, x)[2:5], atol=1e-6))
     True
   """
   side = reach(model.depth)
