@@ -2,8 +2,7 @@
 
     PYTHONPATH=. python benchmarks/graphs.py --data-dir DIR --work lrs-out/study
 
-runs every job of the study that has no summary yet (10 to 20 minutes each on 2 cores; METIS needs
-`pip install -e ".[graphs]"`), and writes graphs.json, graphs.md and a Pareto plot per data set and
+runs every job of the study that has no summary yet (10 to 20 minutes each on 2 cores), and writes graphs.json, graphs.md and a Pareto plot per data set and
 kind of perturbation under benchmarks/results.
 """
 
@@ -22,13 +21,13 @@ from lrs_jax.jobs import reports, running
 from lrs_jax.tasks.graphs import TASK, GraphConfig
 
 STUDY = {
-  "citeseer-appnp": {"method": "milp"},
-  "citeseer-gcn": {"model_name": "gcn", "method": "milp"},
+  "citeseer-appnp": {"partition": "spectral", "method": "milp"},
+  "citeseer-gcn": {"partition": "spectral", "model_name": "gcn", "method": "milp"},
   "citeseer-appnp-metis": {"partition": "metis", "method": "milp"},
   "citeseer-appnp-metis-0.4": {"partition": "metis", "theta_minus": (0.4, 0.95)},
   "citeseer-appnp-metis-0.8": {"partition": "metis", "theta_minus": (0.8, 0.95)},
-  "cora_ml-appnp": {"method": "milp"},
-  "cora_ml-gcn": {"model_name": "gcn", "method": "milp"},
+  "cora_ml-appnp": {"partition": "spectral", "method": "milp"},
+  "cora_ml-gcn": {"partition": "spectral", "model_name": "gcn", "method": "milp"},
   "cora_ml-appnp-metis": {"partition": "metis", "method": "milp"},
   "cora_ml-appnp-metis-0.4": {"partition": "metis", "theta_minus": (0.4, 0.95)},
 }  # fmt: skip

@@ -55,7 +55,10 @@ def metis_clusters(adjacency: sparse.csr_array, num_clusters: int, *, seed: int)
   try:
     import pymetis
   except ImportError:
-    raise ValueError("METIS needs pymetis: `pip install 'lrs_jax[graphs]'`.") from None
+    raise ValueError(
+      "METIS needs pymetis, which is not here: `pip install 'lrs_jax[graphs]'` compiles it where "
+      "there is no wheel; or take spectral clusters (--partition spectral)."
+    ) from None
   graph = pymetis.CSRAdjacency(adjacency.indptr.tolist(), adjacency.indices.tolist())
   _, labels = pymetis.part_graph(num_clusters, graph, options=pymetis.Options(seed=seed))
   return _by_size(np.asarray(labels), num_clusters)

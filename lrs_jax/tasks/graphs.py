@@ -37,8 +37,9 @@ class GraphConfig(options.Shared):
   binarize: Annotated[bool, Option("turn attributes of --graph into 0 and 1", "data")] = False
   clusters: Annotated[int, Option("clusters of nodes", "flips", **ONE)] = 5
   partition: Annotated[
-    str, Option("metis: of equal size; needs pymetis", "flips", choices=("spectral", "metis"))
-  ] = "spectral"
+    str,
+    Option("metis: of equal size; spectral: as they are", "flips", choices=("metis", "spectral")),
+  ] = "metis"
   theta_plus: Annotated[
     tuple[float, float],
     Option(f"probability to add an attribute: {_ENDS}", "flips", "LOW,HIGH", **FRACTION),
