@@ -80,8 +80,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
   seconds = [sum(job["seconds"].values()) for jobs in results.values() for job in jobs]
   text = (
     "# The default job on a graph\n\nArea under certified accuracy: the sum of it at 1, 2, 3, ... "
-    "flips of attributes, by the best of a job's certificates. Isotropic flips have the exact region "
-    f"certificate (ICML 2020) among theirs. {options.samples} samples and "
+    "flips of attributes, by the best of a job's certificates. Isotropic flips have the exact "
+    f"region certificate (ICML 2020) among theirs. {options.samples} samples and "
     f"{options.selection_samples} to select, alpha = {TASK.data['citeseer'].alpha:g}; all other "
     "options are the defaults. Means over the seeds; in brackets the range of the ratios.\n\n"
     f"{table(results)}\n\nA job, both smoothings: {min(seconds):.0f} to {max(seconds):.0f} s.\n"

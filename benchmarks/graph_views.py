@@ -36,7 +36,7 @@ from lrs_jax.jobs import preparing, records, reports
 from lrs_jax.jobs.records import Record
 from lrs_jax.jobs.running import versions
 from lrs_jax.noise import SmoothingDistribution, views
-from lrs_jax.tasks import common, graphs
+from lrs_jax.tasks import common, graph_regions, graphs
 from lrs_jax.tasks.graph_training import matrix
 from lrs_jax.tasks.graphs import TASK, GraphConfig
 
@@ -126,7 +126,7 @@ def along(kind: str, spent: np.ndarray) -> np.ndarray:
 def of_regions(record: Record, spent: np.ndarray, kind: str) -> Curve:
   """Every node alone, by the exact certificate of isotropic flips."""
   adversary = record.adversary._replace(budgets=along(kind, spent))
-  found = graphs.region(record._replace(adversary=adversary))
+  found = graph_regions.isotropic(record._replace(adversary=adversary))
   assert found is not None, "the flips are not isotropic"
   return Curve(found["correct"])
 

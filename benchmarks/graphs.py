@@ -2,8 +2,9 @@
 
     PYTHONPATH=. python benchmarks/graphs.py --data-dir DIR --work lrs-out/study
 
-runs every job of the study that has no summary yet (10 to 20 minutes each on 2 cores), and writes graphs.json, graphs.md and a Pareto plot per data set and
-kind of perturbation under benchmarks/results.
+runs every job of the study that has no summary yet (10 to 20 minutes each on 2 cores), and writes
+graphs.json, graphs.md and a Pareto plot per data set and kind of perturbation under
+benchmarks/results.
 """
 
 import argparse

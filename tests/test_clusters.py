@@ -22,6 +22,17 @@ def test_spectral_clusters_find_the_cliques():
   assert found[0] != found[9]
 
 
+def test_metis_clusters_are_of_equal_size_and_found_again():
+  pytest.importorskip("pymetis")
+  found = clusters.metis_clusters(two_cliques(), 2, seed=0)
+  assert len(set(found[:5])) == 1 == len(set(found[5:]))
+  large = random_graph(nodes=200)
+  found = clusters.metis_clusters(large, 5, seed=0)
+  assert np.ptp(np.bincount(found, minlength=5)) <= 4
+  np.testing.assert_array_equal(found, clusters.metis_clusters(large, 5, seed=0))
+  assert clusters.metis_clusters(large, 1, seed=0).tolist() == [0] * 200
+
+
 def test_clusters_are_numbered_by_size():
   found = clusters.spectral_clusters(random_graph(), 4, seed=0)
   sizes = np.bincount(found, minlength=4)

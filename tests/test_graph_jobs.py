@@ -61,6 +61,10 @@ def test_curves_start_at_the_accuracy(done):
     for kind in ("additions", "deletions"):
       curve = methods(summary, name)["envelope"][kind]["curve"]
       assert curve[0] == pytest.approx(report["accuracy"])
+  regions, orders = (methods(summary, "certificate")[name] for name in ("regions", "orders"))
+  for kind in ("additions", "deletions"):
+    assert (np.array(regions[kind]["curve"]) >= orders[kind]["curve"]).all()
+  assert regions["deletions"]["area"] > orders["deletions"]["area"]
   region, envelope = (methods(summary, "isotropic")[name] for name in ("region", "envelope"))
   for kind in ("additions", "deletions"):
     assert len(region[kind]["curve"]) == len(envelope[kind]["curve"])
