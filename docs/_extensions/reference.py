@@ -28,7 +28,7 @@ FOLDER = Path(__file__).parent.parent / "reference"
 ROOMS = {
   "lrs_jax": ["errors", "jobs.cards"],
   "lrs_jax.cells": ["partition", "locality", "clusters", "hops", "views"],
-  "lrs_jax.noise": ["draws", "eta", "renyi"],
+  "lrs_jax.noise": ["draws", "eta", "renyi", "regions"],
   "lrs_jax.sampling": ["guards", "sparse_flips"],
   "lrs_jax.confidence": [
     "certificates",
@@ -38,7 +38,7 @@ ROOMS = {
     "planning",
     "statistics",
   ],
-  "lrs_jax.collective": ["iou", "attacks"],
+  "lrs_jax.collective": ["iou", "attacks", "regions"],
   "lrs_jax.evaluation": ["choosing", "metrics", "plots", "throughput"],
   "lrs_jax.baselines": [
     "center_smoothing",
