@@ -235,13 +235,21 @@ def _task(
       key = keys.tagged(jax.random.key(config.seed), "guards")
       check(config, key, params, case.x, ours.drawn, seen)
 
+  def load(config: Config) -> Data:
+    data = folders.read(config.images, config.size, config.masks, tuple(classes))
+    if config.denoiser is None or denoising.load(config.denoiser).std == config.std:
+      return data
+    trained = denoising.load(config.denoiser).std
+    note = f"NOTE: the denoiser was trained for --std {trained:g}, but this job has {config.std:g}"
+    return data._replace(notes=(*data.notes, note))
+
   return Task(
     name=name,
     unit="pixels",
     data={name: Config(data=name)},
     about={name: f"images of your own, by the model of the task {name}"},
     check=lambda config: None,
-    load=lambda config: folders.read(config.images, config.size, config.masks, tuple(classes)),
+    load=load,
     models=models,
     smoothings=lambda config, data, case: smoothings(config, case.x.shape[:2]),
     counter=lambda config, data, params, case, smoothing: counter(
