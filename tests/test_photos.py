@@ -10,6 +10,7 @@ from PIL import Image
 from lrs_jax import cli
 from lrs_jax.jobs import preparing, records, running
 from lrs_jax.tasks import photos, templates
+from lrs_jax.tasks.data import folders
 
 pytestmark = pytest.mark.usefixtures("no_figures", "small_chunks")
 
@@ -30,6 +31,10 @@ def folder(tmp_path):
     )
   (tmp_path / "photos" / "notes.txt").write_text("no image")
   return tmp_path
+
+
+def read(config, classes):
+  return folders.read(config.images, config.size, config.masks, classes)
 
 
 def certify(folder, name, *options):
@@ -186,7 +191,7 @@ def test_a_view_that_is_too_small_is_refused_before_sampling(folder):
 
 
 def test_other_weights_are_another_network(folder):
-  data = photos.read(config_of(folder), ("dark", "bright"))
+  data = read(config_of(folder), ("dark", "bright"))
   paths = set()
   for threshold in (0.5, 0.6):
 
@@ -203,19 +208,19 @@ def test_other_weights_are_another_network(folder):
 
 
 def test_images_are_read_as_they_are_or_resized(folder):
-  (one, _), classes, *_ = photos.read(config_of(folder), ("dark", "bright"))
+  (one, _), classes, *_ = read(config_of(folder), ("dark", "bright"))
   assert classes == ("dark", "bright")
   assert (one.name, one.x.shape, one.x.dtype) == ("one", (16, 24, 3), np.float32)
   np.testing.assert_array_equal(one.truth.reshape(16, 24), one.x[..., 0] == 1)
   pattern = {"images": str(folder / "photos" / "t*.png"), "masks": None, "size": (8, 12)}
-  (two,), *_ = photos.read(config_of(folder, **pattern), ())
+  (two,), *_ = read(config_of(folder, **pattern), ())
   assert (two.name, two.x.shape, two.truth) == ("two", (8, 12, 3), None)
 
 
 def test_images_that_cannot_be_used_are_named(folder):
   def refused(message, **changes):
     with pytest.raises(ValueError, match=message):
-      photos.read(config_of(folder, **changes), ())
+      read(config_of(folder, **changes), ())
 
   refused("--images .*nowhere: there are no images", images=str(folder / "nowhere"))
   refused("--masks has none for the image two", masks=str(folder / "masks" / "one.png"))

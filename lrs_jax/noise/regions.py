@@ -56,7 +56,7 @@ def required_probability(
     if numbers[2] or numbers[3]:
       mass, other = _masses(*map(float, numbers[:2]), *map(int, numbers[2:]))
       clean, attacked = np.outer(clean, mass).ravel(), np.outer(attacked, other).ravel()
-  with np.errstate(divide="ignore", invalid="ignore"):
+  with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
     ratio = np.nan_to_num(clean / attacked, nan=0.0, posinf=np.inf)
   order = np.argsort(-ratio)
   half = np.searchsorted(attacked[order].cumsum(), 0.5)
