@@ -144,7 +144,7 @@ def apart(line: Line2D, lines: Sequence[Line2D]) -> np.ndarray:
   others = [trace(other, _STEP * unit) for other in lines if other is not line]
   far = cKDTree(np.concatenate([_NOWHERE, *others])).query(points)[0] > _APART * unit
   clear = np.flatnonzero(inside & far)
-  clear = clear[:: len(clear) // 24 + 1]
+  clear = clear[:: len(clear) // 40 + 1]
   return axes.transData.inverted().transform(points[clear])
 
 
