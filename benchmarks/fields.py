@@ -31,7 +31,7 @@ from lrs_jax import collective, keys, noise, sampling, storage
 from lrs_jax.baselines import segcertify
 from lrs_jax.confidence import certificates, corrections, margins, planning
 from lrs_jax.confidence.certificates import BaseCertificates
-from lrs_jax.evaluation import metrics
+from lrs_jax.evaluation import labels, metrics, plots
 from lrs_jax.jobs import networks, reports
 from lrs_jax.jobs.running import PARTS, describe_devices, versions
 from lrs_jax.tasks import common, images
@@ -50,6 +50,8 @@ NETWORKS: Mapping[str, Mapping[str, Any]] = {
   "patchnet-hour": {**_PATCHNET, "steps": 5800},
 }
 """The networks that are compared. The U-Net is the image study's."""
+
+TITLES = {"unet": "U-Net", "patchnet": "PatchNet"}
 
 TRAINED = (180, 240)
 """Size of the images that both are trained for; they are certified on larger ones as they are."""
@@ -381,26 +383,35 @@ def scaling(results: Sequence[Mapping[str, Any]]) -> Figure:
   :math:`1 - (r / r_0)^2 / n` of it, and all of it below :math:`r_0`. The area over that without a
   view, :math:`r_0`, is :math:`\tfrac23 \sqrt n + 1 / (3 n)`.
   """
-  figure = Figure(figsize=(5.6, 4.0), layout="constrained")
+  figure = Figure(figsize=(6.4, 4.4), layout="constrained")
   axes = figure.subplots()
-  most = 1.0
+  most, names = 1.0, []
   for result in results:
     for one in {run["config"]["network"]: run for run in reversed(result["runs"])}.values():
       width = _width_of_view(one["config"])
       sizes = np.round(np.outer(WINDOWS, result["size"]))
       views = np.prod(sizes / np.minimum(sizes, width), axis=1)
       ours, whole = (np.mean(one["windows"][kind], axis=1) for kind in ("view", "whole image"))
-      name = f"{one['network']}, {result['size'][0]}×{result['size'][1]}"
-      axes.plot(np.sqrt(views), ours / whole, "o-", label=name)
+      (line,) = axes.plot(np.sqrt(views), ours / whole, "osD^vP"[len(names)] + "-")
+      line.set_color(plots.COLORS[len(names)])
+      network = TITLES.get(one["config"]["network"], one["network"])
+      name = f"{network}, {result['size'][0]}×{result['size'][1]}"
+      names.append(labels.Label(name, line.get_xydata()[-2:], line))
       most = max(most, float(np.sqrt(views).max()))
   root = np.linspace(1, most, 100)
-  axes.plot(root, 2 / 3 * root + 1 / (3 * root**2), "k--", label="theory, all outputs alike")
+  (line,) = axes.plot(root, 2 / 3 * root + 1 / (3 * root**2), "k--")
+  names.append(labels.Label("theory: all outputs alike", line.get_xydata()[60:98], line))
   axes.set(
     xlabel="square root of (pixels of the image / pixels in view)",
     ylabel="radius with the view / without",
   )
-  axes.legend()
+  figure.suptitle("The less of an image an output sees, the more its view is worth", fontsize=11)
+  axes.set_title("networks on images of two sizes, and windows of these", fontsize=8, color="0.3")
   axes.grid(alpha=0.3)
+  if not labels.place(axes, names):
+    for name in names:
+      name.line.set_label(name.text)
+    labels.legend_below(figure)
   return figure
 
 

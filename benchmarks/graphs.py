@@ -11,13 +11,15 @@ import argparse
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 
 from lrs_jax import storage
-from lrs_jax.evaluation import metrics
+from lrs_jax.evaluation import labels, metrics, plots
 from lrs_jax.jobs import reports, running
 from lrs_jax.tasks.graphs import TASK, GraphConfig
 
@@ -33,6 +35,10 @@ STUDY = {
   "cora_ml-appnp-metis-0.4": {"partition": "metis", "theta_minus": (0.4, 0.95)},
 }  # fmt: skip
 """name -> what differs from the defaults of the data set that it starts with."""
+
+
+TITLES = {"citeseer": "Citeseer", "cora_ml": "Cora-ML"}
+NOTE = "Up and right is better. θ₋: the least probability that the noise deletes an attribute"
 
 
 def job_of(name: str, data_dir: str | None) -> GraphConfig:
@@ -68,49 +74,77 @@ def table(summaries: dict[str, dict[str, Any]]) -> str:
   return "\n".join(lines)
 
 
-def points(summaries: list[dict[str, Any]], kind: str) -> dict[str, list[tuple[float, float]]]:
-  """(area, accuracy) of every job, by the name of what it smoothes."""
-  found: dict[str, list[tuple[float, float]]] = {}
+class Point(NamedTuple):
+  """One distribution and network: how robust, how accurate, and its name in a figure."""
+
+  area: float
+  accuracy: float
+  name: str
+
+
+def points(summaries: list[dict[str, Any]], kind: str) -> dict[str, list[Point]]:
+  """Localized and isotropic smoothing of every job, each once."""
+  found: dict[str, list[Point]] = {"localized": [], "isotropic": []}
   for summary in summaries:
     job = summary["job"]
-    for smoothing, title in (("certificate", "localized"), ("isotropic", "isotropic")):
-      name = f"{title}, {job['model_name']}"
-      name += f", {job['partition']}" if smoothing == "certificate" else ""
+    network, theta = job["model_name"].upper(), f"θ₋ {job['theta_minus'][0]:g}"
+    clusters = {"metis": "METIS"}.get(job["partition"], job["partition"])
+    names = f"{network}, {clusters}, {theta}", f"{network}, {theta}"
+    for smoothing, family, name in zip(("certificate", "isotropic"), found, names, strict=True):
       accuracy = summary["smoothings"][smoothing]["accuracy"]
-      found.setdefault(name, []).append((areas(summary, smoothing)[kind], accuracy))
+      point = Point(areas(summary, smoothing)[kind], accuracy, name)
+      if point not in found[family]:  # jobs that differ in clusters alone share their isotropic one
+        found[family].append(point)
   return found
 
 
-def pareto_figure(points: Mapping[str, Sequence[tuple[float, float]]], xlabel: str) -> Figure:
+def pareto_figure(points: Mapping[str, Sequence[Point]], xlabel: str, title: str) -> Figure:
   """Accuracy against robustness, one marker a smoothing distribution.
 
-  What is not beaten is joined by steps: nothing lies between two distributions but what the more
-  robust of them has as well.
+  What a family reaches is below and left of its line: nothing lies between two distributions but
+  what the more robust of them has as well.
 
   Args:
-    points: name of a family -> (area under the curve, accuracy) of each of its distributions.
+    points: name of a family -> its distributions.
     xlabel: what the area is under.
+    title: one line.
 
   Returns:
     A Matplotlib figure.
   """
-  figure = Figure(figsize=(6.4, 4.2), layout="constrained")
+  figure = Figure(figsize=(6.4, 4.6), layout="constrained")
   axes = figure.subplots()
-  for (name, found), marker in zip(points.items(), "os^Dv<>P", strict=False):
-    ordered = np.asarray(sorted(found, reverse=True)).reshape(-1, 2)
-    handle = axes.scatter(ordered[:, 0], ordered[:, 1], marker=marker, label=name)
-    front = ordered[metrics.pareto_front(ordered)]
-    axes.plot(
-      front[::-1, 0],
-      front[::-1, 1],
-      color=handle.get_facecolor()[0],
-      linewidth=1,
-      drawstyle="steps-pre",
-    )
   axes.set(xlabel=xlabel, ylabel="smoothed accuracy on test nodes")
-  axes.grid(alpha=0.3)
-  axes.legend()
+  figure.suptitle(title, fontsize=11)
+  axes.set_title(NOTE, fontsize=8, color="0.3")
+  axes.margins(0.16)
+  markers = [
+    axes.plot(*_of(found).T, "os"[i], color=plots.COLORS[i])[0]
+    for i, found in enumerate(points.values())
+  ]
+  axes.axis(axes.axis())  # the limits stay
+  names = []
+  for marker, (family, found) in zip(markers, points.items(), strict=True):
+    line = _draw_front(axes, _of(found))
+    line.set(color=marker.get_color(), linestyle="-" if family == "localized" else ":")
+    names.append(labels.Label(family, labels.apart(line, axes.get_lines()), line, 11))
+    names += [labels.Label(p.name, np.array([p[:2]]), marker, 8) for p in found]
+  if not labels.place(axes, names):  # what tells the families apart, at least
+    labels.place(axes, [name for name in names if name.text in points])
   return figure
+
+
+def _of(found: Sequence[Point]) -> np.ndarray:
+  return np.array([point[:2] for point in found]).reshape(-1, 2)
+
+
+def _draw_front(axes: Axes, points: np.ndarray) -> Line2D:
+  """The border of what the points [P, 2] reach, from the left of the axes to their bottom."""
+  front = points[metrics.pareto_front(points)]
+  x, y = front[np.argsort(front[:, 0])].T
+  x, y = np.r_[axes.get_xlim()[0], x, x[-1]], np.r_[y[0], y, axes.get_ylim()[0]]
+  (line,) = axes.plot(x, y, linewidth=1, drawstyle="steps-pre")
+  return line
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -127,12 +161,23 @@ def main(arguments: list[str] | None = None) -> None:
   summaries = {name: json.loads(path.read_text()) for name, path in paths.items()}
   storage.save_json(options.out / "graphs.json", summaries)
   (options.out / "graphs.md").write_text(table(summaries) + "\n")
+  draw(summaries, options.out)
+  print(table(summaries))
+
+
+def draw(summaries: Mapping[str, dict[str, Any]], out: Path) -> None:
+  """A figure for every data set and kind of perturbation."""
   for data in TASK.data:
     chosen = [of for name, of in summaries.items() if name.startswith(data)]
     for kind in ("additions", "deletions"):
-      figure = pareto_figure(points(chosen, kind), f"area under certified accuracy ({kind})")
-      reports.save_figure(options.out / f"graphs-{data}" / f"pareto-{kind}.png", figure)
-  print(table(summaries))
+      found = points(chosen, kind)
+      most = max(found, key=lambda family: max(point.area for point in found[family]))
+      figure = pareto_figure(
+        found,
+        f"area under certified accuracy, in flips of attributes ({kind})",
+        f"{TITLES[data]}: {most} smoothing certifies most against {kind}",
+      )
+      reports.save_figure(out / f"graphs-{data}" / f"pareto-{kind}.png", figure)
 
 
 if __name__ == "__main__":

@@ -2,8 +2,9 @@
 
     PYTHONPATH=. python benchmarks/images_report.py
 
-reads benchmarks/results/images/*.json and writes images.md, pareto.png, curves.png and time.png
-beside them; `--results benchmarks/results/images/180x240` does it for the larger images.
+reads benchmarks/results/images/*.json and writes images.md and the figures beside them:
+pareto.png, pareto-equal-device-time.png, curves.png and time.png, as far as there is anything to
+compare; `--results benchmarks/results/images/180x240` does it for the larger images.
 """
 
 import argparse
@@ -15,8 +16,17 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.image_study import figures, tables
-from benchmarks.image_study.points import RIVALS, Point, equal_cost, label, matched, points
-from lrs_jax.evaluation import plots
+from benchmarks.image_study.points import (
+  RIVALS,
+  Match,
+  Point,
+  equal_cost,
+  label,
+  matched,
+  points,
+)
+
+DPI = 130
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -40,6 +50,7 @@ def report(folder: Path) -> str:
     ours, key=lambda n: (n.endswith("-exact"), len(results[n]["smoothing"]["compare"]))
   )
   noise = label(compared, results[compared]["smoothing"])
+  what = f"CamVid, {len(first['images'])} images of {'×'.join(map(str, first['sizes']['size']))}"
   panels = {
     f"{mark} samples per output": [*localized.get(mark, []), *isotropic.get(mark, [])]
     for mark in (base, few)
@@ -60,14 +71,7 @@ def report(folder: Path) -> str:
     matches = equal_cost(localized, isotropic, cost, base)
     if matches:
       texts.append(tables.cost_table(f"Equal {title}", matches))
-      spent = max(m.rivals[0].samples for m in matches)
-      last = [m for m in matches if m.rivals[0].samples == spent]
-      panels[f"equal {title}: isotropic {spent} samples"] = [
-        *(m.point for m in last),
-        *last[0].rivals,
-      ]
-      if title == "device time" and len({m.rivals[0].samples for m in matches}) > 2:
-        figures.cost_figure(matches).savefig(folder / "time.png", dpi=120)
+      _draw_costs(matches, title, what, folder)
   texts.append(tables.ablation(localized[base], noise))
   strict = points(results, "strict", base)
   if strict:
@@ -82,21 +86,26 @@ def report(folder: Path) -> str:
       texts.append(extra_table(json.loads(path.read_text())))
   text = "\n".join([_INTRODUCTION.format(len(first["images"]), *first["sizes"]["size"]), *texts])
   (folder / "images.md").write_text(text)
-  figures.pareto(panels).savefig(folder / "pareto.png", dpi=120)
+  if isotropic[base]:
+    of = f"{what}, {base} samples per output"
+    figures.pareto([*localized[base], *isotropic[base]], of).savefig(folder / "pareto.png", dpi=DPI)
   chosen = matched(localized[base], isotropic[base], noise)
-  shown = {
-    f"{p.method} ({p.noise})": np.asarray(p.curve["certified_accuracy"])
-    for p in figures.drawn(chosen)
-  }
-  end = 2 + max(int(np.flatnonzero(curve).max(initial=0)) for curve in shown.values())
-  plots.curves_figure(
-    np.asarray(first["radii"][:end]),
-    {name: curve[:end] for name, curve in shown.items()},
-    xlabel=r"$\ell_2$ budget $\varepsilon$ of one perturbation of the whole image, [0, 1] scale",
-    ylabel="certified accuracy (fraction of labelled pixels)",
-    title=f"CamVid, {len(first['images'])} images, {base} samples per output",
-  ).savefig(folder / "curves.png", dpi=120)
+  figure = figures.curves(chosen, np.asarray(first["radii"]), what)
+  figure.savefig(folder / "curves.png", dpi=DPI)
   return text
+
+
+def _draw_costs(matches: list[Match], title: str, what: str, folder: Path) -> None:
+  """What the most expensive of equal cost certify, and how that goes with the cost."""
+  spent = max(m.rivals[0].samples for m in matches)
+  last = [m for m in matches if m.rivals[0].samples == spent]
+  samples = max(m.point.samples for m in last)
+  figures.pareto(
+    [*(m.point for m in last), *last[0].rivals],
+    f"{what}, equal {title}: {samples} samples localized, {spent} isotropic",
+  ).savefig(folder / f"pareto-equal-{title.replace(' ', '-')}.png", dpi=DPI)
+  if title == "device time" and len({m.rivals[0].samples for m in matches}) > 2:
+    figures.cost_figure(matches).savefig(folder / "time.png", dpi=DPI)
 
 
 _INTRODUCTION = """# CamVid, {} test images at {}×{}

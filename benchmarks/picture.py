@@ -21,6 +21,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from lrs_jax import noise, storage
+from lrs_jax.evaluation import labels
 from lrs_jax.jobs import records
 from lrs_jax.tasks import images as jobs
 
@@ -50,48 +51,52 @@ def figure(
     i = int(np.flatnonzero(exact.certified >= min(size / 2, exact.certified.max()))[-1])
   else:
     i = int(np.abs(record.adversary.radii - radius).argmin())
-  whole = Figure(figsize=(13, 3.6), layout="constrained")
-  panels = whole.subplots(1, 4, width_ratios=(1, 1, 1, 1.25))
+  whole = Figure(figsize=(8, 6.4), layout="constrained")
+  panels = whole.subplots(2, 2).ravel()
   group = int(groups.max()) // 2
   noisy = noise.sample(jax.random.key(0), smoothing, jnp.asarray(image), group)
   panels[0].imshow(image)
   panels[0].set_title("one input")
   panels[1].imshow(np.clip(noisy, 0, 1))
   panels[1].set_title("as the outputs in the red cell see it")
-  panels[1].set_xlabel("little noise nearby, much far away", fontsize=8)
+  panels[1].set_xlabel("little noise nearby, much far away", fontsize=9)
   _outline(panels[1], groups == group)
   _attack(panels[2], groups, exact, i, record.base.eta)
   panels[2].set_title(f"one budget, ε = {record.adversary.radii[i]:.2f}, split over the cells")
-  axes = panels[3]
   assert exact.attack is not None
   found = ((record.base.eta > 0).sum() - exact.attack.num_attacked) / size
-  proven = exact.certified / size
-  steps = np.stack([record.adversary.radii[:-1], record.adversary.radii[1:]], axis=1).ravel()
+  _curves(
+    panels[3], record.adversary.radii, exact.certified / size, naive.certified / size, found, i
+  )
+  panels[3].set_title(f"pixels that cannot change (level {1 - record.alpha:g})")
+  for axes in panels[:3]:
+    axes.set(xticks=[], yticks=[])
+  for axes in panels:
+    axes.title.set_fontsize(10)
+  labels.name_curves(panels[3])
+  return whole
+
+
+def _curves(
+  axes: Axes, radii: np.ndarray, proven: np.ndarray, alone: np.ndarray, found: np.ndarray, i: int
+) -> None:
+  """What is proven of all pixels and of each `alone`, up to what the best split `found` leaves."""
+  steps = np.stack([radii[:-1], radii[1:]], axis=1).ravel()
   axes.fill_between(  # between two budgets: proven at the larger one, attacked at the smaller
-    steps, np.repeat(proven[1:], 2), np.repeat(found[:-1], 2), color="0.75",
-    label="up to the best split found",
-  )  # fmt: skip
-  axes.plot(
-    record.adversary.radii, proven, color="#0072B2", linewidth=2, drawstyle="steps-pre",
-    label="proven for any perturbation",
-  )  # fmt: skip
-  axes.plot(
-    record.adversary.radii, naive.certified / size, color="#E69F00", linestyle=":", linewidth=2,
-    drawstyle="steps-pre", label="proven one pixel at a time",
-  )  # fmt: skip
-  axes.axvline(record.adversary.radii[i], color="0.5", linewidth=1)
+    steps, np.repeat(proven[1:], 2), np.repeat(found[:-1], 2), color="0.75"
+  )
+  options = {"linewidth": 2, "drawstyle": "steps-pre"}
+  label = "proven for any perturbation;\nin gray: up to the best split found"
+  axes.plot(radii, proven, color="#0072B2", label=label, **options)
+  label = "proven one pixel at a time"
+  axes.plot(radii, alone, color="#E69F00", linestyle=":", label=label, **options)
+  axes.axvline(radii[i], color="0.5", linewidth=1)
   axes.set(
     xlabel=r"$\ell_2$ budget ε of one perturbation of the image",
     ylabel="fraction",
-    xlim=(0, record.adversary.radii[min(np.argmin(proven > 0) + 1, len(proven) - 1)]),
+    xlim=(0, radii[min(np.argmin(proven > 0) + 1, len(proven) - 1)]),
     ylim=(0, 1),
   )
-  axes.set_title(f"pixels that cannot change (level {1 - record.alpha:g})")
-  axes.legend(fontsize=8)
-  for axes in panels[:3]:
-    axes.set(xticks=[], yticks=[])
-    axes.title.set_fontsize(10)
-  return whole
 
 
 def _attack(axes: Axes, groups: np.ndarray, exact: object, i: int, eta: np.ndarray) -> None:
@@ -107,7 +112,7 @@ def _attack(axes: Axes, groups: np.ndarray, exact: object, i: int, eta: np.ndarr
     _outline(axes, groups == cell, color="white")
   axes.set_xlabel(
     "the split that breaks most base certificates (orange);\nblue ones hold, gray pixels abstain",
-    fontsize=8,
+    fontsize=9,
   )
 
 

@@ -4,8 +4,9 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+
+from lrs_jax.evaluation import plots
 
 PUBLISHED_JOB_SECONDS = 1475
 """Per Cityscapes image, from the log of the paper's implementation."""
@@ -13,7 +14,8 @@ PUBLISHED_JOB_SECONDS = 1475
 
 def write(results: Mapping[str, Any], out: Path) -> None:
   (out / "throughput.md").write_text(table(results))
-  figure(results).savefig(out / "throughput.png", dpi=130)
+  if least_ratios(results):
+    figure(results).savefig(out / "throughput.png", dpi=130)
 
 
 def table(results: Mapping[str, Any]) -> str:
@@ -202,86 +204,63 @@ def by(size: Iterable[int]) -> str:
 
 
 def figure(results: Mapping[str, Any]) -> Figure:
-  """What there is of four panels."""
-  shown = [name for name in PANELS if name in results]
-  height = 2 if len(shown) > 3 else 1
-  width = max(1, -(-len(shown) // height))
-  made = Figure(figsize=(11 if height == 2 else 4.7 * width, 3.5 * height), layout="constrained")
-  axes = made.subplots(height, width, squeeze=False).ravel()
-  for ax, name in zip(axes, shown, strict=False):
-    section = results[name]
-    ax.set_title(TITLES[name], fontsize=10)
-    if "skipped" in section:
-      ax.text(0.5, 0.5, f"not measured\n{section['skipped']}", ha="center", va="center", fontsize=8)
-      ax.set_axis_off()
-    else:
-      PANELS[name](ax, section)
+  """How many times as fast sampling in windows is as what it was compared with, on a log scale."""
+  made = Figure(figsize=(6.4, 3.2), layout="constrained")
+  axes = made.subplots()
+  ratios = least_ratios(results)
+  told = [_times(ratio) for ratio in ratios.values()]
+  bars = axes.barh(list(ratios), [r - 1 for r in ratios.values()], left=1, color=plots.COLORS[0])
+  axes.bar_label(bars, [f"{times}×" for times in told], padding=4, fontsize=10)
+  axes.axvline(1, color="black", linewidth=0.8)
+  axes.set_xscale("log")
+  axes.xaxis.set_major_formatter("{x:,g}")
+  axes.set_xlim(min([0.8, *(r / 2 for r in ratios.values())]), 10 * max([1, *ratios.values()]))
+  axes.set_xlabel("times as fast; the least that was measured")
+  axes.invert_yaxis()
+  axes.spines[["top", "right", "left"]].set_visible(False)
+  made.suptitle("How many times as fast lrs_jax samples in windows as others do", fontsize=11)
+  axes.set_title(_where(results), fontsize=8, color="0.3")
   return made
 
 
-def draw_naive(ax: Axes, section: Mapping[str, Any]) -> None:
-  names = [row["name"] for row in section["rows"]]
-  rates = [row["outputs_per_second"] for row in section["rows"]]
-  bars = ax.barh(names, rates)
-  labels = [f"{rate:,.0f}" if rate >= 100 else f"{rate:.3g}" for rate in rates]
-  ax.bar_label(bars, labels, padding=3, fontsize=8)
-  ax.set_xscale("log")
-  ax.set_xlabel(f"outputs per second, {section['rows'][0]['samples']} samples each")
-  ax.margins(x=0.2)
+def least_ratios(results: Mapping[str, Any]) -> dict[str, float]:
+  """What sampling in windows was compared with -> the least of its ratios in the tables."""
+  found: dict[str, list[float]] = {}
+  for name, (section, of) in RIVALS.items():
+    for row in results.get(section, {}).get("rows", ()):
+      if of(row, results[section]["sizes"]):
+        found.setdefault(name, []).append(row["ratio"])
+  return {name: min(ratios) for name, ratios in found.items()}
 
 
-def draw_bare(ax: Axes, section: Mapping[str, Any]) -> None:
-  shown = [row for row in section["rows"] if row["subject"] != "bare model"]
-  several = len({row["allocator"] for row in shown}) > 1
-  names = [
-    f"{row['subject']}\n{by(row['size'])}{', ' + row['allocator'] if several else ''}"
-    for row in shown
-  ]
-  bars = ax.barh(names, [row["ratio"] for row in shown])
-  ax.bar_label(bars, fmt="%.2f", padding=3, fontsize=8)
-  ax.axvline(1, color="black", lw=0.8)
-  ax.tick_params(axis="y", labelsize=7)
-  ax.set_xlabel("evaluations per second / those of the bare model")
-  ax.margins(x=0.1)
-
-
-def draw_pytorch(ax: Axes, section: Mapping[str, Any]) -> None:
-  best: dict[str, float] = {}
-  for row in section["rows"]:
-    if "batch_size" in row:
-      kind = "model alone" if "alone" in row["name"] else "sampling"
-      name = f"PyTorch, {kind}"
-    else:
-      name = row["name"]
-    best[name] = min(best.get(name, float("inf")), row["seconds_per_evaluation"] * 1e3)
-  bars = ax.barh(list(best), list(best.values()))
-  ax.bar_label(bars, fmt="%.3g", padding=3, fontsize=8)
-  ax.tick_params(axis="y", labelsize=7)
-  ax.set_xlabel("ms per evaluation, in the best format, batch and allocator")
-  ax.margins(x=0.1)
-
-
-def draw_scaling(ax: Axes, section: Mapping[str, Any]) -> None:
-  names = {"simulated_devices": "simulated devices", "chunk_sizes": "chunk size"}
-  if len(section["devices_there"]) > 1:
-    names["devices_there"] = "devices"
-  ticks: set[int] = set()
-  for name, label in names.items():
-    if found := section[name]:
-      first, numbers = found[0]["samples_per_second"], [int(row["name"]) for row in found]
-      ax.plot(numbers, [row["samples_per_second"] / first for row in found], "o-", label=label)
-      ticks |= set(numbers)
-  ax.set_xscale("log", base=2)
-  ax.set_xticks(sorted(ticks), [str(tick) for tick in sorted(ticks)])
-  ax.set_ylim(0, 1.1 * ax.get_ylim()[1])
-  ax.set_xlabel("devices, or samples in a chunk")
-  ax.set_ylabel("samples per second / those of the first")
-  ax.legend(loc="lower right")
-
-
-PANELS: dict[str, Callable[[Axes, Mapping[str, Any]], None]] = {
-  "naive": draw_naive,
-  "bare": draw_bare,
-  "pytorch": draw_pytorch,
-  "scaling": draw_scaling,
+RIVALS: dict[str, tuple[str, Callable[[Mapping[str, Any], Mapping[str, Any]], bool]]] = {
+  "PyTorch, the model alone": (
+    "pytorch",
+    lambda row, sizes: "batch_size" in row and "alone" in row["name"],
+  ),
+  "JAX, the model alone,\ncompiled": (
+    "bare",
+    lambda row, sizes: row["subject"] == "loop in windows" and by(row["size"]) == by(sizes["size"]),
+  ),
+  "PyTorch, the same sampling": (
+    "pytorch",
+    lambda row, sizes: "batch_size" in row and "alone" not in row["name"],
+  ),
+  "JAX, noise and model calls for\neach pixel, compiled (extrapolated)": (
+    "naive",
+    lambda row, sizes: row["name"] == "compiled, vmapped",
+  ),
 }
+"""Name in the figure -> section, and which of its rows have the ratio, given the sizes."""
+
+
+def _times(ratio: float) -> str:
+  return f"{float(f'{ratio:.3g}'):,.0f}" if ratio >= 100 else f"{ratio:.1f}"
+
+
+def _where(results: Mapping[str, Any]) -> str:
+  """Images and devices of what is compared."""
+  there = [results[section] for section, _ in RIVALS.values() if "rows" in results.get(section, {})]
+  sizes = sorted({by(section["sizes"]["size"]) for section in there})
+  devices = sorted({f"{section['device']}, {section['cores']} cores" for section in there})
+  return f"{unet(there[0]['sizes'])}\nImages of {', '.join(sizes)}; {'; '.join(devices)}"

@@ -1,6 +1,7 @@
 """Every benchmark runs at toy size, so that none can rot."""
 
 import json
+from pathlib import Path
 
 import jax
 import numpy as np
@@ -8,18 +9,23 @@ import pytest
 from PIL import Image
 
 from benchmarks import fields, forfeits, methods, picture, schedules
+from lrs_jax import storage
 from lrs_jax.cli import main
 from lrs_jax.jobs import records
 from lrs_jax.tasks import images
 from lrs_jax.tasks.models import folding
 from lrs_jax.tasks.task import Case, Data
+from tests import figures
 from tests.making import image_record as make
 from tests.test_cli import SCENES
 
 pytestmark = pytest.mark.usefixtures("small_chunks")
 
+ROOT = Path(__file__).parents[1]
 
-def test_methods(tmp_path, capsys):
+
+def test_methods(tmp_path, capsys, monkeypatch):
+  figures.check_saved(monkeypatch)
   records.save(tmp_path / "certificate.npz", make())
   methods.main([str(tmp_path / "certificate.npz"), "--out", str(tmp_path), "--budgets", "3"])
   results = json.loads((tmp_path / "methods.json").read_text())
@@ -30,12 +36,18 @@ def test_methods(tmp_path, capsys):
   assert (tmp_path / "methods.png").read_bytes().startswith(b"\x89PNG")
 
 
-def test_picture(tmp_path):
+def test_picture(tmp_path, monkeypatch):
   job = tmp_path / "job"
   options = "--images", "1", "--budgets", "0,0.05,0.1", "--method", "milp"
   assert main([*SCENES, *options, "--out", str(job)]) == 0
+  figures.check_saved(monkeypatch)
   picture.main([str(job), "--out", str(tmp_path)])
   assert (tmp_path / "picture.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_stored_fields_of_view_are_drawn_without_overlaps():
+  stored = sorted((ROOT / "benchmarks" / "results").glob("fields-*.json"))
+  figures.check_texts(fields.scaling([storage.load_json(path) for path in stored]))
 
 
 def test_fields_of_view(tmp_path, monkeypatch):

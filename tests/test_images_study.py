@@ -1,6 +1,8 @@
 """The study on images, at toy size, from training to tables and figures."""
 
 import json
+import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -9,6 +11,7 @@ from benchmarks import images, images_report
 from benchmarks.image_study import certifying, counting, figures, pilots, points, tables
 from benchmarks.image_study.configurations import Sizes
 from lrs_jax.evaluation import metrics
+from tests.figures import check_saved, check_texts
 from tests.test_data import make_camvid
 
 SIZES = Sizes(
@@ -68,7 +71,8 @@ def test_what_was_counted_is_not_counted_again(study, monkeypatch):
     images.run(SIZES._replace(seed=1), str(study), study / "work", study / "results", NAMES[:1])
 
 
-def test_the_report_has_every_comparison(study):
+def test_the_report_has_every_comparison(study, monkeypatch):
+  check_saved(monkeypatch)
   text = images_report.report(study / "results")
   for title in (
     "40 samples per output",
@@ -80,6 +84,16 @@ def test_the_report_has_every_comparison(study):
     assert title in text
   for name in ("pareto.png", "curves.png", "images.md"):
     assert (study / "results" / name).stat().st_size > 1000
+
+
+@pytest.mark.parametrize("folder", ["", "180x240", "180x240/equal-time"])
+def test_stored_results_are_drawn_without_overlaps(folder, tmp_path, monkeypatch):
+  """As they are on the pages: the numbers of a figure decide where its texts find room."""
+  for path in (Path(images_report.__file__).parent / "results" / "images" / folder).glob("*.json"):
+    shutil.copy(path, tmp_path)
+  check_saved(monkeypatch)
+  images_report.report(tmp_path)
+  assert (tmp_path / "curves.png").exists()
 
 
 def test_larger_images_start_from_the_network_of_smaller_ones(study, monkeypatch):
@@ -152,5 +166,7 @@ def test_rivals_at_equal_cost_have_as_many_passes_or_more():
     (10, 100), (100, 200), (200, 300),
   ]  # fmt: skip
   assert "| 200 | 300 |" in tables.cost_table("Equal time", matches)
-  lines = figures.cost_figure(matches).axes[0].get_lines()
+  figure = figures.cost_figure(matches)
+  check_texts(figure)
+  lines = figure.axes[0].get_lines()
   assert lines[0].get_xydata().tolist() == [[n, 0.9 / 0.3] for n in (100, 200, 300)]

@@ -1,15 +1,20 @@
 """Figures say no more than is proven: drawn curves are read back from their axes."""
 
+import json
+from pathlib import Path
+
 import numpy as np
 import pytest
 from matplotlib import cbook
+from matplotlib.text import Text
 
 from benchmarks import graphs as graph_study
 from benchmarks import picture
 from lrs_jax.cli import main
-from lrs_jax.evaluation import plots
+from lrs_jax.evaluation import labels, plots
 from lrs_jax.jobs import reports
 from lrs_jax.tasks import graphs
+from tests import figures
 from tests.test_cli import SCENES
 
 pytestmark = pytest.mark.usefixtures("small_chunks")
@@ -69,7 +74,7 @@ def test_flips_are_whole(last):
     "job": {"data": "toy", "samples": 10, "alpha": 0.01}, "inputs": ["toy"], "unit": "nodes",
   }  # fmt: skip
   figure = reports.curves_figure(summary, "additions")
-  figure.draw_without_rendering()
+  figures.check_texts(figure)
   axes, line = figure.axes[0], figure.axes[0].get_lines()[0]
   assert whole(axes.get_xticks())
   between = np.arange(last) + 0.5
@@ -84,23 +89,100 @@ def test_flips_are_whole(last):
 
 
 def test_a_front_is_joined_by_what_the_more_robust_one_has():
-  figure = graph_study.pareto_figure({"one": [(1.0, 0.9), (3.0, 0.5), (2.0, 0.4)]}, "area")
-  (line,) = figure.axes[0].get_lines()
-  assert drawn(line, [1.5, 2.5]) == pytest.approx([0.5, 0.5])
+  found = [graph_study.Point(*at, "") for at in ((1.0, 0.9), (3.0, 0.5), (2.0, 0.4))]
+  figure = graph_study.pareto_figure({"one": found}, "area", "t")
+  _, line = figure.axes[0].get_lines()  # after the markers
+  assert drawn(line, [0.9, 1.5, 2.5]) == pytest.approx([0.9, 0.5, 0.5])
+
+
+@pytest.mark.parametrize("data", ["citeseer", "cora_ml"])
+@pytest.mark.parametrize("kind", ["additions", "deletions"])
+def test_the_points_of_graphs_are_named_without_overlaps(data, kind):
+  path = Path(graph_study.__file__).parent / "results" / "graphs.json"
+  summaries = [of for name, of in json.loads(path.read_text()).items() if name.startswith(data)]
+  for summary in summaries:  # stored by version 0.1
+    summary["smoothings"] = {
+      new: summary[old] | {"accuracy": summary[old]["smoothed_accuracy"]}
+      for new, old in (("certificate", "localized"), ("isotropic", "isotropic"))
+    }
+  points = graph_study.points(summaries, kind)
+  figure = graph_study.pareto_figure(points, "area under certified accuracy", "t")
+  figures.check_texts(figure)
+  shown = [text.get_text() for text in figure.axes[0].texts]
+  assert sorted(shown) == sorted([*points, *(p.name for of in points.values() for p in of)])
+
+
+NAMES = "exact", "envelope", "LP", "naive", "Holm", "Bonferroni"
+
+
+def many(number, names=NAMES):
+  """Curves that fall at different rates, as those of jobs do."""
+  radii = np.linspace(0, 2, 41)
+  falls = {i: np.maximum(0.9 - 1.8 * radii / (i + 1), 0) for i in range(number)}
+  return radii, {f"{names[i % len(names)]} {i}": fall for i, fall in falls.items()}
+
+
+def checked(radii, curves, title="a title"):
+  figure = plots.curves_figure(
+    radii, curves, title=title, ylabel="certified accuracy (fraction of labelled pixels)",
+    xlabel=r"$\ell_2$ budget $\varepsilon$ of one perturbation of the whole image, [0, 1] scale",
+  )  # fmt: skip
+  figures.check_texts(figure)
+  return figure
+
+
+@pytest.mark.parametrize("number", [0, 1, 2, 4, 6, 12, 30])
+def test_curves_of_any_number_are_named_without_overlaps(number):
+  figure = checked(*many(number))
+  shown = [text.get_text() for text in figure.axes[0].texts]
+  if figure.legends:
+    assert shown == []
+    assert len(figure.legends[0].get_texts()) == number
+  else:
+    assert len(shown) == number
+  assert number > 4 or not figure.legends
+
+
+def test_curves_that_coincide_have_a_legend():
+  radii, curves = many(1)
+  figure = checked(radii, {"one": curves["exact 0"], "another": curves["exact 0"]})
+  assert len(figure.legends[0].get_texts()) == 2
+
+
+def test_long_names_and_titles_are_not_cut_off():
+  radii, curves = many(5, ["a name that says more than there is room for on half of a page"])
+  checked(radii, curves, "a title in so many words that no figure is as wide as they are " * 2)
+
+
+def test_names_hide_no_curve():
+  figure = checked(*many(4))
+  (axes,) = figure.axes
+  assert len(axes.texts) == 4
+  for text in axes.texts:
+    low, high = np.reshape(Text.get_window_extent(text).extents, (2, 2))
+    for line in axes.get_lines():
+      points = labels.trace(line, 1.0)
+      assert not ((points > low) & (points < high)).all(axis=1).any()
+
+
+@pytest.mark.parametrize("grid", [(1, 1), (1, 2), (3, 5), (6, 2)])
+def test_noise_is_drawn_without_overlaps(grid):
+  cells = grid[0] * grid[1]
+  figures.check_texts(plots.noise_figure(np.linspace(0.1, 1, cells**2).reshape(-1, cells), grid))
 
 
 def test_the_picture_draws_steps_and_attacks_that_hold(tmp_path, monkeypatch):
   options = ("--images", "1", "--budgets", "0,0.05,0.1", "--method", "milp")
   assert main([*SCENES, *options, "--out", str(tmp_path)]) == 0
-  figures, whole_figure = [], picture.figure
+  drawn_figures, whole_figure = [], picture.figure
 
   def figure(*args):
-    figures.append(whole_figure(*args))
-    return figures[-1]
+    drawn_figures.append(whole_figure(*args))
+    return drawn_figures[-1]
 
   monkeypatch.setattr(picture, "figure", figure)
   picture.main([str(tmp_path), "--out", str(tmp_path)])
-  axes = figures[0].axes[3]
+  axes = drawn_figures[0].axes[3]
   record = picture.records.load(tmp_path / "scene-000" / "certificate.npz")
   exact = record.certified["all/milp"]
   proven = exact.certified / record.base.eta.size

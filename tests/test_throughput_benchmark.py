@@ -4,11 +4,13 @@ import json
 import os
 from contextlib import contextmanager
 from importlib import util
+from pathlib import Path
 
 import jax
 import pytest
 
-from benchmarks import throughput
+from benchmarks import throughput, throughput_report
+from tests.figures import check_saved, check_texts
 
 QUICKLY_COMPILED = " ".join(
   flag for flag in os.environ["XLA_FLAGS"].split() if "device_count" not in flag
@@ -42,7 +44,8 @@ def test_naive_counts_are_ours(out):
   assert len(found["counts_identical_for"]) == 2
 
 
-def test_against_the_bare_model(out, quickly_compiled):
+def test_against_the_bare_model(out, quickly_compiled, monkeypatch):
+  check_saved(monkeypatch)
   ratios = [row["ratio"] for row in measure(out, "bare")["rows"]]
   assert ratios[0] == 1
   assert min(ratios) > 0
@@ -56,6 +59,16 @@ def test_against_pytorch(out):
   differences = [row["logits_difference"] for row in rows if "batch_size" in row]
   assert len(differences) == 6
   assert max(differences) < 1e-4
+
+
+def test_the_figure_shows_the_least_ratios_of_the_tables():
+  path = Path(throughput.__file__).parent / "results" / "throughput.json"
+  results = json.loads(path.read_text())
+  told = throughput_report.table(results)
+  ratios = throughput_report.least_ratios(results)
+  assert len(ratios) == len(throughput_report.RIVALS)
+  assert all(f"{ratio:.2f}" in told or f"{ratio:.3g}" in told for ratio in ratios.values())
+  check_texts(throughput_report.figure(results))
 
 
 def test_scaling(out, quickly_compiled):

@@ -16,15 +16,16 @@ from tests import two_processes
 from tests.test_noise import FAMILIES
 from tests.test_sparse_flips import products
 
-FILES = ("sampling", "windows", "score_sums", "noise", "guards", "sparse_flips")
-"""Tests of what runs on the device. Lowered code is looked at without the flag, under which numbers
+FILES = ("sampling", "windows", "noise", "guards")
+"""Tests of what runs on the device, but for sums of scores and sparse flips, which are the same bit
+for bit: see the two tests below. Lowered code is looked at without the flag, under which numbers
 of Python are float64 before they are rounded; and a network's own parameters may be float64."""
 
 DRAWN = (
   *("distribution", "dense", "law", "gaps", "long_stream", "permuted", "nested", "standard_draw"),
   *("closed_form", "ordinary", "one_key_with", "counts_are_those_of_the_whole_frame"),
 )
-"""Tests of what is drawn and counted, which is the same bit for bit: see the two tests below."""
+"""Tests of what is drawn and counted, which is the same bit for bit, too."""
 
 OTHERS = ("lower", "no_attributes", "receptive", "batch_statistics_in", "dropout")
 """Not these either: they are about other things than numbers."""

@@ -4,6 +4,8 @@ Colors are those of Okabe & Ito, which people with color blindness can tell apar
 line style of its own as well.
 """
 
+import re
+import textwrap
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
@@ -13,6 +15,8 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
+
+from lrs_jax.evaluation import labels
 
 COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#F0E442")
 _STYLES = ("-", "--", "-.", ":", (0, (3, 1, 1, 1, 1, 1)), (0, (5, 1)))
@@ -45,14 +49,15 @@ def curves_figure(
 
   What is certified at a budget is certified at all smaller ones, and nothing is known between two
   budgets but that: the curves are steps, with the value of the next larger budget. A straight line
-  would lie above what is proven.
+  would lie above what is proven. Every curve is named beside itself, or all in a legend below where
+  there is no room for that.
 
   Args:
     radii: [B], rising, none negative, else a `ValueError`; or one value per budget.
     curves: label -> fraction in [0, 1], [B]; of another length it is a `ValueError`.
     xlabel: the budget and its unit.
     ylabel: what is certified.
-    title: one line.
+    title: in plain words; a long one takes several lines.
     whole: budgets are whole numbers, such as flips: ticks and markers are at those alone.
 
   Returns:
@@ -69,7 +74,7 @@ def curves_figure(
   radii = np.asarray(radii, np.float64)
   if radii.ndim != 1 or not (np.diff(radii, prepend=0.0) >= 0).all():
     raise ValueError(f"`radii` must rise, from 0 or more, but they are {radii}.")
-  figure = Figure(figsize=(6.4, 3.9 + 0.13 * len(curves)), layout="constrained")
+  figure = Figure(figsize=(6.4, 4.0), layout="constrained")
   axes = figure.subplots()
   for i, (label, fraction) in enumerate(curves.items()):
     fraction = np.asarray(fraction, np.float64)
@@ -85,12 +90,19 @@ def curves_figure(
     line.set(color=COLORS[i % len(COLORS)], linestyle=_STYLES[i % len(_STYLES)])
     line.set_marker("o" if whole or x.size == 1 else "")
   last = radii[-1] if radii.size and radii[-1] > 0 else 1.0
-  axes.set(xlabel=xlabel, ylabel=ylabel, title=title, xlim=(0, last), ylim=(0, 1))
+  axes.set(xlabel=_lines(xlabel, 66), ylabel=_lines(ylabel, 50))
+  axes.set_title(_lines(title, 66), fontsize=11)
+  axes.set(xlim=(0, last), ylim=(0, 1))
   if whole:
     axes.set_xticks(whole_ticks(last))
   axes.grid(alpha=0.3)
-  figure.legend(loc="outside lower center", ncols=2, fontsize="small")
+  labels.name_curves(axes)
   return figure
+
+
+def _lines(text: str, width: int) -> str:
+  """The text in lines of about so many letters; a formula may be shorter than it is written."""
+  return textwrap.fill(text, width + sum(map(len, re.findall(r"\$.*?\$", text))))
 
 
 def whole_ticks(last: float) -> np.ndarray:
@@ -116,7 +128,8 @@ def noise_figure(scale: np.ndarray, grid_shape: tuple[int, int]) -> Figure:
     3
   """
   rows, columns = grid_shape
-  figure = Figure(figsize=(1.5 * columns + 1.6, 1.2 * rows + 1.0), layout="constrained")
+  size = max(1.2 * columns + 1.4, 4.2), max(rows + 1.0, 2.8)
+  figure = Figure(figsize=size, layout="constrained")
   panels = figure.subplots(rows, columns, squeeze=False)
   visible = scale[np.isfinite(scale)]
   norm = matplotlib.colors.Normalize(0, visible.max(initial=1e-9))
@@ -128,7 +141,7 @@ def noise_figure(scale: np.ndarray, grid_shape: tuple[int, int]) -> Figure:
     axes.set_title(f"group {group}", fontsize=8)
     row, column = divmod(group, columns)
     axes.add_patch(_outline(column - 0.5, row - 0.5, 1, 1))
-  figure.colorbar(image, ax=panels, label="noise std, on the input's [0, 1] scale")
+  figure.colorbar(image, ax=panels, label="noise std,\non the input's [0, 1] scale")
   figure.suptitle("What every group (red) adds to every cell", fontsize=10)
   return figure
 

@@ -174,7 +174,8 @@ class Shared:
 def of(config: Any) -> Mapping[str, tuple[Any, Option]]:
   """Every field of a configuration that is an option: name -> (type, `Option`)."""
   hints = typing.get_type_hints(type(config), include_extras=True)
-  shown = [name for name in config._fields if name not in config._hidden]
+  hidden = getattr(config, "_hidden", ())
+  shown = [name for name in config._fields if name not in hidden]
   annotated = {name: hints[name] for name in shown if hasattr(hints[name], "__metadata__")}
   return {name: (hint.__origin__, hint.__metadata__[0]) for name, hint in annotated.items()}
 

@@ -181,7 +181,7 @@ def noise_figure(scale: np.ndarray, grid: tuple[int, int, int]) -> Figure:
   for axes in figure.axes[: len(scale)]:
     for layer in range(1, layers):
       axes.axhline(layer * rows - 0.5, color="black", linewidth=2)
-  figure.suptitle("What every group (red) adds to every cell; a line parts layers", fontsize=10)
+  figure.suptitle("What every group (red) adds to every cell;\na line parts layers", fontsize=10)
   return figure
 
 
