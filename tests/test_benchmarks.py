@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from benchmarks import fields, forfeits, methods, picture, schedules
+from benchmarks import external, fields, forfeits, methods, picture, schedules
 from lrs_jax import storage
 from lrs_jax.cli import main
 from lrs_jax.jobs import records
@@ -120,3 +120,13 @@ def test_studies_of_validation_images(tmp_path, monkeypatch):
   assert gain["0.00%"] == 1
   assert gain["4.00%"] < 1  # little is certified of this network, and 25 pixels are given up
   assert gain["the best of these, for every image"] == max(gain.values()) >= 1
+
+
+def test_models_outside_of_jax(tmp_path):
+  toy = ["--sizes", "16x24", "--samples", "16", "--batch-size", "4", "--turns", "1"]
+  external.main([*toy, "--out", str(tmp_path)])
+  (row,) = json.loads((tmp_path / "external.json").read_text())
+  assert row["votes"] == 16 * 16 * 24
+  for name, differing in row["differing"].items():  # of what is installed
+    assert differing <= 2, name
+  assert "JAX, on the device" in (tmp_path / "external.md").read_text()
