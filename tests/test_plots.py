@@ -143,6 +143,15 @@ def test_curves_of_any_number_are_named_without_overlaps(number):
   assert number > 4 or not figure.legends
 
 
+def test_curves_without_a_value_are_drawn():
+  """As of no outputs: fractions are not numbers, and there is no place to name them at."""
+  nothing = np.full(3, np.nan)
+  figure = plots.curves_figure(
+    np.arange(3.0), {"none": nothing, "some": np.ones(3)}, xlabel="b", ylabel="c", title="t"
+  )
+  assert figure.legends
+
+
 def test_curves_that_coincide_have_a_legend():
   radii, curves = many(1)
   figure = checked(radii, {"one": curves["exact 0"], "another": curves["exact 0"]})

@@ -154,7 +154,7 @@ def _figure(axes: Axes) -> Figure:
   return figure
 
 
-_NOWHERE = np.full((1, 2), 1e9)
+_NOWHERE = np.full((1, 2), 1e9)  # a line may have no points
 
 
 def trace(line: Line2D, step: float) -> np.ndarray:
@@ -180,7 +180,7 @@ def _options(
   axes: Axes, label: Label, traces: Mapping[Line2D, np.ndarray], unit: float
 ) -> _Options:
   """Where a label hides no line, lies in the axes, and could not be that of another line."""
-  own = traces.get(label.line, _NOWHERE) if label.line else _NOWHERE
+  own = np.concatenate([_NOWHERE, *(of for line, of in traces.items() if line is label.line)])
   others = np.concatenate(
     [_NOWHERE, *(of for line, of in traces.items() if line is not label.line)]
   )
