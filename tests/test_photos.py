@@ -1,6 +1,7 @@
 """Models and images of one's own, from the command line."""
 
 import json
+import sys
 
 import jax.numpy as jnp
 import numpy as np
@@ -8,8 +9,10 @@ import pytest
 from PIL import Image
 
 from lrs_jax import cli
+from lrs_jax.errors import NotLogitsError
 from lrs_jax.jobs import preparing, records, running
 from lrs_jax.tasks import photos, templates
+from lrs_jax.tasks.data import folders
 
 pytestmark = pytest.mark.usefixtures("no_figures")
 
@@ -30,6 +33,10 @@ def folder(tmp_path):
     )
   (tmp_path / "photos" / "notes.txt").write_text("no image")
   return tmp_path
+
+
+def read(config, classes):
+  return folders.read(config.images, config.size, config.masks, classes)
 
 
 def certify(folder, name, *options):
@@ -186,7 +193,7 @@ def test_a_view_that_is_too_small_is_refused_before_sampling(folder):
 
 
 def test_other_weights_are_another_network(folder):
-  data = photos.read(config_of(folder), ("dark", "bright"))
+  data = read(config_of(folder), ("dark", "bright"))
   paths = set()
   for threshold in (0.5, 0.6):
 
@@ -203,19 +210,19 @@ def test_other_weights_are_another_network(folder):
 
 
 def test_images_are_read_as_they_are_or_resized(folder):
-  (one, _), classes, *_ = photos.read(config_of(folder), ("dark", "bright"))
+  (one, _), classes, *_ = read(config_of(folder), ("dark", "bright"))
   assert classes == ("dark", "bright")
   assert (one.name, one.x.shape, one.x.dtype) == ("one", (16, 24, 3), np.float32)
   np.testing.assert_array_equal(one.truth.reshape(16, 24), one.x[..., 0] == 1)
   pattern = {"images": str(folder / "photos" / "t*.png"), "masks": None, "size": (8, 12)}
-  (two,), *_ = photos.read(config_of(folder, **pattern), ())
+  (two,), *_ = read(config_of(folder, **pattern), ())
   assert (two.name, two.x.shape, two.truth) == ("two", (8, 12, 3), None)
 
 
 def test_images_that_cannot_be_used_are_named(folder):
   def refused(message, **changes):
     with pytest.raises(ValueError, match=message):
-      photos.read(config_of(folder, **changes), ())
+      read(config_of(folder, **changes), ())
 
   refused("--images .*nowhere: there are no images", images=str(folder / "nowhere"))
   refused("--masks has none for the image two", masks=str(folder / "masks" / "one.png"))
@@ -227,3 +234,33 @@ def test_images_that_cannot_be_used_are_named(folder):
   refused("two images have the same name", masks=None)
   (folder / "photos" / "one.png").unlink()
   refused("cannot read the image .*one.jpg", masks=None)
+
+
+def test_a_file_beside_the_task_is_found_and_the_name_of_the_task_may_be_left_out(
+  folder, monkeypatch, capsys
+):
+  monkeypatch.chdir(folder)
+  monkeypatch.setattr(sys, "path", [*sys.path])
+  assert cli.main(["init", "mine.py"]) == 0
+  text = (folder / "mine.py").read_text()
+  (folder / "classes_of_mine.py").write_text('CLASSES = ("dark", "bright")\n')
+  (folder / "mine.py").write_text(f"import classes_of_mine\n\n{text}")
+  arguments = ["certify", "mine.py", "--images", "photos", "--masks", "masks", *SMALL]
+  assert cli.main(arguments) == 0
+  assert cli.main(["report", "lrs-out/mine", "--task", "mine.py"]) == 0
+  capsys.readouterr()
+  assert cli.main(["report", "lrs-out/mine"]) == 1
+  assert "--task FILE.py:TASK" in capsys.readouterr().err
+
+
+def external_task(folder, predict, files=()):
+  return photos.external_segmentation("mine", lambda: predict, ["dark", "bright"], files)
+
+
+def test_what_a_model_outside_of_jax_lacks_is_said(folder):
+  task = external_task(folder, lambda images: images[:, ::2, ::2, :2])
+  with pytest.raises(NotLogitsError, match="an image of 16x24 pixels it returns 8x12 outputs"):
+    running.certify(task, config_of(folder), folder / "out")
+  task = external_task(folder, lambda images: images[..., :2], [folder / "weights.pt"])
+  with pytest.raises(ValueError, match=r"no file .*weights.pt, which the task mine says"):
+    running.certify(task, config_of(folder), folder / "out")
