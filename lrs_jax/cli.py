@@ -97,7 +97,7 @@ def _jobs(arguments: Sequence[str]) -> Jobs:
   if len(arguments) < 2 or arguments[0] not in ("certify", "train"):
     return found
   _, name, *others = arguments
-  if ":" in name:
+  if ":" in name or name.endswith(".py"):
     found[name] = tasks.find(name)
   file = argparse.ArgumentParser(add_help=False)
   file.add_argument("--config", type=Path)
@@ -330,7 +330,8 @@ def _init(given: argparse.Namespace) -> int:
   text = resources.files(templates).joinpath(f"{given.model}.py").read_text(encoding="utf-8")
   with path.open("x", encoding="utf-8") as file:
     file.write(re.sub(r"my_task(\.py)?", lambda found: str(path) if found[1] else name, text))
-  print(f"{path} is there to be changed. It runs as it is:")
+  when = "as soon as a model.onnx lies beside it" if given.model == "onnx" else "as it is"
+  print(f"{path} is there to be changed. It runs {when}:")
   print(f"  lrs-jax certify {path}:TASK --images 'photos/*.png'")
   return 0
 

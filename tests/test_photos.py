@@ -1,6 +1,7 @@
 """Models and images of one's own, from the command line."""
 
 import json
+import sys
 
 import jax.numpy as jnp
 import numpy as np
@@ -8,6 +9,7 @@ import pytest
 from PIL import Image
 
 from lrs_jax import cli
+from lrs_jax.errors import NotLogitsError
 from lrs_jax.jobs import preparing, records, running
 from lrs_jax.tasks import photos, templates
 from lrs_jax.tasks.data import folders
@@ -232,3 +234,33 @@ def test_images_that_cannot_be_used_are_named(folder):
   refused("two images have the same name", masks=None)
   (folder / "photos" / "one.png").unlink()
   refused("cannot read the image .*one.jpg", masks=None)
+
+
+def test_a_file_beside_the_task_is_found_and_the_name_of_the_task_may_be_left_out(
+  folder, monkeypatch, capsys
+):
+  monkeypatch.chdir(folder)
+  monkeypatch.setattr(sys, "path", [*sys.path])
+  assert cli.main(["init", "mine.py"]) == 0
+  text = (folder / "mine.py").read_text()
+  (folder / "classes_of_mine.py").write_text('CLASSES = ("dark", "bright")\n')
+  (folder / "mine.py").write_text(f"import classes_of_mine\n\n{text}")
+  arguments = ["certify", "mine.py", "--images", "photos", "--masks", "masks", *SMALL]
+  assert cli.main(arguments) == 0
+  assert cli.main(["report", "lrs-out/mine", "--task", "mine.py"]) == 0
+  capsys.readouterr()
+  assert cli.main(["report", "lrs-out/mine"]) == 1
+  assert "--task FILE.py:TASK" in capsys.readouterr().err
+
+
+def external_task(folder, predict, files=()):
+  return photos.external_segmentation("mine", lambda: predict, ["dark", "bright"], files)
+
+
+def test_what_a_model_outside_of_jax_lacks_is_said(folder):
+  task = external_task(folder, lambda images: images[:, ::2, ::2, :2])
+  with pytest.raises(NotLogitsError, match="an image of 16x24 pixels it returns 8x12 outputs"):
+    running.certify(task, config_of(folder), folder / "out")
+  task = external_task(folder, lambda images: images[..., :2], [folder / "weights.pt"])
+  with pytest.raises(ValueError, match=r"no file .*weights.pt, which the task mine says"):
+    running.certify(task, config_of(folder), folder / "out")

@@ -46,7 +46,7 @@ _COLUMNS = 6
 _SHOWN = 5
 _UNKNOWN = (
   "that the noise is that of the configuration: task or options are not those of this version of "
-  "lrs-jax"
+  "lrs-jax, or the task is one of your own, and --task FILE.py:TASK was not given"
 )
 _CALLED = "what was certified: a record of one's own call names neither the model nor the input"
 _VIEW = "that no output sees more than its view, which would over-claim: {}"

@@ -28,7 +28,7 @@ _METHODS = {
 _KINDS = {"epsilon": "radius"}
 
 _AXES = {
-  "epsilon": "budget ε of one perturbation of the whole input",
+  "epsilon": "radius ε of one perturbation of the whole input",
   "entries": "changed entries, over the whole input",
 }
 

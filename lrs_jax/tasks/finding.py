@@ -13,7 +13,9 @@ from lrs_jax.tasks.task import Config, Task
 def find(name: str) -> tuple[Task, Config]:
   """The task that FILE.py:TASK or MODULE:TASK names, and the defaults of its first data set.
 
-  FILE.py:TASK:DATA are those of another one. The file is run, as Python runs any that it imports.
+  FILE.py:TASK:DATA are those of another one, and FILE.py is FILE.py:TASK. The file is run, as
+  Python runs any that it imports; it may import others that lie beside it, where nothing that is
+  installed has their name.
 
   Raises:
     ValueError: there is no such file, module, task or data set, or the file does not run.
@@ -24,7 +26,7 @@ def find(name: str) -> tuple[Task, Config]:
     ('volumes', 'bodies')
   """
   where, _, rest = name.partition(":")
-  attribute, _, data = rest.partition(":")
+  attribute, _, data = (rest or "TASK" * name.endswith(".py")).partition(":")
   if not where or not attribute.isidentifier():
     raise ValueError(f"a task is named FILE.py:TASK or MODULE:TASK, but this is {name!r}.")
   found = getattr(_module(where), attribute, None)
@@ -49,6 +51,9 @@ def _module(where: str) -> ModuleType:
     spec: Any = importlib.util.spec_from_file_location(name, path)
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module  # annotations of its classes are looked up there
+    beside = str(path.resolve().parent)
+    if beside not in sys.path:
+      sys.path.append(beside)  # last, so that it hides nothing; it stays, for what `load` imports
     spec.loader.exec_module(module)
     return module
   except ValueError:

@@ -5,6 +5,7 @@ messages follow from that. `Shared` has the fields that every configuration has.
 """
 
 import dataclasses
+import difflib
 import json
 import tomllib
 import typing
@@ -230,6 +231,18 @@ def from_toml(path: Path, default: Any) -> Any:
     raise ValueError(f"{path} cannot be read as TOML: {error}") from error
   if given.get("data", default.data) != default.data:
     raise ValueError(f"{path} is for {given['data']!r}, but this is {default.data!r}.")
+  for name, value in given.items():
+    if name not in default._fields:
+      near = difflib.get_close_matches(name, default._fields, 1)
+      hint = f"is it {near[0]}?" if near else "another version may have made this."
+      raise ValueError(f"{path}: there is no option {name}: {hint}")
+    kind, option = of(default).get(name, (str, None))
+    kinds = [part for part in (kind, *typing.get_args(kind)) if typing.get_origin(part) is tuple]
+    if option is not None and kinds and isinstance(value, str):
+      words = value.lower().split(option.separator)
+      such = [f'"{word}"' for word in words] if str in typing.get_args(kinds[0]) else words
+      told = f"{name} = [{', '.join(such)}], but it is {storage.shortened(value)}"
+      raise ValueError(f"{path}: `{name}` must be a list, as in {told}.")
   try:
     found = storage.from_plain(type(default), {"data": default.data, **given})
   except ValueError as error:

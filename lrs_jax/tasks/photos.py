@@ -18,6 +18,7 @@ from lrs_jax import keys, noise, sampling, storage
 from lrs_jax.cells import views
 from lrs_jax.cells.views import View
 from lrs_jax.confidence import statistics
+from lrs_jax.errors import NotLogitsError
 from lrs_jax.evaluation import plots
 from lrs_jax.sampling import ClassSums, Predict, external, guards
 from lrs_jax.tasks import common, denoising, options
@@ -159,12 +160,25 @@ def external_segmentation(
 
   def variables(config: Config) -> dict[str, np.ndarray]:
     paths = [*files] if config.denoiser is None else [*files, config.denoiser]
+    for path in paths:
+      if not Path(path).is_file():
+        raise ValueError(f"there is no file {path}, which the task {name} says its model is in.")
     sums = [hashlib.sha256(Path(path).read_bytes()).digest() for path in paths]
     return _numbered([np.frombuffer(of_file, np.uint8) for of_file in sums])
 
   def check(
     config: Config, key: jax.Array, params: Any, x: np.ndarray, noise: Drawn, seen: View | None
   ) -> None:
+    size = external.check_batch_size(batch_size, x.size)
+    answer = external.ask(model(config.denoiser), np.repeat(x[None], size, axis=0))
+    shape, _ = external.shape_of(answer, num_classes)
+    if shape != x.shape[:2]:
+      told = "x".join(map(str, shape))
+      raise NotLogitsError(
+        "the model must say something of every pixel, but of an image of "
+        f"{x.shape[0]}x{x.shape[1]} pixels it returns {told} outputs: resize them in `predict`, or "
+        "take a --size that it keeps, such as multiples of its strides."
+      )
     sampling.check_predict(key, model(config.denoiser), x, *noise, **how)
     if seen is not None:
       sampling.check_predict_view(model(config.denoiser), x, seen, batch_size=batch_size)

@@ -47,7 +47,8 @@ def view(shape):
   """How many pixels away from a pixel the network looks, at most, in an image of (H, W) pixels.
 
   The less it is, the more is certified. One that is too small makes certificates wrong: what is
-  said here is tested by changing pixels farther away, but it must follow from the layers. Where you
+  said here is tested by changing pixels farther away, but it must follow from the layers: dilations
+  and the strides before a layer multiply what it adds (docs/other_frameworks.md). Where you
   do not know, give `external_segmentation` no view.
   """
   return 2  # one for each convolution of 3 x 3
