@@ -20,19 +20,21 @@ def certify(config: counts.Config, out: Path, *, force: bool = False) -> dict[st
     OtherResultsError: `out` holds results of another job; nothing is done.
     ValueError: a file that cannot be used, before anything is written.
   """
-  path, start = Path(config.file), time.perf_counter()
-  selection, estimation = sums = counts.sums_of(counts.read(path))
+  start = time.perf_counter()
+  data = counts.load(config)
+  selection, estimation = sums = counts.sums_of(data.cases[0].x)
   rechecks.check_both(selection, estimation)
   numbers = {"selection_samples": selection.num_samples, "samples": estimation.num_samples}
   config = config._replace(**{name: int(number) for name, number in numbers.items()})
-  ranges = [[0, config.samples]]
-  setting = preparing.load(counts.TASK, config, out, None if force else [(0, config.samples)])
+  task = counts.TASK._replace(load=lambda config: data)  # read once: it may change meanwhile
+  ranges = [(0, config.samples)]
+  setting = preparing.load(task, config, out, None if force else ranges)
   preparing.check_samples(setting)
   (item,) = setting.items
   facts = {"input": preparing.input_digest(item.case)}
   if not force:
-    preparing.refuse_others(item.path, setting.task, config, [(0, config.samples)], **facts)
-  meta = running.common_facts(setting) | facts | running.told(item, ranges)
+    preparing.refuse_others(item.path, task, config, ranges, **facts)
+  meta = running.common_facts(setting) | facts | running.told(item, [[0, config.samples]])
   record = running.already_done(setting, item, meta)
   record = record or running.certify_item(setting, item, sums, meta)
   return running.finish(setting, {item.path: record}, {"certificates": time.perf_counter() - start})

@@ -4,7 +4,7 @@ import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, NoReturn
 
 import flax.linen as nn
 import flax.traverse_util
@@ -272,6 +272,15 @@ def models(
     finish=lambda config, data, variables: finish(variables),
     predict=predict,
   )
+
+
+def refusing(why: str) -> Callable[..., NoReturn]:
+  """What a task has in the place of a function that no job of it can use: it says why."""
+
+  def refuse(*arguments: Any) -> NoReturn:
+    raise ValueError(why)
+
+  return refuse
 
 
 def variables_of(path: Path, arrays: Mapping[str, np.ndarray], wanted: Any) -> Any:

@@ -7,7 +7,7 @@ describes. `lrs_jax.jobs.counted` certifies them; there is no network to train o
 import inspect
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, NoReturn
+from typing import Annotated
 
 import numpy as np
 
@@ -175,9 +175,7 @@ def adversaries(
   return (ball._replace(integral=smoothings[0].noise.p == 0),)
 
 
-def _nothing(*arguments: Any) -> NoReturn:
-  raise ValueError("the votes were counted elsewhere: there is no network here.")
-
+_nothing = common.refusing("the votes were counted elsewhere: there is no network here.")
 
 TASK = Task(
   name="counts",

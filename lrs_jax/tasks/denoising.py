@@ -9,7 +9,7 @@ References: Salman et al. 2020 (arXiv 2003.01908), section 3: denoised smoothing
 import functools
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Annotated, Any, NamedTuple, NoReturn
+from typing import Annotated, Any, NamedTuple
 
 import flax.linen as nn
 import jax
@@ -82,7 +82,6 @@ class Denoiser(NamedTuple):
   std: float  # that it was trained for
 
 
-@functools.cache
 def load(file: str) -> Denoiser:
   """Reads what `lrs-jax train denoiser` stored, or raises a ValueError.
 
@@ -178,10 +177,6 @@ def _lesson(config: Config) -> common.Lesson:
   return common.Lesson(images, levels, expose, augment, squared_error, {"images": len(images)})
 
 
-def _nothing(*arguments: Any) -> NoReturn:
-  raise ValueError("a denoiser is trained, and then put before a model by --denoiser.")
-
-
 TASK = Task(
   name="denoiser",
   unit="pixels",
@@ -201,7 +196,7 @@ TASK = Task(
   smoothings=lambda config, data, case: (
     Smoothing("denoiser", _noise(config, case.x.shape), np.zeros(0, np.int32), ()),
   ),
-  counter=_nothing,
+  counter=common.refusing("a denoiser is trained, and then put before a model by --denoiser."),
   chunk_size=common.chunk_size,
   adversaries=lambda config, data, case, smoothings: (Adversary(np.zeros((0, 1))),),
 )

@@ -166,12 +166,15 @@ def external_segmentation(
     sums = [hashlib.sha256(Path(path).read_bytes()).digest() for path in paths]
     return _numbered([np.frombuffer(of_file, np.uint8) for of_file in sums])
 
+  def answer_of(config: Config, x: np.ndarray) -> np.ndarray:
+    """What the model says of a batch of one image, again and again."""
+    size = external.check_batch_size(batch_size, x.size)
+    return external.ask(model(config.denoiser), np.repeat(x[None], size, axis=0))
+
   def check(
     config: Config, key: jax.Array, params: Any, x: np.ndarray, noise: Drawn, seen: View | None
   ) -> None:
-    size = external.check_batch_size(batch_size, x.size)
-    answer = external.ask(model(config.denoiser), np.repeat(x[None], size, axis=0))
-    shape, _ = external.shape_of(answer, num_classes)
+    shape, _ = external.shape_of(answer_of(config, x), num_classes)
     if shape != x.shape[:2]:
       told = "x".join(map(str, shape))
       raise NotLogitsError(
@@ -184,8 +187,7 @@ def external_segmentation(
       sampling.check_predict_view(model(config.denoiser), x, seen, batch_size=batch_size)
 
   def predict(config: Config, data: Data, params: Any, case: Case) -> np.ndarray:
-    size = external.check_batch_size(batch_size, case.x.size)
-    answer = external.ask(model(config.denoiser), np.repeat(case.x[None], size, axis=0))
+    answer = answer_of(config, case.x)
     labels = external.labels_of(answer, case.x.shape[0] * case.x.shape[1], num_classes)
     return labels[0].astype(np.int32)
 
@@ -224,13 +226,15 @@ def _task(
 ) -> Task:
   """A task of what models, counts votes, and asks a model of an image before it is sampled."""
 
+  denoiser = functools.cache(denoising.load)
+
   def seen_of(config: Config, shape: tuple[int, int]) -> View:
     if view is None:
       return views.whole(shape)
     seen = views.as_view(view(shape), shape)
     if config.denoiser is None:
       return seen
-    return views.through(seen, denoising.load(config.denoiser).view(shape))
+    return views.through(seen, denoiser(config.denoiser).view(shape))
 
   def smoothings(config: Config, shape: tuple[int, int]) -> tuple[Smoothing, ...]:
     """Isotropic noise, as blocks of pixels see it, and as if they saw the whole image."""
@@ -251,9 +255,9 @@ def _task(
 
   def load(config: Config) -> Data:
     data = folders.read(config.images, config.size, config.masks, tuple(classes))
-    if config.denoiser is None or denoising.load(config.denoiser).std == config.std:
+    trained = config.std if config.denoiser is None else denoiser(config.denoiser).std
+    if trained == config.std:
       return data
-    trained = denoising.load(config.denoiser).std
     note = f"NOTE: the denoiser was trained for --std {trained:g}, but this job has {config.std:g}"
     return data._replace(notes=(*data.notes, note))
 
