@@ -213,3 +213,11 @@ def test_the_page_runs_with_onnx(onnx, photo, capsys):
 def test_the_page_runs_without_either(number, capsys):
   certified = run(number, capsys)
   assert certified.certified[1] > 0
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_the_page_runs_with_pytorch_inside_jax(torch, capsys):
+  pytest.importorskip("torch2jax")
+  with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
+    certified = run(4, capsys)
+  assert certified.certified[1] > 0
