@@ -12,8 +12,8 @@ from scipy import sparse
 from lrs_jax import noise, sampling
 from lrs_jax.cells import partition
 from lrs_jax.noise import draws
-from lrs_jax.sampling import checks, scores, sparse_flips
-from lrs_jax.tasks.graph_training import head_of
+from lrs_jax.sampling import checks, edge_flips, flip_sums, scores, sparse_flips
+from lrs_jax.tasks.graph_training import edges_of, head_of
 from lrs_jax.tasks.models import folded_unet, gnn
 from lrs_jax.tasks.models.unet import UNet
 
@@ -26,10 +26,13 @@ VARIABLES = jax.eval_shape(NET.init, KEY, IMAGE)
 FOLDED = jax.eval_shape(folded_unet.fold, VARIABLES)
 STARTS, WINDOW = partition.windows(CELLS, 2)
 MESH = jax.make_mesh((1,), ("samples",), devices=jax.devices()[:1])  # JAX 0.7.0 fails with more
-EDGES = gnn.normalized_edges(sparse.csr_array(np.array([[0, 1, 0], [1, 0, 1], [0, 1, 0.0]])))
+ADJACENCY = sparse.csr_array(np.array([[0, 1, 0], [1, 0, 1], [0, 1, 0.0]]))
+EDGES = gnn.normalized_edges(ADJACENCY)
 ATTRIBUTES = np.eye(3, 5)
 FLIPS = noise.flips(np.full((2, 2), 0.1), np.full((2, 2), 0.5), np.array([[0], [1], [1]]))
 PLAN = sparse_flips.plan_flips(sparse.csr_array(ATTRIBUTES), FLIPS)
+EDGE_PLAN = edge_flips.plan_edges(ADJACENCY, FLIPS)
+ENTRIES = PLAN.arrays.columns, PLAN.arrays.rows
 GROUPS = jnp.array([0, 1, 1], jnp.int32)
 
 
@@ -61,9 +64,17 @@ def class_sums(key, params, x, windows=None):
 
 def class_sums_of_flips(key, variables, arrays):
   model = gnn.make_model("gcn", 5, 3)
-  args = key, (variables, EDGES), variables["params"]["first_kernel"], arrays, GROUPS
-  options = {"head": head_of(model), "sizes": PLAN.sizes, "chunk_size": 2, "mesh": MESH}
-  return sparse_flips._class_sums(jnp.array([0, 9], jnp.int32), args, **options)
+  args = (variables, EDGES), variables["params"]["first_kernel"], arrays, GROUPS
+  noisy = sparse_flips._noisy(head_of(model), PLAN.sizes)
+  options = {"noisy": noisy, "chunk_size": 2, "mesh": MESH}
+  return flip_sums._class_sums(jnp.array([0, 9], jnp.int32), (key, args), **options)
+
+
+def class_sums_of_edges(key, variables, arrays):
+  args = (variables, ENTRIES), arrays, GROUPS
+  noisy = edge_flips._noisy(edges_of(gnn.make_model("gcn", 5, 3), 3), EDGE_PLAN.sizes)
+  options = {"noisy": noisy, "chunk_size": 2, "mesh": MESH}
+  return flip_sums._class_sums(jnp.array([0, 9], jnp.int32), (key, args), **options)
 
 
 def graph(name):
@@ -81,6 +92,7 @@ TABLE = {
   "scores.class_sums": (class_sums, KEY, FOLDED, IMAGE),
   "scores.class_sums, windows": (partial(class_sums, windows=WINDOWS), KEY, FOLDED, IMAGE),
   "sparse_flips.class_sums": (class_sums_of_flips, KEY, graph("gcn")[1], PLAN.arrays),
+  "edge_flips.class_sums": (class_sums_of_edges, KEY, graph("gcn")[1], EDGE_PLAN.arrays),
   "sparse_flips.flipped_products": (
     lambda key, arrays: sparse_flips.flipped_products(key, arrays, PLAN.sizes, jnp.eye(5)),
     KEY, PLAN.arrays,

@@ -344,8 +344,14 @@ def test_bad_input_is_named():
     sparse_flips.plan_flips(sparse.csr_array(X * 0.5), flips)
   with pytest.raises(ValueError, match=r"\[N, 1\] = \(2, 1\)"):
     sparse_flips.plan_flips(
-      sparse.csr_array(X), noise.flips([[0.1]], [[0.5]], np.zeros((2, 4), int))
+      sparse.csr_array(X), noise.flips([[0.1]], [[0.5]], np.zeros((2, 3), int))
     )
+  per_entry = noise.flips([[0.1]], [[0.5]], np.zeros((2, 4), int))
+  with pytest.raises(ValueError, match=r"one cell for each node, but they have shape \(2, 4\)"):
+    sparse_flips.class_sums(
+      jax.random.key(0), lambda params, product: product, None, jnp.asarray(EYE),
+      sparse_flips.plan_flips(sparse.csr_array(X), per_entry), np.zeros(2, int), 1,
+    )  # fmt: skip
   with pytest.raises(ValueError, match="gaussian"):
     sparse_flips.plan_flips(sparse.csr_array(X), noise.gaussian([[1.0]], np.zeros((2, 1), int)))
   plan, _ = toy_plan()

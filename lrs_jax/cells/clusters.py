@@ -113,10 +113,10 @@ def affinity_ranks(affinity: ArrayLike) -> np.ndarray:
 
 
 def levels_by_rank(ranks: ArrayLike, low: float, high: float) -> np.ndarray:
-  r"""Flip probabilities linear in the rank, :math:`\theta_{g,c} = l + (h - l) r_{g,c} / (C - 1)`.
+  r"""Flip probabilities linear in the rank, :math:`\theta_{g,c} = l + (h - l) r_{g,c} / \max r`.
 
   `low` is the probability at rank 0 (the group's own cluster), `high` that at the last one, both in
-  [0, 1), else `ValueError`; the ranks are int [G, C], in [0, C).
+  [0, 1), else `ValueError`; the ranks are int [G, C], from 0 on.
 
   Example:
     >>> levels_by_rank([[0, 1, 2]], 0.6, 0.9)
@@ -128,7 +128,7 @@ def levels_by_rank(ranks: ArrayLike, low: float, high: float) -> np.ndarray:
   for name, value in (("low", low), ("high", high)):
     if not 0 <= value < 1:
       raise ValueError(f"`{name}` must be a flip probability in [0, 1), but it is {value}.")
-  return low + (high - low) * (ranks / max(ranks.shape[1] - 1, 1))
+  return low + (high - low) * (ranks / ranks.max(initial=1))
 
 
 def _check_number(num_clusters: int, num_nodes: int) -> None:

@@ -21,7 +21,7 @@ is 0.01. No position is drawn twice: nothing is merged.
 
 import math
 from collections.abc import Callable
-from functools import partial
+from functools import cache, partial
 from typing import Any, NamedTuple
 
 import jax
@@ -33,11 +33,10 @@ from scipy import sparse
 from lrs_jax.noise import draws
 from lrs_jax.noise.discrete import FLIPS
 from lrs_jax.noise.distributions import SmoothingDistribution
-from lrs_jax.sampling.checks import check_groups, check_range
+from lrs_jax.sampling import flip_sums
+from lrs_jax.sampling.checks import check_groups
 from lrs_jax.sampling.counting import ClassSums
 from lrs_jax.sampling.gaps import GapScale, gap_scale, gaps
-from lrs_jax.sampling.scores import in_pieces, votes_and_scores
-from lrs_jax.sampling.stitching import sum_over_samples
 
 Head = Callable[[Any, jax.Array], jax.Array]
 """(params, product [N, G, H]) -> logits [N, G, K]: a model after its first kernel."""
@@ -52,7 +51,7 @@ class FlipArrays(NamedTuple):
   rows: jax.Array  # int32 [M], node of every one
   columns: jax.Array  # int32 [M], attribute of every one
   occupied: jax.Array  # uint32 [N, ceil(D / 32)], the ones as bits
-  cells: jax.Array  # int32 [N]
+  cells: jax.Array  # int32 [N, 1], or [N, D]
   minus: jax.Array  # uint32 [L-], distinct thresholds of deletion, ascending
   minus_index: jax.Array  # int32 [G, C]
   thinning: jax.Array  # uint32 [L+ - 1], thresholds of keeping a candidate, descending
@@ -88,7 +87,8 @@ def plan_flips(
 
   Args:
     attributes: [N, D], 0 or 1, else `ValueError`.
-    noise: made by `noise.flips`, else `ValueError`, with cells [N, 1] (the cluster of every node).
+    noise: made by `noise.flips`, else `ValueError`, with cells [N, 1] (the cluster of every node),
+      or [N, D] where `candidates` and their levels are all that is asked for, see `edge_flips`.
     deviations: d.
 
   Example:
@@ -107,10 +107,10 @@ def plan_flips(
   if noise.family is not FLIPS:
     name = noise.family.name
     raise ValueError(f"`noise` must be made by noise.flips, but its family is {name!r}.")
-  if noise.cells.shape != (num_nodes, 1):
+  if noise.cells.shape not in ((num_nodes, 1), attributes.shape):
     raise ValueError(
       f"`noise.cells` must have shape [N, 1] = ({num_nodes}, 1), one cell for each node, "
-      f"but its shape is {noise.cells.shape}."
+      f"or that of the attributes, but its shape is {noise.cells.shape}."
     )
   if num_attributes > MAX_BLOCK:
     raise ValueError(
@@ -141,7 +141,7 @@ def plan_flips(
     jnp.asarray(rows, jnp.int32),
     jnp.asarray(columns, jnp.int32),
     jnp.asarray(occupied),
-    jnp.asarray(noise.cells[:, 0]),
+    jnp.asarray(noise.cells),
     jnp.asarray(minus_levels),
     jnp.asarray(minus_index.reshape(minus.shape), jnp.int32),
     jnp.asarray(np.minimum(kept, draws.ALWAYS - 1).astype(np.uint32)),
@@ -200,21 +200,36 @@ def flipped_products(
     trash = sizes.nodes * levels
     segments = jnp.where((passed > 0) & (rows < sizes.nodes), rows * levels + passed - 1, trash)
     buckets = gather_sum(kernel, columns, segments, trash).reshape(sizes.nodes, levels, -1)
-    return jax.lax.cumsum(buckets, axis=1, reverse=True)[nodes, index.T[arrays.cells]]
+    return jax.lax.cumsum(buckets, axis=1, reverse=True)[nodes, index.T[arrays.cells[:, 0]]]
 
+  survived, added, overflow = drawn_flips(key, arrays, sizes)
+  left = product(arrays.rows, arrays.columns, survived, arrays.minus.size, arrays.minus_index)
+  if added is None:
+    return left, overflow
+  return left + product(*added, arrays.thinning.size + 1, arrays.plus_index), overflow
+
+
+def drawn_flips(
+  key: jax.Array, arrays: FlipArrays, sizes: FlipSizes
+) -> tuple[jax.Array, tuple[jax.Array, jax.Array, jax.Array] | None, jax.Array]:
+  """One sample's flips, for all groups at once (device).
+
+  Returns:
+    Of every one, how many of the levels `arrays.minus` it survives, the first ones: int32 [M].
+    Candidates for additions, or None if there are none: rows, columns, and how many of the levels
+    of addition, the last ones, keep them. Whether the draw overflowed its capacity, bool [].
+  """
   key_minus, key_plus, key_thinning = jax.random.split(key, 3)
   words = draws.bits(key_minus, arrays.rows.shape)[:, None]
   survived = (~draws.below(words, arrays.minus[None, :])).sum(axis=1, dtype=jnp.int32)
-  left = product(arrays.rows, arrays.columns, survived, arrays.minus.size, arrays.minus_index)
   if sizes.capacity == 0:
-    return left, jnp.zeros((), bool)
+    return survived, None, jnp.zeros((), bool)
   rows, columns, overflow = candidates(key_plus, arrays, sizes)
   kept = jnp.ones(rows.shape, jnp.int32)
   if arrays.thinning.size:
     words = draws.bits(key_thinning, rows.shape)[:, None]
     kept += (words < arrays.thinning[None, :]).sum(axis=1, dtype=jnp.int32)
-  added = product(rows, columns, kept, arrays.thinning.size + 1, arrays.plus_index)
-  return left + added, overflow
+  return survived, (rows, columns, kept), overflow
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(3,))
@@ -314,63 +329,34 @@ def class_sums(
     array([[10,  0],
            [ 0, 10]])
   """
+  if (shape := plan.arrays.cells.shape)[1] != 1:
+    raise ValueError(f"`plan` must have one cell for each node, but they have shape {shape}.")
+  if kernel.shape[0] != plan.sizes.attributes:
+    raise ValueError(
+      f"`kernel` must have one row for each of the {plan.sizes.attributes} attributes, "
+      f"but its shape is {kernel.shape}."
+    )
+  how: dict[str, Any] = {"first_sample": first_sample, "chunk_size": chunk_size, "mesh": mesh}
+  args = params, kernel, plan.arrays, checked_groups(plan, groups)
+  return flip_sums.sums(key, _noisy(head, plan.sizes), args, num_samples, **how)
+
+
+def checked_groups(plan: FlipPlan, groups: np.ndarray) -> jax.Array:
+  """The group of every node, int32 [N], if it is one of the plan's, else a `ValueError`."""
   groups = np.asarray(groups)
   if groups.shape != (plan.sizes.nodes,):
     raise ValueError(
       f"`groups` must have shape [N] = ({plan.sizes.nodes},), but its shape is {groups.shape}."
     )
   check_groups(groups, len(plan.arrays.minus_index), "plan")
-  if kernel.shape[0] != plan.sizes.attributes:
-    raise ValueError(
-      f"`kernel` must have one row for each of the {plan.sizes.attributes} attributes, "
-      f"but its shape is {kernel.shape}."
-    )
-  if mesh is None:
-    mesh = jax.make_mesh((jax.device_count(),), ("samples",))
-  if chunk_size is None:
-    chunk_size = 1 if jax.default_backend() == "cpu" else 8
-  check_range(first_sample, num_samples, chunk_size * mesh.size)
-  args = key, params, kernel, plan.arrays, jnp.asarray(groups, jnp.int32)
-  static = {"head": head, "sizes": plan.sizes, "chunk_size": chunk_size, "mesh": mesh}
-
-  def sums(sample_range: jax.Array) -> tuple[jax.Array, ...]:
-    *found, overflows = _class_sums(sample_range, args, **static)
-    if int(overflows):
-      raise OverflowError(
-        f"{int(overflows)} samples drew more additions than the {plan.sizes.capacity} that "
-        "`plan_flips` made room for; plan with larger `deviations`."
-      )
-    return tuple(found)
-
-  votes, scores, squares = in_pieces(sums, first_sample, num_samples, chunk_size * mesh.size)
-  return ClassSums(votes, scores, squares, np.asarray(num_samples, np.int64))
+  return jnp.asarray(groups, jnp.int32)
 
 
-@partial(jax.jit, static_argnames=("head", "sizes", "chunk_size", "mesh"))
-def _class_sums(
-  sample_range: jax.Array,
-  args: tuple,  # key, params, kernel, arrays, groups
-  *,
-  head: Head,
-  sizes: FlipSizes,
-  chunk_size: int,
-  mesh: Mesh,
-) -> tuple[jax.Array, ...]:
-  def one(sample: jax.Array, valid: jax.Array, args: tuple) -> tuple[jax.Array, ...]:
-    key, *rest = args
-    logits, overflow = stitched_logits(jax.random.fold_in(key, sample), head, *rest, sizes=sizes)
-    votes, score = votes_and_scores(logits)
-    parts = votes, score, score**2, overflow.astype(jnp.int32)
-    return tuple(jnp.where(valid, part, 0) for part in parts)
+@cache
+def _noisy(head: Head, sizes: FlipSizes) -> flip_sums.Noisy:
+  """One function for one head and size, so that it is compiled once."""
 
-  def add(total: tuple, sample_ids: jax.Array, valid: jax.Array, args: tuple) -> tuple:
-    if chunk_size == 1:  # no batch axis, which would turn the CPU's loop into a scatter
-      new = one(sample_ids[0], valid[0], args)
-    else:
-      batch = jax.vmap(one, in_axes=(0, 0, None))(sample_ids, valid, args)
-      new = jax.tree.map(lambda part: part.sum(axis=0, dtype=jnp.int32), batch)
-    return jax.tree.map(jnp.add, total, new)
+  def noisy(key: jax.Array, args: tuple) -> tuple[jax.Array, jax.Array]:
+    return stitched_logits(key, head, *args, sizes=sizes)
 
-  shapes = jax.eval_shape(one, sample_range[0], sample_range[0] > 0, args)
-  init = jax.tree.map(lambda shape: jnp.zeros(shape.shape, jnp.int32), shapes)
-  return sum_over_samples(add, init, sample_range, args, chunk_size=chunk_size, mesh=mesh)
+  return noisy

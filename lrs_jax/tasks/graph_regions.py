@@ -54,3 +54,7 @@ def _right(record: Any) -> np.ndarray:
 
 def _is_envelope(name: str) -> bool:
   return name.startswith("correct/envelope")
+
+
+RIVALS = {"regions": localized, "region": isotropic}
+"""What a task on graphs reports beside the certificates of its records."""

@@ -1,6 +1,7 @@
 """Graph networks: what they read, and training under the flips that will be certified, by Optax."""
 
 import time
+from collections.abc import Callable, Mapping
 from functools import cache, partial
 from typing import Any, NamedTuple, cast
 
@@ -13,10 +14,15 @@ from scipy import sparse
 from tqdm import tqdm
 
 from lrs_jax import keys
-from lrs_jax.sampling.sparse_flips import FlipArrays, FlipPlan, FlipSizes, stitched_logits
+from lrs_jax.sampling import edge_flips, sparse_flips
+from lrs_jax.sampling.edge_flips import Pairs
+from lrs_jax.sampling.sparse_flips import FlipPlan, FlipSizes, gather_sum
 from lrs_jax.tasks import training
 from lrs_jax.tasks.data.citation import Split
-from lrs_jax.tasks.models.gnn import Edges
+from lrs_jax.tasks.models.gnn import Edges, noisy_edges
+
+Noisy = Callable[[jax.Array, Any, Any, Mapping[str, jax.Array]], jax.Array]
+"""(key, variables, what it sees, rngs) -> logits [N, K] under noise; with rngs, as in training."""
 
 
 class Ones(NamedTuple):
@@ -71,6 +77,48 @@ def train(
   groups: np.ndarray,
   labels: np.ndarray,
   split: Split,
+  **options: Any,
+) -> tuple[Any, GraphHistory]:
+  """Trains a network under flips of its attributes, planned by `sparse_flips.plan_flips`.
+
+  One step draws one noisy sample of the attributes, as every group sees it: groups are int [N],
+  labels too. The rest is as in `fit`.
+  """
+  seen = edges, plan.arrays, jnp.asarray(groups, jnp.int32)
+  return fit(key, model, _under_attributes(model, plan.sizes), seen, labels, split, **options)
+
+
+def train_on_edges(
+  key: jax.Array,
+  model: nn.Module,
+  attributes: sparse.csr_array,
+  plan: FlipPlan,
+  groups: np.ndarray,
+  labels: np.ndarray,
+  split: Split,
+  **options: Any,
+) -> tuple[Any, GraphHistory]:
+  """Trains a network under flips of its edges, planned by `edge_flips.plan_edges`.
+
+  It is as `train`, but that the attributes, [N, D], are as they are.
+  """
+  seen = entries(attributes), plan.arrays, jnp.asarray(groups, jnp.int32)
+  return fit(key, model, _under_edges(model, plan.sizes), seen, labels, split, **options)
+
+
+def entries(attributes: sparse.csr_array) -> tuple[jax.Array, jax.Array]:
+  """Columns and rows of the ones of binary attributes, int32 [M] each, as `edges_of` reads them."""
+  rows, columns = attributes.tocoo().coords
+  return jnp.asarray(columns, jnp.int32), jnp.asarray(rows, jnp.int32)
+
+
+def fit(
+  key: jax.Array,
+  model: nn.Module,
+  noisy: Noisy,
+  seen: Any,
+  labels: np.ndarray,
+  split: Split,
   *,
   num_classes: int,
   max_steps: int = 1500,
@@ -82,7 +130,7 @@ def train(
 ) -> tuple[Any, GraphHistory]:
   r"""Minimizes the cross-entropy of every training node under its own group's noise.
 
-  One step draws one noisy sample of the attributes, as every group sees it:
+  One step draws one noisy sample:
   :math:`\frac{1}{|T|} \sum_{n \in T} -\log h_{y_n}(f_n(z^{g(n)})) + \frac{l_2}{2} \|W_1\|^2`, with
   Adam. The parameters of the lowest validation loss, on 8 noisy samples that stay the same, are
   kept; training stops `patience` steps after them.
@@ -90,9 +138,8 @@ def train(
   Args:
     key: typed key.
     model: network of `lrs_jax.tasks.models.gnn`.
-    edges: of the graph.
-    plan: attributes and flips; no flips at all trains the plain network.
-    groups: int [N].
+    noisy: the network under noise; its program is compiled once for the same function.
+    seen: what that reads of the graph; without any flips the plain network is trained.
     labels: int [N].
     split: nodes for training and validation.
     num_classes: K.
@@ -118,12 +165,10 @@ def train(
   key_init, key_steps, key_validation = (
     keys.tagged(key, purpose) for purpose in ("variables", "steps", "validation")
   )
-  shape = jax.ShapeDtypeStruct((plan.sizes.nodes, plan.sizes.attributes), jnp.float32)
-  variables = jax.jit(model.lazy_init)({"params": key_init}, shape, edges)
+  variables = initial(key_init, model)
   state = _State(variables, optax.adam(learning_rate).init(variables), variables)
   rates = jnp.asarray(learning_rate, jnp.float32), jnp.asarray(l2, jnp.float32)
-  data = edges, plan.arrays, jnp.asarray(groups, jnp.int32), jnp.asarray(labels, jnp.int32)
-  options = {"model": model, "sizes": plan.sizes}
+  data = seen, jnp.asarray(labels, jnp.int32)
   train_nodes, validation_nodes = jnp.asarray(split.train), jnp.asarray(split.validation)
   evaluate_every = min(evaluate_every, max_steps)
   # The state, and (steps, loss, accuracy) of every evaluation.
@@ -138,9 +183,16 @@ def train(
         break
       first = jnp.asarray(done - evaluate_every, jnp.int32)
       variables, optimizer = _steps(
-        key_steps, first, *state[:2], data, train_nodes, rates, num_steps=evaluate_every, **options
+        key_steps,
+        first,
+        *state[:2],
+        data,
+        train_nodes,
+        rates,
+        num_steps=evaluate_every,
+        noisy=noisy,
       )
-      found = _validate(key_validation, variables, data, validation_nodes, **options)
+      found = _validate(key_validation, variables, data, validation_nodes, noisy=noisy)
       loss, accuracy = map(float, found)
       history = np.concatenate([history, [[done, loss, accuracy]]])
       improved = np.isfinite(loss) and _best(history) == len(history) - 1
@@ -164,6 +216,13 @@ def _best(history: np.ndarray) -> int:
   return int(np.where(np.isnan(history[:, 1]), np.inf, history[:, 1]).argmin())
 
 
+def initial(key: jax.Array, model: nn.Module) -> Any:
+  """A network's variables before training, which depend on no graph."""
+  node = jnp.zeros(1, jnp.int32)
+  x = jax.ShapeDtypeStruct((1, cast(Any, model).num_attributes), jnp.float32)
+  return jax.jit(model.lazy_init)({"params": key}, x, Edges(node, node, jnp.ones(1)))
+
+
 @cache
 def head_of(model: nn.Module) -> Any:
   """The model after its first kernel, as `sparse_flips` wants it: ((variables, edges), product).
@@ -178,35 +237,86 @@ def head_of(model: nn.Module) -> Any:
   return head
 
 
-@partial(jax.jit, static_argnames=("num_steps", "model", "sizes"))
+@cache
+def edges_of(model: nn.Module, num_nodes: int) -> Any:
+  """The model as `edge_flips` wants it: ((variables, `entries`), pairs); one for equal models."""
+
+  def apply(params: Any, pairs: Pairs) -> jax.Array:
+    variables, attributes = params
+    return _apply(model, num_nodes, variables, attributes, pairs, {})
+
+  return apply
+
+
+def _apply(
+  model: nn.Module,
+  num_nodes: int,
+  variables: Any,
+  attributes: tuple[jax.Array, jax.Array],
+  pairs: Pairs,
+  rngs: Mapping[str, jax.Array],
+) -> jax.Array:
+  """Logits [N, G, K] of attributes that are as they are on edges as every group sees them."""
+  product = gather_sum(variables["params"]["first_kernel"], *attributes, num_nodes)
+  product = jnp.broadcast_to(
+    product[:, None], (num_nodes, pairs.present.shape[1], product.shape[1])
+  )
+  edges = noisy_edges(pairs, num_nodes)
+  options: dict[str, Any] = {"train": bool(rngs), "rngs": rngs}
+  return cast(jax.Array, model.apply(variables, product, edges, method="head", **options))
+
+
+@cache
+def _under_attributes(model: nn.Module, sizes: FlipSizes) -> Noisy:
+  def noisy(key: jax.Array, variables: Any, seen: Any, rngs: Mapping[str, jax.Array]) -> jax.Array:
+    edges, arrays, groups = seen
+
+    def head(params: Any, product: jax.Array) -> jax.Array:
+      options: dict[str, Any] = {"train": bool(rngs), "rngs": rngs}
+      return cast(jax.Array, model.apply(params, product, edges, method="head", **options))
+
+    kernel = variables["params"]["first_kernel"]
+    return sparse_flips.stitched_logits(key, head, variables, kernel, arrays, groups, sizes=sizes)[
+      0
+    ]
+
+  return noisy
+
+
+@cache
+def _under_edges(model: nn.Module, sizes: FlipSizes) -> Noisy:
+  def noisy(key: jax.Array, variables: Any, seen: Any, rngs: Mapping[str, jax.Array]) -> jax.Array:
+    attributes, arrays, groups = seen
+
+    def apply(params: Any, pairs: Pairs) -> jax.Array:
+      return _apply(model, sizes.nodes, params, attributes, pairs, rngs)
+
+    return edge_flips.stitched_logits(key, apply, variables, arrays, groups, sizes=sizes)[0]
+
+  return noisy
+
+
+@partial(jax.jit, static_argnames=("num_steps", "noisy"))
 def _steps(
   key: jax.Array,
   first: jax.Array,
   variables: Any,
   state: Any,
-  data: tuple[Edges, FlipArrays, jax.Array, jax.Array],
+  data: tuple[Any, jax.Array],
   nodes: jax.Array,
   rates: tuple[jax.Array, jax.Array],
   *,
   num_steps: int,
-  model: nn.Module,
-  sizes: FlipSizes,
+  noisy: Noisy,
 ) -> tuple[Any, Any]:
-  (edges, arrays, groups, labels), (learning_rate, l2) = data, rates
+  (seen, labels), (learning_rate, l2) = data, rates
   optimizer = optax.adam(learning_rate)
 
   def loss(variables: Any, key: jax.Array) -> jax.Array:
     key_flips, key_dropout = jax.random.split(key)
-
-    def head(params: Any, product: jax.Array) -> jax.Array:
-      rngs = {"dropout": key_dropout}
-      logits = model.apply(params, product, edges, train=True, rngs=rngs, method="head")
-      return cast(jax.Array, logits)
-
-    kernel = variables["params"]["first_kernel"]
-    logits, _ = stitched_logits(key_flips, head, variables, kernel, arrays, groups, sizes=sizes)
+    logits = noisy(key_flips, variables, seen, {"dropout": key_dropout})
     entropy = optax.softmax_cross_entropy_with_integer_labels(logits[nodes], labels[nodes])
-    return entropy.mean() + l2 / 2 * (kernel**2).sum()
+    return entropy.mean() + l2 / 2 * (variables["params"]["first_kernel"] ** 2).sum()
 
   def step(i: jax.Array, carry: tuple[Any, Any]) -> tuple[Any, Any]:
     variables, state = carry
@@ -218,23 +328,19 @@ def _steps(
   return jax.lax.fori_loop(0, num_steps, step, (variables, state))
 
 
-@partial(jax.jit, static_argnames=("model", "sizes"))
+@partial(jax.jit, static_argnames=("noisy",))
 def _validate(
   key: jax.Array,
   variables: Any,
-  data: tuple[Edges, FlipArrays, jax.Array, jax.Array],
+  data: tuple[Any, jax.Array],
   nodes: jax.Array,
   *,
-  model: nn.Module,
-  sizes: FlipSizes,
+  noisy: Noisy,
 ) -> tuple[jax.Array, jax.Array]:
-  edges, arrays, groups, labels = data
-  kernel = variables["params"]["first_kernel"]
+  seen, labels = data
 
   def probabilities(key: jax.Array) -> jax.Array:
-    params = variables, edges
-    logits, _ = stitched_logits(key, head_of(model), params, kernel, arrays, groups, sizes=sizes)
-    return jax.nn.softmax(logits[nodes])
+    return jax.nn.softmax(noisy(key, variables, seen, {})[nodes])
 
   mean, wanted = jax.lax.map(probabilities, jax.random.split(key, 8)).mean(axis=0), labels[nodes]
   chosen = jnp.take_along_axis(mean, wanted[:, None], axis=1)[:, 0]

@@ -1,146 +1,20 @@
 """Citation graphs as a task: nodes classified from binary attributes that an attack may flip."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from functools import partial
-from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
-import flax.linen as nn
 import jax
-import jax.numpy as jnp
 import numpy as np
-from matplotlib.figure import Figure
 
-from lrs_jax import noise, storage
+from lrs_jax import noise
 from lrs_jax.cells import clusters
-from lrs_jax.evaluation import plots
 from lrs_jax.sampling import ClassSums, sparse_flips
-from lrs_jax.tasks import common, graph_regions, graph_training, options, training
+from lrs_jax.tasks import common, graph_parts, graph_regions, graph_training
 from lrs_jax.tasks.data import citation
-from lrs_jax.tasks.graph_training import Graph, matrix, ones
-from lrs_jax.tasks.models import gnn
-from lrs_jax.tasks.options import FRACTION, ONE, TRAINING, ZERO, Option, positive
-from lrs_jax.tasks.task import Adversary, Case, Count, Data, Models, Network, Smoothing, Task
-
-_ENDS = "in a group's own cluster, and in the least affine one"
-_BASELINE = "of the isotropic baseline; by default the low end of"
-
-
-class GraphConfig(options.Shared):
-  """Configuration of a job on a graph; `lrs-jax certify citeseer --help` explains the fields."""
-
-  data: str = "citeseer"
-  graph: Annotated[
-    str | None,
-    Option("any other graph: .npz of labels, adj_{data,...}, attr_{data,...}", "data", "FILE"),
-  ] = None
-  binarize: Annotated[bool, Option("turn attributes of --graph into 0 and 1", "data")] = False
-  clusters: Annotated[int, Option("clusters of nodes", "flips", **ONE)] = 5
-  partition: Annotated[
-    str,
-    Option("metis: of equal size; spectral: as they are", "flips", choices=("metis", "spectral")),
-  ] = "metis"
-  theta_plus: Annotated[
-    tuple[float, float],
-    Option(f"probability to add an attribute: {_ENDS}", "flips", "LOW,HIGH", **FRACTION),
-  ] = (0.01, 0.01)
-  isotropic_theta_plus: Annotated[
-    float | None, Option(f"{_BASELINE} --theta-plus", "flips", "P", **FRACTION)
-  ] = None
-  theta_minus: Annotated[
-    tuple[float, float],
-    Option(f"probability to delete one: {_ENDS}", "flips", "LOW,HIGH", **FRACTION),
-  ] = (0.6, 0.95)
-  isotropic_theta_minus: Annotated[
-    float | None, Option(f"{_BASELINE} --theta-minus", "flips", "P", **FRACTION)
-  ] = None
-  model_name: Annotated[
-    str, Option("architecture", TRAINING, choices=("appnp", "gcn", "gcn6", "gat"))
-  ] = "appnp"
-  per_class: Annotated[int, Option("training nodes of every class", TRAINING, **ONE)] = 20
-  steps: Annotated[int, Option("gradient steps at most", TRAINING, **ONE)] = 1500
-  learning_rate: Annotated[float, Option("of Adam", TRAINING, **options.POSITIVE)] = 0.01
-  seed: Annotated[int, Option("of split, clusters, training and sampling", TRAINING)] = 0
-  samples: options.Samples = 10_000
-  selection_samples: options.SelectionSamples = 1000
-  scores: options.Scores = ("votes", "kl", "mixed")
-  orders: Annotated[
-    tuple[float, ...],
-    Option(
-      "Rényi orders whose base certificates are combined too; each budget takes the best",
-      metavar="ORDER,...",
-      **positive("must be greater than 0 and finite"),
-    ),
-  ] = (0.6, 1.0, 1.5, 2.0, 4.0, 1000.0)
-  budgets: Annotated[
-    tuple[int, int], Option("all of 0..A additions and 0..D deletions", metavar="A,D", **ZERO)
-  ] = (50, 50)
-  method: Annotated[
-    str,
-    Option(
-      "milp: exact certificates too, up to --gap, on the axes and a coarse grid",
-      choices=("envelope", "milp"),
-    ),
-  ] = "envelope"
-  time_limit: options.TimeLimit = 10.0
-
-
-_DECISIVE = ("data", "graph", "per_class", "model_name", "steps", "learning_rate", "seed")
-"""Options that decide what is trained, beside the graph, its clusters and the flips."""
-
-
-def check(config: GraphConfig) -> None:
-  """Raises a ValueError that names options which contradict each other."""
-  for name in ("theta_plus", "theta_minus"):
-    low, high = getattr(config, name)
-    if low > high:
-      raise ValueError(
-        f"{options.flag(name)} must be LOW,HIGH with LOW at most HIGH, but it is {low:g},{high:g}: "
-        "LOW is for a group's own cluster, HIGH for the least affine one."
-      )
-  pairs = [("--", *pair) for pair in zip(config.theta_plus, config.theta_minus, strict=True)]
-  for flag, plus, minus in (*pairs, ("--isotropic-", *_isotropic_thetas(config))):
-    if plus + minus > 1 + 1e-9:
-      raise ValueError(
-        f"{flag}theta-plus and {flag}theta-minus must not exceed 1 together, or attributes would "
-        f"mean their opposite, but they are {plus:g} and {minus:g}."
-      )
-
-
-def load(config: GraphConfig) -> Data:
-  """Loads the graph, partitions its nodes, and keeps the test nodes for certificates.
-
-  The two named data sets are binarized; any other graph only on request. One that can not be used
-  is a ValueError.
-  """
-  if config.graph is not None:
-    path, name, binarize = Path(config.graph), Path(config.graph).stem, config.binarize
-    if config.data_dir is not None and not path.exists():  # as a merge is told of it
-      path = Path(config.data_dir) / path
-  else:
-    path, name, binarize = citation.find_graph(config.data, config.data_dir), config.data, True
-  graph = citation.load_graph(path, binarize=binarize)
-  labels, (num_nodes, num_attributes) = graph.labels, graph.attributes.shape
-  partition = {"spectral": clusters.spectral_clusters, "metis": clusters.metis_clusters}
-  found = partition[config.partition](graph.adjacency, config.clusters, seed=config.seed)
-  split = citation.split_nodes(labels, config.seed, per_class=config.per_class)
-  counted = np.isin(np.arange(num_nodes), split.test)
-  if not counted.any():
-    raise ValueError(
-      f"--per-class {config.per_class} leaves none of the {num_nodes} nodes for testing."
-    )
-  ranks = clusters.affinity_ranks(clusters.cluster_affinity(graph.adjacency, found))
-  x = Graph(ones(graph.attributes), ones(graph.adjacency), found, ranks)
-  classes = tuple(f"class {k}" for k in range(int(labels.max()) + 1))
-  facts = {
-    "nodes": num_nodes,
-    "edges": int(graph.adjacency.nnz // 2),
-    "attributes": num_attributes,
-    "classes": len(classes),
-    "test_nodes": int(counted.sum()),
-    "clusters": np.bincount(found).tolist(),
-  }
-  return Data((Case(name, x, labels, counted),), classes, graph.notes, facts)
+from lrs_jax.tasks.graph_parts import GraphConfig
+from lrs_jax.tasks.graph_training import matrix
+from lrs_jax.tasks.task import Adversary, Case, Count, Data, Smoothing, Task
 
 
 def smoothings(config: GraphConfig, data: Data, case: Case) -> tuple[Smoothing, ...]:
@@ -150,7 +24,7 @@ def smoothings(config: GraphConfig, data: Data, case: Case) -> tuple[Smoothing, 
   latter all alike, by default as those of a group's own cluster. The envelope is combined for every
   Rényi order. The exact method (--method milp) is for the localized flips alone.
   """
-  groups, plus, minus = case.x.clusters, *_isotropic_thetas(config)
+  groups, (plus, minus) = case.x.clusters, graph_parts.isotropic_thetas(config)
   localized = noise.flips(
     clusters.levels_by_rank(case.x.ranks, *config.theta_plus),
     clusters.levels_by_rank(case.x.ranks, *config.theta_minus),
@@ -158,30 +32,17 @@ def smoothings(config: GraphConfig, data: Data, case: Case) -> tuple[Smoothing, 
   )
   everywhere = np.zeros_like(groups)
   isotropic = noise.flips(np.array([[plus]]), np.array([[minus]]), everywhere[:, None])
-  of_correct = partial(common.certificates_of, orders=config.orders, targets=("correct",))
-  methods = *of_correct((*common.COMPARED, config.method)), "all/envelope"
-  baseline = *of_correct(("envelope",)), "all/envelope"
-  return (
-    Smoothing("certificate", localized, groups, methods, "certificate", title="localized"),
-    Smoothing("isotropic", isotropic, everywhere, baseline, "isotropic"),
-  )
+  return graph_parts.pair_of(config, localized, isotropic, groups)
 
 
 def adversaries(
   config: GraphConfig, data: Data, case: Case, smoothings: Sequence[Smoothing]
 ) -> tuple[Adversary, ...]:
-  """All of 0..A additions and 0..D deletions, no more than a cluster has zeros and ones.
-
-  The exact method gets the axes and a coarse grid.
-  """
-  additions, deletions = (np.arange(most + 1.0) for most in config.budgets)
-  grid = np.stack(np.meshgrid(additions, deletions, indexing="ij"), axis=-1).reshape(-1, 2)
-  few = [np.unique(np.linspace(0, most, 6).round()) for most in config.budgets]
-  coarse = np.isin(grid[:, 0], few[0]) & np.isin(grid[:, 1], few[1]) | (grid == 0).any(axis=1)
+  """All of 0..A additions and 0..D deletions, no more than a cluster has zeros and ones."""
   num_ones, num_attributes = np.diff(case.x.attributes.indptr), int(case.x.attributes.num_columns)
   flips = [smoothing.noise for smoothing in smoothings]
   caps = (flip_caps(num_ones, num_attributes, f.cells, f.weights.shape[2]) for f in flips)
-  return tuple(Adversary(grid, caps=most, integral=True, coarse=coarse) for most in caps)
+  return tuple(graph_parts.adversary_of(config, most) for most in caps)
 
 
 def flip_caps(
@@ -207,9 +68,11 @@ def counter(
 ) -> Count:
   """The task's `counter`: votes and scores of every class, by the sampler of sparse flips."""
   plan = sparse_flips.plan_flips(matrix(case.x.attributes), smoothing.noise)
-  head, kernel = graph_training.head_of(model(config, data)), params["params"]["first_kernel"]
-  asked = head, (params, edges(case)), kernel, plan, smoothing.groups
-  how: dict[str, Any] = {"chunk_size": chunk_size(config, case), "mesh": common.local_mesh()}
+  head = graph_training.head_of(graph_parts.model(config, data))
+  kernel = params["params"]["first_kernel"]
+  asked = head, (params, graph_parts.edges(case)), kernel, plan, smoothing.groups
+  chunk_size = graph_parts.chunk_size(config, case)
+  how: dict[str, Any] = {"chunk_size": chunk_size, "mesh": common.local_mesh()}
 
   def count(key: jax.Array, num_samples: int, first_sample: int) -> ClassSums:
     with jax.default_matmul_precision(config.precision):
@@ -218,141 +81,29 @@ def counter(
   return count
 
 
-def edges(case: Case) -> gnn.Edges:
-  """The edges of a case's graph, as networks read them."""
-  return gnn.normalized_edges(matrix(case.x.adjacency))
-
-
-def chunk_size(config: GraphConfig, case: Case) -> int:
-  """Samples that a device evaluates at once: a CPU is fastest with one."""
-  return 1 if jax.default_backend() == "cpu" else 8
-
-
 def check_record(config: GraphConfig, record: Any) -> None:
   """Raises a ValueError if a record's flips or groups cannot be those of the configuration."""
-  if record.noise.weights.shape[0] != 2:
-    raise ValueError("the noise must be flips, of two kinds: additions and deletions.")
-  for name, theta in zip(("theta_plus", "theta_minus"), record.noise.parameters, strict=True):
-    single = getattr(config, f"isotropic_{name}")
-    ends = [*getattr(config, name), *([] if single is None else [single])]
-    if theta.min() < min(ends) * (1 - 1e-12) or theta.max() > max(ends) * (1 + 1e-12):
-      raise ValueError(
-        f"`{name}` is from {theta.min():g} to {theta.max():g}, but `meta` says "
-        f"{options.shown(getattr(config, name))}."
-      )
+  graph_parts.check_thetas(config, record)
   cells = record.noise.cells[:, 0]
   own = cells if record.noise.weights.shape[1] > 1 else np.zeros_like(cells)
   if not np.array_equal(record.groups, own):
     raise ValueError("`groups` are not the clusters that `cells` says.")
 
 
-def _figures(
-  config: GraphConfig, data: Data, records: Sequence[Any], summary: Mapping[str, Any]
-) -> Mapping[str, Figure]:
-  (case,), (record,) = data.cases, records  # there is one graph
-  title = f"{case.name}, {config.model_name}: {config.samples} samples, level {1 - config.alpha:g}"
-  best = surface(record.certified, int(record.counted.sum()))
-  return {"heatmap.png": surface_figure(best, title)}
-
-
-def surface(certified: Mapping[str, Any], num_counted: int) -> np.ndarray:
-  """Certified accuracy over (additions, deletions), by the best envelope of all orders.
-
-  Of certificates by name, over one grid of budgets, it makes float64 [A + 1, D + 1].
-  """
-  found = [certified[name] for name in certified if name.startswith("correct/envelope")]
-  budgets = found[0].budgets.astype(np.int64)
-  best = np.zeros(budgets.max(axis=0) + 1)
-  best[tuple(budgets.T)] = np.max([each.certified for each in found], axis=0) / num_counted
-  return best
-
-
-def surface_figure(surface: np.ndarray, title: str) -> Figure:
-  """Certified accuracy over (additions, deletions), [A + 1, D + 1], as far as there is any."""
-  rows, columns = (np.max(part, initial=0) + 2 for part in np.nonzero(surface))
-  shown = surface[:rows, :columns]
-  figure = Figure(figsize=(5.8, 4.6), layout="constrained")
-  axes = figure.subplots()
-  image = axes.imshow(shown, origin="lower", aspect="auto", cmap="cividis", vmin=0)
-  axes.set_yticks(plots.whole_ticks(shown.shape[0] - 1))
-  axes.set_xticks(plots.whole_ticks(shown.shape[1] - 1))
-  axes.set(xlabel="attribute deletions", ylabel="attribute additions", title=title)
-  figure.colorbar(image, ax=axes, label="certified accuracy, localized (envelope, all orders)")
-  return figure
-
-
-def _isotropic_thetas(config: GraphConfig) -> tuple[float, float]:
-  """Probabilities of the baseline to add and to delete an attribute."""
-  plus, minus = config.isotropic_theta_plus, config.isotropic_theta_minus
-  low = config.theta_plus[0], config.theta_minus[0]
-  return low[0] if plus is None else plus, low[1] if minus is None else minus
-
-
-def network(config: GraphConfig, data: Data, name: str) -> Network:
-  """What tells the network that is trained for a smoothing from all others."""
-  (case,), smoothing = data.cases, _smoothed(config, data, name)
-  read = case.x.attributes, case.x.adjacency, case.truth, *smoothing.noise.parameters
-  arrays = {f"{i:02d}": np.asarray(leaf) for i, leaf in enumerate(jax.tree.leaves(read))}
-  if smoothing.name == "certificate":
-    arrays["clusters"] = case.x.clusters
-  fields = common.plain_fields(config, _DECISIVE)
-  return Network(config.model_name, fields, storage.digest(arrays))
-
-
-def model(config: GraphConfig, data: Data) -> nn.Module:
-  """The configuration's network."""
-  num_attributes = int(data.cases[0].x.attributes.num_columns)
-  return gnn.make_model(config.model_name, num_attributes, len(data.classes))
-
-
-def learn(
+def fit(
   key: jax.Array,
   config: GraphConfig,
   data: Data,
-  name: str,
-  unfinished: Path,
-  manifest: Mapping[str, Any],
-) -> tuple[Any, Mapping[str, Any]]:
-  """Trains a network for a smoothing: its variables, and what is remembered of the training."""
-  (case,), smoothing = data.cases, _smoothed(config, data, name)
+  smoothing: Smoothing,
+  split: citation.Split,
+  **options: Any,
+) -> tuple[Any, graph_training.GraphHistory]:
+  """Trains a network under flips of the attributes."""
+  (case,) = data.cases
   assert case.truth is not None
-  with jax.default_matmul_precision(config.precision):
-    variables, history = graph_training.train(
-      key,
-      model(config, data),
-      edges(case),
-      sparse_flips.plan_flips(matrix(case.x.attributes), smoothing.noise),
-      smoothing.groups,
-      case.truth,
-      citation.split_nodes(case.truth, config.seed, per_class=config.per_class),
-      num_classes=len(data.classes),
-      max_steps=config.steps,
-      learning_rate=config.learning_rate,
-      checkpoint=training.Checkpoint(unfinished, manifest),
-    )
-  return variables, {
-    "steps": int(history.steps[history.best]),
-    "validation_accuracy": float(history.validation_accuracy[history.best]),
-  }
-
-
-def shapes(config: GraphConfig, data: Data) -> Any:
-  """Shapes and types of the network's variables."""
-  (case,), initialize = data.cases, model(config, data).lazy_init
-  attributes = jax.ShapeDtypeStruct(matrix(case.x.attributes).shape, jnp.float32)
-  return jax.eval_shape(initialize, {"params": jax.random.key(0)}, attributes, edges(case))
-
-
-def predict(config: GraphConfig, data: Data, params: Any, case: Case) -> np.ndarray:
-  """Predictions without noise, int [N]."""
-  attributes = jnp.asarray(matrix(case.x.attributes).toarray())
-  with jax.default_matmul_precision(config.precision):
-    logits = jax.jit(model(config, data).apply)(params, attributes, edges(case))
-  return np.asarray(logits).argmax(axis=1)
-
-
-def _smoothed(config: GraphConfig, data: Data, network: str) -> Smoothing:
-  return {s.network: s for s in smoothings(config, data, data.cases[0])}[network]
+  plan = sparse_flips.plan_flips(matrix(case.x.attributes), smoothing.noise)
+  network = graph_parts.model(config, data), graph_parts.edges(case)
+  return graph_training.train(key, *network, plan, smoothing.groups, case.truth, split, **options)
 
 
 TASK = Task(
@@ -360,18 +111,18 @@ TASK = Task(
   unit="nodes",
   data={"citeseer": GraphConfig(), "cora_ml": GraphConfig(data="cora_ml")},
   about={
-    name: f"citation graph; --data-dir holds {name}.npz, or --graph FILE"
+    name: f"citation graph, attributes flip; --data-dir holds {name}.npz, or --graph FILE"
     for name in ("citeseer", "cora_ml")
   },
-  check=check,
-  load=load,
-  models=Models(network, learn, shapes, lambda config, data, variables: variables, predict),
+  check=graph_parts.check,
+  load=graph_parts.load,
+  models=graph_parts.models(smoothings, fit),
   smoothings=smoothings,
   counter=counter,
-  chunk_size=chunk_size,
+  chunk_size=graph_parts.chunk_size,
   adversaries=adversaries,
-  rivals={"regions": graph_regions.localized, "region": graph_regions.isotropic},
+  rivals=graph_regions.RIVALS,
   check_record=check_record,
-  figures=_figures,
+  figures=partial(graph_parts.figures, "attribute"),
 )
-"""Citation graphs, as `lrs_jax.jobs` runs them."""
+"""Citation graphs under flips of attributes, as `lrs_jax.jobs` runs them."""

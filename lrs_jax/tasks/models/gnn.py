@@ -16,13 +16,18 @@ import jax.numpy as jnp
 import numpy as np
 from scipy import sparse
 
+from lrs_jax.sampling.edge_flips import Pairs
+
 
 class Edges(NamedTuple):
-  """Directed edges with self-loops, sorted by receiver, weighted as a GCN does."""
+  """Directed edges with self-loops, weighted as a GCN does, for all alike or for each of G groups.
+
+  A GAT wants them for all alike, and sorted by receiver, as `normalized_edges` makes them.
+  """
 
   senders: jax.Array  # int32 [E]
   receivers: jax.Array  # int32 [E]
-  weights: jax.Array  # float32 [E]
+  weights: jax.Array  # float32 [E] or [E, G]
 
 
 def normalized_edges(adjacency: sparse.csr_array) -> Edges:
@@ -43,8 +48,31 @@ def normalized_edges(adjacency: sparse.csr_array) -> Edges:
   return Edges(jnp.asarray(senders, jnp.int32), jnp.asarray(receivers, jnp.int32), weights)
 
 
+def noisy_edges(pairs: Pairs, num_nodes: int) -> Edges:
+  r"""Edges of :math:`\hat A`, as `normalized_edges`, of the graph that each group sees (device).
+
+  A pair that is no edge of a group's graph has weight 0 there.
+
+  Example:
+    >>> pair = Pairs(*jnp.array([[0], [1]]), jnp.array([[True, False]]))  # of group 0 alone
+    >>> noisy_edges(pair, 2).weights.round(2)
+    Array([[0.5, 0. ],
+           [0.5, 0. ],
+           [0.5, 1. ],
+           [0.5, 1. ]], dtype=float32)
+  """
+  present, nodes = pairs.present.astype(jnp.float32), jnp.arange(num_nodes, dtype=jnp.int32)
+  receivers = jnp.concatenate([pairs.second, pairs.first, nodes])
+  senders = jnp.concatenate([pairs.first, pairs.second, nodes])
+  present = jnp.concatenate([present, present, jnp.ones((num_nodes, present.shape[1]))])
+  scale = 1 / jnp.sqrt(jax.ops.segment_sum(present, receivers, num_segments=num_nodes))
+  return Edges(senders, receivers, present * scale[senders] * scale[receivers])
+
+
 def propagate(hidden: jax.Array, edges: Edges, weights: jax.Array) -> jax.Array:
   """Weighted sum over incoming edges: hidden [N, ..., H], weights [E, ...] -> [N, ..., H].
+
+  Edges are in any order.
 
   Example:
     >>> edges = normalized_edges(sparse.csr_array(np.array([[0, 1], [1, 0]])))
@@ -54,9 +82,7 @@ def propagate(hidden: jax.Array, edges: Edges, weights: jax.Array) -> jax.Array:
   """
   weights = weights.reshape(weights.shape + (1,) * (hidden.ndim - weights.ndim))
   messages = hidden[edges.senders] * weights
-  return jax.ops.segment_sum(
-    messages, edges.receivers, num_segments=hidden.shape[0], indices_are_sorted=True
-  )
+  return jax.ops.segment_sum(messages, edges.receivers, num_segments=hidden.shape[0])
 
 
 class _Network(nn.Module):
@@ -172,11 +198,12 @@ class APPNP(_Network):
   def head(self, product: jax.Array, edges: Edges, *, train: bool = False) -> jax.Array:  # noqa: D102
     hidden = nn.relu(_plus(product, self.first_bias))
     logits = self.second(self.drop(hidden, deterministic=not train))
-    masks = jnp.ones((self.hops, *(edges.weights.shape if train else (1,))))
+    weights = edges.weights
+    masks = jnp.ones((self.hops, *(weights.shape if train else (1,) * weights.ndim)))
     masks = self.drop(masks, deterministic=not train)
 
     def hop(spread: jax.Array, mask: jax.Array) -> tuple[jax.Array, None]:
-      further = propagate(spread, edges, edges.weights * mask)
+      further = propagate(spread, edges, weights * mask)
       return (1 - self.teleport) * further + self.teleport * logits, None
 
     return jax.lax.scan(hop, logits, masks)[0]
