@@ -126,7 +126,7 @@ def test_never_below_linear_certificates():
 
 
 def test_what_is_not_enumerated_is_not_certified():
-  levels = np.full((1, 3), 0.4)
+  levels = np.array([[0.4, 0.41, 0.42]])
   budgets = [[0, 0], [1, 0], [2, 0]]
   q = np.full(4, 1 - 1e-9)
   assert regions.certified_flips(levels, levels, np.zeros(4, int), q, budgets).tolist() == [4, 4, 4]
@@ -135,6 +135,34 @@ def test_what_is_not_enumerated_is_not_certified():
   assert regions.certified_flips(levels, levels, np.zeros(0, int), [], budgets).tolist() == [0] * 3
   abstaining = regions.certified_flips(levels, levels, [0, 0], [0.5, 0.2], budgets)
   assert abstaining.tolist() == [0, 0, 0]
+
+
+def test_splits_that_no_group_tells_apart_are_one():
+  """Blocks of pairs between three clusters: near to both of them, at one level."""
+  near = np.array([[1, 1, 1, 0, 0, 0], [0, 1, 0, 1, 1, 0], [0, 0, 1, 0, 1, 1]], bool)
+  plus, minus = np.where(near, 0.1, 0.3), np.where(near, 0.3, 0.6)
+  rng = np.random.default_rng(4)
+  groups, q = rng.integers(0, 3, 30), rng.uniform(0.7, 1, 30)
+  budgets = np.array([[a, d] for a in range(3) for d in range(3)])
+  found = regions.certified_flips(plus, minus, groups, q, budgets)
+  for budget, certified in zip(budgets, found, strict=True):
+    fallen = 0
+    for additions in splits(budget[0], 6):
+      for deletions in splits(budget[1], 6):
+        required = [required_probability(plus[g], minus[g], additions, deletions) for g in range(3)]
+        fallen = max(fallen, (q <= np.array(required)[groups]).sum())
+    assert certified == 30 - fallen
+  assert found[1] > found[-1]
+  few = regions.certified_flips(plus, minus, groups, q, [[0, 2]], most_splits=20)  # of 21
+  assert few == found[2] > 0
+
+
+def splits(number, num_cells):
+  return [
+    split
+    for split in itertools.product(range(number + 1), repeat=num_cells)
+    if sum(split) == number
+  ]
 
 
 @pytest.mark.parametrize("hidden", [True, False])

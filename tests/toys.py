@@ -73,4 +73,9 @@ def toys(folder):
       "voxels",
     ),
     "graphs": Toy("citeseer", ("--graph", str(graph), *GRAPH), "nodes"),
+    "edges": Toy(
+      "citeseer_edges",
+      ("--graph", str(graph), *GRAPH, "--steps", "20", "--samples", "200"),
+      "nodes",
+    ),
   }

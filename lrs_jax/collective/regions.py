@@ -1,21 +1,23 @@
 r"""How many outputs survive flips at the same time, from exact regions (host).
 
 Budgets of flips are small integers, and cells are few: all ways in which an adversary can split one
-over the cells are enumerated, and under each of them every output falls or not by the exact
-certificate of its group, `noise.regions`. Nothing is linear here, no relaxation, and no solver.
+over the cells are enumerated, as far as any group can tell them apart, and under each of them every
+output falls or not by the exact certificate of its group, `noise.regions`. Nothing is linear here,
+no relaxation, and no solver.
 """
 
+import functools
 import itertools
 import math
-from collections.abc import Iterator
+from collections.abc import Callable
 
 import numpy as np
 from jax.typing import ArrayLike
 
 from lrs_jax.noise import regions
 
-MOST_SPLITS = 10_000
-"""Splits that are looked at, of all budgets together: of one kind first, and of small ones."""
+MOST_SPLITS = 20_000
+"""Splits that are looked at, of all budgets together, beginning with those that have the fewest."""
 
 
 def certified_flips(
@@ -33,8 +35,9 @@ def certified_flips(
     \textstyle\sum_c a_c = A , \; \sum_c d_c = D ,
 
   with :math:`q^*` of `regions.required_probability`, which never falls as flips are added: so
-  budgets are spent whole. Where no output of a smaller budget survives, none does; where there are
-  more splits than `most_splits` leaves, the answer is 0, which is true of any budget.
+  budgets are spent whole. A group sees of a split how many flips there are at each of its levels;
+  splits that are the same to all groups are one. Where no output of a smaller budget survives, none
+  does; where there are more splits than `most_splits` leaves, the answer is 0, true of any budget.
 
   Args:
     theta_plus: [G, C], as of `noise.flips`.
@@ -54,39 +57,81 @@ def certified_flips(
   """
   plus, minus = np.asarray(theta_plus, np.float64), np.asarray(theta_minus, np.float64)
   groups, q_lower = np.asarray(groups), np.asarray(q_lower, np.float64)
-  num_cells = plus.shape[1]
+  if not q_lower.size:
+    return np.zeros(np.shape(budgets)[:1], np.int64)
   ordered = {g: np.sort(q_lower[groups == g]) for g in np.unique(groups).tolist()}
+  levels = {
+    g: np.unique(np.stack([plus[g], minus[g]]), axis=1, return_inverse=True) for g in ordered
+  }
   whole = np.ceil(np.asarray(budgets, np.float64)).astype(np.int64)
-  numbers = [
-    math.prod(math.comb(int(b) + num_cells - 1, num_cells - 1) for b in bs) for bs in whole
-  ]
+  # what a group sees of a split is how many flips there are at each of its levels
+  cells = [np.eye(pairs.shape[1], dtype=np.int64)[i.ravel()] for pairs, i in levels.values()]
+  parts = np.cumsum([len(pairs[0]) for pairs, _ in levels.values()])[:-1]
+  seen = _sums(np.concatenate(cells, axis=1), most_splits)
+  numbers = [math.prod(len(seen(b)) or math.inf for b in bs) for bs in whole.tolist()]
   certified, lost = np.zeros(len(whole), np.int64), list[np.ndarray]()
-  for i in np.lexsort((numbers, np.count_nonzero(whole, axis=1))):
+  for i in np.argsort(numbers, kind="stable"):
     if any((whole[i] >= budget).all() for budget in lost):
       continue
     most_splits -= numbers[i]
     if most_splits < 0:
       break
-    most = 0
-    for split in itertools.product(*(_splits(int(b), num_cells) for b in whole[i])):
-      fallen = 0
-      for g, q in ordered.items():
-        required = regions.required_probability(plus[g], minus[g], *split)
-        fallen += int(np.searchsorted(q, required, side="right"))
-      most = max(most, fallen)
+    fallen = np.zeros([len(seen(b)) for b in whole[i].tolist()], np.int64)
+    splits = [np.split(seen(b), parts, axis=1) for b in whole[i].tolist()]
+    for (g, q), *flips in zip(ordered.items(), *splits, strict=True):
+      fallen += _fallen(q, levels[g][0], *flips)
+    most = int(fallen.max(initial=0))
     certified[i] = q_lower.size - most
     if most == q_lower.size:
       lost.append(whole[i])
   return certified
 
 
-def _splits(budget: int, num_cells: int) -> Iterator[tuple[int, ...]]:
-  """All ways to spend a budget on cells.
+def _fallen(
+  q: np.ndarray, levels: np.ndarray, additions: np.ndarray, deletions: np.ndarray
+) -> np.ndarray:
+  """How many outputs of a group fall under all pairs of splits, as the group sees them.
+
+  Args:
+    q: lower bounds, sorted.
+    levels: [2, L], probabilities of flips.
+    additions: [R, L], numbers of flips at these levels.
+    deletions: [T, L].
+
+  Returns:
+    int64 [R, T].
+  """
+  (additions, a), (deletions, d) = (
+    np.unique(flips, axis=0, return_inverse=True) for flips in (additions, deletions)
+  )
+  thetas = tuple(map(tuple, levels.tolist()))
+  pairs = itertools.product(map(tuple, additions.tolist()), map(tuple, deletions.tolist()))
+  required = [_required(*thetas, *pair) for pair in pairs]
+  fallen = np.searchsorted(q, required, side="right").reshape(len(additions), len(deletions))
+  return fallen[a.reshape(-1, 1), d.reshape(1, -1)]
+
+
+_required = functools.lru_cache(maxsize=100_000)(regions.required_probability)
+
+
+def _sums(rows: np.ndarray, most: int) -> Callable[[int], np.ndarray]:
+  """All different sums of b of the rows [C, L], by b: int [R, L]; no rows if there are too many.
 
   Example:
-    >>> list(_splits(2, 2))
-    [(0, 2), (1, 1), (2, 0)]
+    >>> _sums(np.array([[1, 0], [1, 0], [0, 1]]), 9)(2)
+    array([[0, 2],
+           [1, 1],
+           [2, 0]])
   """
-  for bars in itertools.combinations(range(budget + num_cells - 1), num_cells - 1):
-    ends = (-1, *bars, budget + num_cells - 1)
-    yield tuple(end - start - 1 for start, end in itertools.pairwise(ends))
+  rows = np.unique(rows, axis=0)
+  found = [np.zeros((1, rows.shape[1]), np.int64)]
+
+  def sums(number: int) -> np.ndarray:
+    while len(found) <= number:
+      every = (found[-1][:, None] + rows).reshape(-1, rows.shape[1])
+      found.append(np.unique(every, axis=0)[: 0 if len(every) > most * len(rows) else None])
+      if len(found[-1]) > most:
+        found[-1] = found[-1][:0]
+    return found[number]
+
+  return sums
