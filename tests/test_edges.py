@@ -63,7 +63,7 @@ def test_records_of_other_blocks_are_refused(loaded):
   other = smoothings[0]._replace(groups=(case.x.clusters + 1) % 3)
   with pytest.raises(ValueError, match="not the blocks between the clusters"):
     TASK.check_record(config, other)
-  with pytest.raises(ValueError, match="from 0\\.3 to 0\\.9, but .* says 0\\.3,0\\.8"):
+  with pytest.raises(ValueError, match=r"from 0\.3 to 0\.9, but .* says 0\.3,0\.8"):
     TASK.check_record(config._replace(theta_minus=(0.3, 0.8)), smoothings[0])
 
 

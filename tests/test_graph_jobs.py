@@ -11,7 +11,7 @@ import pytest
 from lrs_jax.baselines import sparse_smoothing
 from lrs_jax.cli import main
 from lrs_jax.jobs import records, reports, running
-from lrs_jax.tasks import graph_training, graphs
+from lrs_jax.tasks import graph_regions, graph_training, graphs
 from tests.toys import write_graph
 
 
@@ -44,7 +44,11 @@ def test_the_page_has_curves_and_cards_but_no_pictures(done):
   (text,) = re.findall(r'application/json">(.*?)</script>', (out / "report.html").read_text())
   page = json.loads(text)
   axes = [of["axis"] for of in page["curves"]["kinds"]]
-  assert axes == ["additions, over the whole input", "deletions, over the whole input"]
+  assert axes == [
+    "additions, over the whole input",
+    "deletions, over the whole input",
+    "additions, and as many deletions, over the whole input",
+  ]
   assert all(1 < len(of["series"]) <= 6 for of in page["curves"]["kinds"])
   assert page["inputs"][0]["card"].startswith("# Certificate")
   assert "image" not in page["inputs"][0]
@@ -70,7 +74,12 @@ def test_curves_start_at_the_accuracy(done):
     assert len(region[kind]["curve"]) == len(envelope[kind]["curve"])
     orders = methods(summary)["orders"][kind]["curve"]
     assert (np.array(orders) >= methods(summary)["envelope"][kind]["curve"]).all()
-  for name in ("additions.png", "deletions.png", "heatmap.png"):
+  both, grid = regions["both"], (out / "toy" / "certificate.npz")
+  assert both["budgets"] == [0, 1, 2]
+  kept, record = graph_regions.localized(records.load(grid))["correct"], records.load(grid)
+  (one_of_each,) = kept[(record.budgets == 1).all(axis=1)] / record.labelled.sum()
+  assert both["curve"][1] == one_of_each
+  for name in ("additions.png", "deletions.png", "both.png", "heatmap.png"):
     assert (out / name).stat().st_size > 1000
   assert summary["facts"]["test_nodes"] == summary["facts"]["nodes"] - 24
 
@@ -103,7 +112,7 @@ def test_areas_that_the_budgets_cut_short_are_marked(done):
   assert "area: the sum over 1, 2, ... additions" in text
   curves = [of["deletions"]["curve"] for of in methods(summary).values()]
   rows = [line.split() for line in text.splitlines() if line.startswith("  localized, ")]
-  marked = [row[-1].startswith(">") for row in rows[len(curves) :]]
+  marked = [row[-1].startswith(">") for row in rows[len(curves) : 2 * len(curves)]]
   assert sorted(marked) == sorted(curve[-1] > 0 for curve in curves)
 
 

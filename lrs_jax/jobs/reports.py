@@ -30,6 +30,7 @@ _KINDS = {"epsilon": "radius"}
 _AXES = {
   "epsilon": "radius ε of one perturbation of the whole input",
   "entries": "changed entries, over the whole input",
+  "both": "additions, and as many deletions, over the whole input",
 }
 
 
@@ -78,11 +79,11 @@ def report(task: Task, config: Config, done: Sequence[Record]) -> dict[str, Any]
 
   `certified` counts all outputs whose prediction cannot change, over all that are counted;
   `certified_accuracy` those that are right as well, over the labelled ones. A curve is along one
-  kind of perturbation alone. Its area is the average certifiable radius, or, where changes are
-  counted, the sum over 1, 2, ... of them. Method "orders" is the best envelope of all Rényi orders
-  at every budget; rivals of the task are methods, too. Over radii of a job's own an average radius
-  would say more of them than of the method, and is None. Records of other budgets than the one that
-  has most begins with are a ValueError.
+  kind of perturbation alone, or "both" alike where there are two. Its area is the average
+  certifiable radius, or, where changes are counted, the sum over 1, 2, ... of them. Method "orders"
+  is the best envelope of all Rényi orders at every budget; rivals of the task are methods, too. Over
+  radii of a job's own an average radius would say more of them than of the method, and is None.
+  Records of other budgets than the one that has most begins with are a ValueError.
   """
   first = max(done, key=lambda record: len(record.budgets))
   for record in done:
@@ -146,12 +147,15 @@ def _certified(task: Task, record: Record) -> Kept:
 def _along(
   record: Record, budgets: np.ndarray, fraction: np.ndarray, average: bool
 ) -> dict[str, dict[str, Any]]:
-  """A fraction [B] along every kind of perturbation alone."""
+  """A fraction [B] along every kind of perturbation alone, and along two kinds alike."""
   found: dict[str, dict[str, Any]] = {}
-  for axis, kind in enumerate(record.noise.family.kinds):
-    alone = (np.delete(budgets, axis, axis=1) == 0).all(axis=1)
-    order = np.argsort(budgets[alone, axis], kind="stable")
-    spent, curve = budgets[alone, axis][order], fraction[alone][order]
+  kinds = record.noise.family.kinds
+  ways = [(kind, (np.delete(budgets, i, 1) == 0).all(1), i) for i, kind in enumerate(kinds)]
+  if len(kinds) == 2 and budgets.min(axis=1).any():
+    ways.append(("both", budgets[:, 0] == budgets[:, 1], 0))
+  for kind, along, axis in ways:
+    order = np.argsort(budgets[along, axis], kind="stable")
+    spent, curve = budgets[along, axis][order], fraction[along][order]
     if record.adversary.radii is not None:
       spent = record.adversary.radii[np.searchsorted(record.budgets[:, 0], spent)]
     area = metrics.average_certifiable_radius(spent, curve) if average else None
@@ -277,7 +281,7 @@ def draw(
   out: Path,
 ) -> None:
   """Draws the curves of every kind of perturbation, and the task's own figures, under `out`."""
-  kinds = done[0].noise.family.kinds
+  kinds = next(iter(reported(summary)[1].values()))
   for kind in kinds:
     name = "curves.png" if len(kinds) == 1 else f"{kind}.png"
     save_figure(out / name, curves_figure(summary, kind))
@@ -286,7 +290,7 @@ def draw(
 
 
 def curves_figure(summary: Mapping[str, Any], kind: str) -> Figure:
-  """Certified accuracy of every method against one kind of perturbation alone."""
+  """Certified accuracy of every method along the curves of one kind."""
   what, curves = reported(summary)
   job, number, unit = summary["job"], len(summary["inputs"]), summary["unit"]
   longest = max((by_kind[kind]["budgets"] for by_kind in curves.values()), key=len)

@@ -25,6 +25,7 @@ ENTRIES: Sequence[tuple[str, str]] = (
   ),
   (r"at additions", "additions: how many 0s of the input are turned into 1s, in all"),
   (r"at deletions", "deletions: how many 1s of the input are turned into 0s, in all"),
+  (r"at both", "both: at 2, any two additions and any two deletions, at the same time"),
   (r"at entries", "entries: how many entries of the input are changed to anything, in all"),
   (r"    area", "area: the sum of the curve at 1, 2, 3, ... changes"),
   (r"localized", "localized: noise that is weak near an output's group and strong far away"),

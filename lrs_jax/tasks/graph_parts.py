@@ -60,6 +60,13 @@ class GraphConfig(options.Shared):
     str, Option("architecture", TRAINING, choices=("appnp", "gcn", "gcn6", "gat"))
   ] = "appnp"
   per_class: Annotated[int, Option("training nodes of every class", TRAINING, **ONE)] = 20
+  nodes: Annotated[
+    str,
+    Option(
+      "nodes that are certified: validation is for choosing other options, test for results",
+      choices=("test", "validation"),
+    ),
+  ] = "test"
   steps: Annotated[int, Option("gradient steps at most", TRAINING, **ONE)] = 1500
   learning_rate: Annotated[float, Option("of Adam", TRAINING, **options.POSITIVE)] = 0.01
   seed: Annotated[int, Option("of split, clusters, training and sampling", TRAINING)] = 0
@@ -108,7 +115,7 @@ def check(config: GraphConfig) -> None:
 
 
 def load(config: GraphConfig) -> Data:
-  """Loads the graph, partitions its nodes, and keeps the test nodes for certificates.
+  """Loads the graph, partitions its nodes, and keeps the test (or validation) nodes for certificates.
 
   The two named data sets are binarized; any other graph only on request. One that can not be used
   is a ValueError.
@@ -124,7 +131,7 @@ def load(config: GraphConfig) -> Data:
   partition = {"spectral": clusters.spectral_clusters, "metis": clusters.metis_clusters}
   found = partition[config.partition](graph.adjacency, config.clusters, seed=config.seed)
   split = citation.split_nodes(labels, config.seed, per_class=config.per_class)
-  counted = np.isin(np.arange(num_nodes), split.test)
+  counted = np.isin(np.arange(num_nodes), getattr(split, config.nodes))
   if not counted.any():
     raise ValueError(
       f"--per-class {config.per_class} leaves none of the {num_nodes} nodes for testing."
@@ -137,7 +144,7 @@ def load(config: GraphConfig) -> Data:
     "edges": int(graph.adjacency.nnz // 2),
     "attributes": num_attributes,
     "classes": len(classes),
-    "test_nodes": int(counted.sum()),
+    f"{config.nodes}_nodes": int(counted.sum()),
     "clusters": np.bincount(found).tolist(),
   }
   return Data((Case(name, x, labels, counted),), classes, graph.notes, facts)
