@@ -19,7 +19,7 @@ from lrs_jax import storage
 from lrs_jax.jobs import running
 from lrs_jax.tasks.graphs import TASK
 
-KINDS = "additions", "deletions"
+KINDS = "additions", "deletions", "both"
 
 
 def run(name: str, seed: int, options: argparse.Namespace) -> dict[str, Any]:

@@ -47,12 +47,13 @@ def job_of(name: str, data_dir: str | None) -> GraphConfig:
 
 
 def areas(summary: dict[str, Any], smoothing: str) -> dict[str, float]:
-  """Area under certified accuracy against each kind of flips, by the strongest method.
+  """Area under certified accuracy against each kind of flips, and both, by the strongest method.
 
   All methods of a job follow from the same bounds, so that the best may be taken afterwards.
   """
   methods = summary["smoothings"][smoothing]["certified_accuracy"].values()
-  return {kind: max(m[kind]["area"] for m in methods) for kind in ("additions", "deletions")}
+  kinds = {kind for method in methods for kind in method}
+  return {kind: max(m[kind]["area"] for m in methods) for kind in kinds}
 
 
 def table(summaries: dict[str, dict[str, Any]]) -> str:

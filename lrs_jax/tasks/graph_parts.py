@@ -115,7 +115,7 @@ def check(config: GraphConfig) -> None:
 
 
 def load(config: GraphConfig) -> Data:
-  """Loads the graph, partitions its nodes, and keeps the test (or validation) nodes for certificates.
+  """Loads the graph, partitions its nodes, and says which of them are certified.
 
   The two named data sets are binarized; any other graph only on request. One that can not be used
   is a ValueError.
