@@ -13,7 +13,7 @@ from lrs_jax.cells import clusters
 from lrs_jax.confidence import certificates
 from lrs_jax.sampling import sparse_flips
 from lrs_jax.sampling.scores import ScoreSums
-from lrs_jax.tasks import common, graph_training, graphs, options, training
+from lrs_jax.tasks import common, graph_parts, graph_training, graphs, options, training
 from lrs_jax.tasks.data import citation
 from lrs_jax.tasks.graphs import TASK, GraphConfig
 from lrs_jax.tasks.models import gnn
@@ -350,7 +350,7 @@ def test_the_surface_is_that_of_the_best_order(loaded, records):
   better = record.certified["correct/envelope@2"]
   better = better._replace(certified=better.certified + (np.arange(15) == 7))
   certified = {**record.certified, "correct/envelope@2": better}
-  found = graphs.surface(certified, int(case.counted.sum()))
+  found = graph_parts.surface(certified, int(case.counted.sum()))
   assert found.shape == (3, 5)
   np.testing.assert_array_equal(found.ravel() * case.counted.sum(), better.certified)
   figures = TASK.figures(config, data, [record], {})

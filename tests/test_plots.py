@@ -13,7 +13,7 @@ from benchmarks import picture
 from lrs_jax.cli import main
 from lrs_jax.evaluation import labels, plots
 from lrs_jax.jobs import reports
-from lrs_jax.tasks import graphs
+from lrs_jax.tasks import graph_parts
 from tests import figures
 from tests.test_cli import SCENES
 
@@ -80,7 +80,7 @@ def test_flips_are_whole(last):
   between = np.arange(last) + 0.5
   np.testing.assert_allclose(drawn(line, between), fraction[1:])
 
-  figure = graphs.surface_figure(np.outer(fraction, fraction), "t")
+  figure = graph_parts.surface_figure(np.outer(fraction, fraction), "t")
   figure.draw_without_rendering()
   axes = figure.axes[0]
   for ticks in (axes.get_xticks(), axes.get_yticks()):

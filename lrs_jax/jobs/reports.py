@@ -82,7 +82,7 @@ def report(task: Task, config: Config, done: Sequence[Record]) -> dict[str, Any]
   kind of perturbation alone, or "both" alike where there are two. Its area is the average
   certifiable radius, or, where changes are counted, the sum over 1, 2, ... of them. Method "orders"
   is the best envelope of all Rényi orders at every budget; rivals of the task are methods, too.
-  Over radii of a job's own an average radius would say more of them than of the method, and is None.
+  Over radii of a job's own an average radius would say more of them than of it, and is None.
   Records of other budgets than the one that has most begins with are a ValueError.
   """
   first = max(done, key=lambda record: len(record.budgets))
