@@ -18,6 +18,7 @@ from benchmarks.graphs import areas
 from lrs_jax import storage
 from lrs_jax.jobs import running
 from lrs_jax.tasks.graphs import TASK
+from lrs_jax.tasks.task import Case, Config, Data, Smoothing, Task
 
 KINDS = "additions", "deletions", "both"
 
@@ -34,10 +35,19 @@ def run(name: str, seed: int, options: argparse.Namespace) -> dict[str, Any]:
   return running.certify(TASK, config, options.work / f"{name}-{seed}")
 
 
+def only(task: Task, name: str) -> Task:
+  """A task with one of its smoothings alone."""
+
+  def smoothings(config: Config, data: Data, case: Case) -> tuple[Smoothing, ...]:
+    return tuple(each for each in task.smoothings(config, data, case) if each.name == name)
+
+  return task._replace(smoothings=smoothings)
+
+
 def measured(summary: Mapping[str, Any]) -> dict[str, Any]:
   """What is compared of a job, and its seconds."""
   found: dict[str, Any] = {"seconds": summary["seconds"]}
-  for smoothing in ("certificate", "isotropic"):
+  for smoothing in summary["smoothings"]:
     accuracy = summary["smoothings"][smoothing]["accuracy"]
     found[smoothing] = {"accuracy": accuracy, **areas(dict(summary), smoothing)}
   return found
