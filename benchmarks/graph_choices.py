@@ -5,8 +5,8 @@
 runs a small job for every candidate, graph and seed, which certifies the validation nodes (what is
 finished under --work is not done again), and writes graph-choices.md and .json under --out. Of the
 candidates that are as accurate as isotropic smoothing, the best is that of the greatest geometric
-mean, over graphs and kinds of flips, of the area under certified accuracy plus .05. Test nodes are not
-looked at, and seeds are others than those of graph_defaults.
+mean, over graphs and kinds of flips, of the area under certified accuracy plus .05. Test nodes are
+not looked at, and seeds are others than those of graph_defaults.
 """
 
 import argparse
@@ -136,7 +136,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
   text += (
     f"\nSums of certified accuracy at 1, 2, 3, ... flips, on validation nodes of seeds "
     f"{', '.join(map(str, options.seeds))}; {options.samples} samples. The score is the geometric "
-    "mean of the sums plus .05; bold is the best of those that are as accurate as isotropic smoothing.\n"
+    "mean of the sums plus .05; bold is the best of those as accurate as isotropic smoothing.\n"
   )
   storage.save_text(options.out / "graph-choices.md", text)
   storage.save_json(options.out / "graph-choices.json", found)
