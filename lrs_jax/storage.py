@@ -18,6 +18,8 @@ import numpy as np
 LARGEST = 2**34
 """Bytes that an archive may unpack to. Zeros pack a thousandfold, so a small file may be honest."""
 
+_LONGEST = 300  # characters of an error
+
 _PIECE = 2**20
 """Bytes that are unpacked at once."""
 
@@ -87,8 +89,9 @@ def load_arrays(
           raise ValueError(f"it holds two arrays {name!r}")
         arrays[name] = _read(archive, member, name)
   except Exception as error:  # a damaged archive may raise anything, such as NotImplementedError
-    told = str(error) or type(error).__name__
-    raise ValueError(f"cannot read {path}: {' '.join(told.split())}") from error
+    told = " ".join(str(error).split()) or type(error).__name__
+    told = told if len(told) <= _LONGEST else f"{told[:_LONGEST]} ..."  # some quote all of a file
+    raise ValueError(f"cannot read {path}: {told}") from error
   return arrays
 
 

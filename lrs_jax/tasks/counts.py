@@ -71,11 +71,12 @@ def read(path: Path) -> dict[str, np.ndarray]:
     ValueError: an array that is missing, unknown or not as above.
   """
   arrays = storage.load_arrays(path)
-  family = str(arrays.get("family", ""))
+  stored = arrays.get("family", np.asarray("missing"))
+  family = str(stored) if stored.ndim == 0 else f"an array of shape {stored.shape}"
   if family not in FAMILIES:
     raise ValueError(
       f"{path}: `family` must be one of {', '.join(FAMILIES)}, but it is "
-      f"{family if family else 'missing'}: a file of counts says what noise was added."
+      f"{' '.join(family.split())[:60]}: a file of counts says what noise was added."
     )
   parameters = _parameters(family)
   wanted = ("cells", "groups", *PARTS)

@@ -94,6 +94,8 @@ def _matrix(arrays: Mapping[str, np.ndarray], name: str) -> sparse.csr_array:
     raise ValueError(f"`{name}shape` must be two numbers of at least 0, but it is {shape}.")
   try:
     matrix = sparse.csr_array(tuple(parts), shape=tuple(shape))
+    if (np.diff(matrix.indptr) < 0).any():  # SciPy does not look where the last one is 0
+      raise ValueError("index pointer values must form a non-decreasing sequence")
     matrix.check_format(full_check=True)
   except (ValueError, OverflowError) as error:
     raise ValueError(f"the arrays {name}... are no CSR matrix: {error}.") from None

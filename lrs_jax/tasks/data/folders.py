@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Annotated
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
 from lrs_jax.tasks.data.images import Size
 from lrs_jax.tasks.options import ONE, POSITIVE, Option
@@ -84,6 +84,6 @@ def _open(path: Path, size: Size, resample: Image.Resampling, mode: str | None) 
   try:
     with Image.open(path) as opened:
       image = opened.copy() if mode is None else opened.convert(mode)
-  except (OSError, UnidentifiedImageError) as error:
+  except Exception as error:  # a damaged file may raise anything, such as a SyntaxError
     raise ValueError(f"cannot read the image {path}: {error}") from error
   return image if size is None else image.resize(size[::-1], resample)

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
 Size = tuple[int, int] | None
 """(H, W) in pixels to resize to, without cropping; None keeps the files' own size."""
@@ -105,8 +105,9 @@ def read_pair(image_path: Path, label_path: Path, size: Size) -> tuple[np.ndarra
     ValueError: an unreadable file, or an image and a label map of different sizes.
   """
   try:
-    image, label = Image.open(image_path).convert("RGB"), Image.open(label_path).copy()
-  except (OSError, UnidentifiedImageError) as error:
+    with Image.open(image_path) as opened, Image.open(label_path) as labels:
+      image, label = opened.convert("RGB"), labels.copy()
+  except Exception as error:  # a damaged file may raise anything, such as a SyntaxError
     raise ValueError(f"cannot read the image {image_path} with its labels: {error}") from error
   if image.size != label.size or label.mode not in ("L", "P"):
     there, here = (f"{width}x{height}" for width, height in (image.size, label.size))
