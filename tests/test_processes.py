@@ -1,5 +1,6 @@
 """Two processes on loopback, through JAX's own runtime: the same counts as in one."""
 
+import contextlib
 import json
 import os
 import re
@@ -17,22 +18,41 @@ from lrs_jax.tasks import common
 from tests import two_processes
 from tests.test_cli import TOY
 
+SLURM_PORTS = 65535 - 2**12 + 1
+"""JAX adds the last 12 bits of Slurm's number of a job to this."""
+
 JOB = ("certify", "scenes", *TOY, "--images", "3", "--budgets", "0,0.03", "--isotropic-std", "0.2")
 
 
+def free_port(first, last):
+  """One that nothing listens to."""
+  for port in np.random.default_rng().permutation(np.arange(first, last)).tolist():
+    with socket.socket() as tried, contextlib.suppress(OSError):
+      tried.bind(("127.0.0.1", port))
+      return port
+  raise OSError("no port is free")
+
+
 def run_two(out, *, timeout=900):
-  """Runs `tests.two_processes` as processes 0 and 1 with two devices each."""
-  with socket.socket() as found:
-    found.bind(("127.0.0.1", 0))
-    coordinator = f"127.0.0.1:{found.getsockname()[1]}"
-  environment = dict(os.environ)  # with two simulated devices each
-  where = ("--out", str(out), "--coordinator", coordinator, "--num-processes", "2")
+  """Runs `tests.two_processes` as processes 0 and 1 with two devices each.
+
+  The first finds the others by itself, as under Slurm; the second is told.
+  """
+  port = free_port(SLURM_PORTS, 65535)
+  slurm = {
+    "SLURM_JOB_ID": str(port - SLURM_PORTS), "SLURM_STEP_NODELIST": "127.0.0.1,elsewhere",
+    "SLURM_NTASKS": "2", "SLURM_PROCID": "0", "SLURM_LOCALID": "0", "SLURM_STEP_NUM_NODES": "2",
+  }  # fmt: skip
+  where = [
+    ("--coordinator", "auto"),
+    ("--coordinator", f"127.0.0.1:{port}", "--num-processes", "2", "--process-id", "1"),
+  ]
   running = [
     subprocess.Popen(
-      [sys.executable, "-m", "tests.two_processes", *JOB, *where, "--process-id", str(i)],
+      [sys.executable, "-m", "tests.two_processes", *JOB, "--out", str(out), *where[i]],
       env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
     )
-    for i in range(2)
+    for i, environment in enumerate(({**os.environ, **slurm}, None))
   ]  # fmt: skip
   try:
     return [(*process.communicate(timeout=timeout), process.returncode) for process in running]
