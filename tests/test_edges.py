@@ -4,10 +4,12 @@ import numpy as np
 import pytest
 
 from lrs_jax.cells import clusters
+from lrs_jax.jobs import cards
 from lrs_jax.sampling import edge_flips
 from lrs_jax.tasks import edges
 from lrs_jax.tasks.edges import TASK, EdgeConfig
 from lrs_jax.tasks.graph_training import matrix
+from tests.making import graph_record
 from tests.toys import write_graph
 
 
@@ -65,6 +67,13 @@ def test_records_of_other_blocks_are_refused(loaded):
     TASK.check_record(config, other)
   with pytest.raises(ValueError, match=r"from 0\.3 to 0\.9, but .* says 0\.3,0\.8"):
     TASK.check_record(config._replace(theta_minus=(0.3, 0.8)), smoothings[0])
+
+
+def test_a_card_says_that_clusters_are_kept():
+  (assumed,) = TASK.assumes
+  record = graph_record()._replace(task="edges")
+  assert assumed in cards.trusted(record)
+  assert assumed not in cards.trusted(record._replace(task="graphs"))
 
 
 def test_a_data_set_is_that_of_the_attributes(tmp_path):

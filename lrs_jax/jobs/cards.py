@@ -124,7 +124,8 @@ def trusted(record: Record, known: Mapping[str, Task] = TASKS) -> tuple[str, ...
     options = (_CALLED,)
   view = record.meta.get("view")
   seen = (_VIEW.format(_line(view)[:200]),) if view else ()
-  return (*rechecks.TRUSTED, *seen, *options)
+  assumed = known[record.task].assumes if record.task in known else ()
+  return (*rechecks.TRUSTED, *assumed, *seen, *options)
 
 
 def prove(record: Record, *, exact: bool = False, known: Mapping[str, Task] = TASKS) -> None:

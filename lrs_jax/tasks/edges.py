@@ -3,6 +3,9 @@
 The input is one bit for every pair of nodes. A cell is a block of it, all pairs between two
 clusters (or within one), so that C clusters make C (C + 1) / 2 cells. For a group, which is a
 cluster, a block is as near as the nearer one of its two clusters.
+
+Clusters are part of the model, as its weights are: they come from the edges as they were before any
+attack, and are kept. To make them anew of attacked edges would make another model.
 """
 
 from collections.abc import Sequence
@@ -172,5 +175,9 @@ TASK = Task(
   rivals=graph_regions.RIVALS,
   check_record=check_record,
   figures=partial(graph_parts.figures, "edge"),
+  assumes=(
+    "that clusters and weights, which come from the edges before any attack, are kept: "
+    "with clusters made anew of attacked edges it is another model",
+  ),
 )
 """Citation graphs under flips of edges, as `lrs_jax.jobs` runs them."""

@@ -116,3 +116,4 @@ class Task(NamedTuple):
     lambda config, data, records, summary: {}
   )
   # records of the first smoothing, summary -> path under the job's folder -> figure
+  assumes: tuple[str, ...] = ()  # what its certificates take on trust, beside what all do
