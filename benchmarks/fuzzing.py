@@ -106,17 +106,24 @@ def make_checkpoint(path: Path) -> None:
   checkpoints.save(path, checkpoints.Counts({"ranges": [[0, 100]], "seed": 1}, sums, 40, 1.5))
 
 
-def make_graph(path: Path) -> None:
-  """A graph of three communities."""
-  rng = np.random.default_rng(0)
-  arrays = {"labels": np.arange(12) % 3}
-  for name, matrix in (("adj_", rng.random((12, 12)) < 0.4), ("attr_", rng.random((12, 5)) < 0.5)):
+def community_graph(num_nodes: int, num_attributes: int) -> dict[str, np.ndarray]:
+  """The arrays of a graph of three communities, each with attributes of its own."""
+  rng, labels = np.random.default_rng(0), np.arange(num_nodes) * 3 // num_nodes
+  near = labels[:, None] == labels
+  upper = np.triu(rng.random(near.shape) < np.where(near, 0.4, 0.05), 1)
+  likely = labels[:, None] == np.arange(num_attributes) % 3
+  attributes = rng.random(likely.shape) < np.where(likely, 0.6, 0.05)
+  arrays = {"labels": labels}
+  for name, matrix in (("adj_", upper), ("attr_", attributes)):
     stored = sparse.csr_array(matrix * 1.0)
-    arrays |= {
-      name + part: np.asarray(getattr(stored, part))
-      for part in ("data", "indices", "indptr", "shape")
-    }
-  np.savez(path, **arrays)
+    for part in ("data", "indices", "indptr", "shape"):
+      arrays[name + part] = np.asarray(getattr(stored, part))
+  return arrays
+
+
+def make_graph(path: Path) -> None:
+  """A small graph."""
+  np.savez(path, **community_graph(12, 5))
 
 
 def make_denoiser(path: Path) -> None:

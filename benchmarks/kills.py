@@ -1,12 +1,13 @@
-"""Kills a job at random times, resumes it each time, and looks at what that cost.
+"""Kills jobs at random times, resumes them each time, and looks at what that cost.
 
-    python benchmarks/kills.py --out benchmarks/results
+    PYTHONPATH=. python benchmarks/kills.py --out benchmarks/results
 
-runs `lrs-jax certify scenes` at toy size, sends SIGKILL at a random time while it samples, and
-gives the same command again, until `--kills` were sent; a job that ends before is begun anew in
-another folder. Every job that ended is compared with one that was left alone. A kill loses what the
-progress bar had told but no file holds; that must have been counted within one checkpoint interval,
-the piece that was being counted and the write that was under way. Writes kills.json.
+runs jobs on an image, a document and a graph at toy size, sends SIGKILL at a random time while they
+sample, and gives the same command again, until `--kills` were sent; a job that ends before is begun
+anew in another folder. Every job that ended is compared with one that was left alone. A kill loses
+what the progress bar had told but no file holds; that must have been counted within one checkpoint
+interval, the piece that was being counted and the write that was under way. Merges of two halves of
+each job are killed, too, at any time of theirs. Writes kills.json.
 """
 
 import argparse
@@ -26,21 +27,37 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks.fuzzing import community_graph
 from lrs_jax import cli, storage
 from lrs_jax.jobs import checkpoints, records
 from lrs_jax.jobs.running import describe_devices, versions
 
-SIZE = ("--size", "16x24", "--grid", "2x2", "--width", "2", "--depth", "1", "--steps", "20")
-SAMPLES, SELECTION, IMAGES = 40_000, 1000, 1
+JOBS = {
+  "scenes": (
+    *("--size", "16x24", "--grid", "2x2", "--width", "2", "--depth", "1", "--steps", "20"),
+    *("--images", "1", "--budgets", "0,0.1,0.2"),
+  ),
+  "documents": (
+    *("--documents", "1", "--segments", "4", "--width", "4", "--depth", "2", "--steps", "3"),
+  ),
+  "citeseer": (
+    *("--model-name", "gcn", "--per-class", "4", "--clusters", "3", "--steps", "20"),
+    *("--budgets", "2,4"),
+  ),
+}
+"""Options by data set; the graph is made up."""
+
+SAMPLES, SELECTION = 40_000, 1000
 BAR = re.compile(rb"sampling: .*?(\d+)/(\d+) \[")
 CONTEXT = multiprocessing.get_context("forkserver")  # imports once, before JAX starts any thread
 
 
-def command(out: Path, model: Path, samples: int, interval: float) -> list[str]:
-  job = (*SIZE, "--images", str(IMAGES), "--samples", str(samples))
-  job = (*job, "--selection-samples", str(SELECTION), "--budgets", "0,0.1,0.2")
-  where = ("--out", str(out), "--model", str(model), "--checkpoint-interval", str(interval))
-  return ["certify", "scenes", *job, *where]
+def command(data: str, folder: Path, out: Path, samples: int, interval: float) -> list[str]:
+  """A job's arguments; its network lies in `folder`, and its data, if they are made up."""
+  job = (*JOBS[data], "--samples", str(samples), "--selection-samples", str(SELECTION))
+  graph = ("--graph", str(folder / "graph.npz")) if data == "citeseer" else ()
+  where = ("--out", str(out), "--model", str(folder / "network.npz"))
+  return ["certify", data, *job, *graph, *where, "--checkpoint-interval", str(interval)]
 
 
 def live(arguments: list[str], stderr: Connection) -> None:
@@ -125,16 +142,17 @@ def same(out: Path, reference: Path) -> bool:
   return True
 
 
-def study(folder: Path, *, kills: int, samples: int, interval: float, seed: int) -> dict[str, Any]:
+def study(
+  data: str, folder: Path, *, kills: int, samples: int, interval: float, seed: int
+) -> dict[str, Any]:
+  """What kills of one job cost."""
   rng = random.Random(seed)
-  os.environ |= {
-    "TQDM_MININTERVAL": "0", "TQDM_MINITERS": "1", "JAX_COMPILATION_CACHE_DIR": str(folder / "xla"),
-    "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
-  }  # fmt: skip
-  CONTEXT.set_forkserver_preload(["lrs_jax.cli", "lrs_jax.jobs.running"])
-  model, reference = folder / "unet.npz", folder / "reference"
-  run(command(folder / "first", model, samples, interval), None)  # trains and compiles
-  told, _ = run(command(reference, model, samples, interval), None)
+  folder.mkdir()
+  np.savez(folder / "graph.npz", **community_graph(42, 24))
+  asked = data, folder
+  run(command(*asked, folder / "first", samples, interval), None)  # trains and compiles
+  reference = folder / "reference"
+  told, _ = run(command(*asked, reference, samples, interval), None)
   sampling = told[-1][0] - told[0][0]
   lost: list[dict[str, float]] = []
   lives, leftovers, identical = 0, 0, []
@@ -143,9 +161,8 @@ def study(folder: Path, *, kills: int, samples: int, interval: float, seed: int)
     killed = True
     while killed:
       after = rng.random() < 0.8, rng.uniform(0, 4 * interval)
-      told, killed = run(
-        command(out, model, samples, interval), after if len(lost) < kills else None
-      )
+      life = command(*asked, out, samples, interval), after if len(lost) < kills else None
+      told, killed = run(*life)
       lives += 1
       if killed:
         kept = on_disk(out, samples)
@@ -155,23 +172,18 @@ def study(folder: Path, *, kills: int, samples: int, interval: float, seed: int)
           "seconds": told[-1][0] - max(seen, default=told[0][0]),
           "kept": kept,
         })  # fmt: skip
-        print(len(lost), lost[-1], flush=True)
+        print(data, len(lost), lost[-1], flush=True)
     identical.append(same(out, reference))
     leftovers += len(list(out.glob("**/.*")))
   samples_lost = np.array([loss["samples"] for loss in lost])
   seconds_lost = np.array([loss["seconds"] for loss in lost])
   return {
-    "device": describe_devices(),
-    "versions": versions(),
-    "job": command(Path("OUT"), Path("MODEL"), samples, interval),
-    "checkpoint_interval_seconds": interval,
-    "seed": seed,
+    "job": command(data, Path("FOLDER"), Path("OUT"), samples, interval),
     "kills": len(lost),
     "starts": lives,
     "jobs_ended": len(identical),
     "identical": sum(identical),
     "temporary_files_left": leftovers,
-    "samples_of_a_job": 2 * IMAGES * (samples + SELECTION),
     "seconds_of_an_uninterrupted_job": sampling,
     "samples_lost": {
       "mean": samples_lost.mean(), "median": np.median(samples_lost), "most": samples_lost.max(),
@@ -179,30 +191,80 @@ def study(folder: Path, *, kills: int, samples: int, interval: float, seed: int)
     "seconds_lost": {
       "mean": seconds_lost.mean(), "median": np.median(seconds_lost), "most": seconds_lost.max(),
     },
+    "merges": merges(data, folder, kills // 4, samples, interval, rng),
     "all": lost,
   }  # fmt: skip
+
+
+def merges(
+  data: str, folder: Path, kills: int, samples: int, interval: float, rng: random.Random
+) -> dict[str, int]:
+  """Kills merges of two halves: how many kills there were, and how many results are as they were."""
+  half = samples // 2 // 256 * 256
+  parts = [folder / "part-0", folder / "part-1"]
+  for part, bounds in zip(parts, (f"0:{half}", f"{half}:{samples}"), strict=True):
+    run([*command(data, folder, part, samples, interval), "--sample-range", bounds], None)
+  sent, identical, ended, longest = 0, 0, 0, 0.0
+  while not ended or sent < kills:
+    out, killed = folder / f"merged-{ended}", True
+    arguments = ["merge", *map(str, parts), "--out", str(out)]
+    arguments += ["--model", str(folder / "network.npz"), "--data-dir", str(folder)]
+    while killed:
+      process = CONTEXT.Process(target=live, args=(arguments, CONTEXT.Pipe(duplex=False)[1]))
+      start = time.monotonic()
+      process.start()
+      kill = sent < kills and longest > 0
+      process.join(rng.uniform(0, longest) if kill else None)
+      killed = process.is_alive()
+      if killed:
+        process.kill()
+        process.join()
+        sent += 1
+      elif process.exitcode:
+        raise RuntimeError(f"the merge failed: {arguments}")
+      else:
+        longest = max(longest, time.monotonic() - start)
+    identical += same(out, folder / "reference")
+    ended += 1
+  return {"kills": sent, "ended": ended, "identical": identical}
 
 
 def main(arguments: Sequence[str] | None = None) -> dict[str, Any]:
   parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
   parser.add_argument("--out", type=Path, default=Path("benchmarks/results"))
-  parser.add_argument("--kills", type=int, default=100)
+  parser.add_argument("--data", nargs="+", default=list(JOBS), choices=list(JOBS))
+  parser.add_argument("--kills", type=int, default=34, help="of every job (default: 34)")
   parser.add_argument("--samples", type=int, default=SAMPLES)
   parser.add_argument("--interval", type=float, default=1.0, help="between checkpoints, seconds")
   parser.add_argument("--seed", type=int, default=0)
   options = parser.parse_args(arguments)
+  results: dict[str, Any] = {
+    "device": describe_devices(),
+    "versions": versions(),
+    "checkpoint_interval_seconds": options.interval,
+    "seed": options.seed,
+  }
   with tempfile.TemporaryDirectory() as folder:
-    results = study(
-      Path(folder), kills=options.kills, samples=options.samples, interval=options.interval,
-      seed=options.seed,
-    )  # fmt: skip
+    os.environ |= {
+      "TQDM_MININTERVAL": "0", "TQDM_MINITERS": "1",
+      "JAX_COMPILATION_CACHE_DIR": str(Path(folder) / "xla"),
+      "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+    }  # fmt: skip
+    CONTEXT.set_forkserver_preload(["lrs_jax.cli", "lrs_jax.jobs.running"])
+    for data in options.data:
+      results[data] = study(
+        data, Path(folder) / data, kills=options.kills, samples=options.samples,
+        interval=options.interval, seed=options.seed,
+      )  # fmt: skip
   results = storage.from_json_array(storage.json_array(_plain(results)))
   storage.save_json(options.out / "kills.json", results)
-  print(
-    f"{results['kills']} kills, {results['identical']} of {results['jobs_ended']} jobs identical; "
-    f"lost at most {results['samples_lost']['most']} samples, "
-    f"{results['seconds_lost']['most']:.2f} s"
-  )
+  for data in options.data:
+    of, merged = results[data], results[data]["merges"]
+    print(
+      f"{data}: {of['kills']} kills, {of['identical']} of {of['jobs_ended']} jobs identical; "
+      f"lost at most {of['samples_lost']['most']} samples, {of['seconds_lost']['most']:.2f} s; "
+      f"{merged['kills']} kills of merges, {merged['identical']} of {merged['ended']} identical"
+    )
   return results
 
 
