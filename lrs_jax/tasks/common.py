@@ -58,9 +58,11 @@ def plain_fields(config: Config, names: Sequence[str]) -> dict[str, Any]:
 
 
 def noise_digest(distribution: noise.SmoothingDistribution) -> str:
-  """SHA-256 of a smoothing distribution: family, levels and cells."""
+  """SHA-256 of a smoothing distribution: family, levels, cells, and the grid if it has one."""
   levels = dict(zip(distribution.family.parameters, distribution.parameters, strict=True))
   arrays = {f"parameters/{name}": level for name, level in levels.items()}
+  if distribution.family.step is not None:
+    arrays["step"] = np.asarray(distribution.family.step)
   family = np.asarray(distribution.family.name)
   return storage.digest({"family": family, "cells": distribution.cells, **arrays})
 
