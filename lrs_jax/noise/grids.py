@@ -103,26 +103,32 @@ def on_grid(noise: SmoothingDistribution, step: float) -> SmoothingDistribution:
   rows = np.full(scale.shape, -1, np.int32)
   rows[visible] = row
   table = _table(family.tail, tuple(different.tolist()), float(step))
-  return noise._replace(family=_family(family, float(step)), levels=rows, shared=table)
+  return noise._replace(family=_family(family, family.tail, float(step)), levels=rows, shared=table)
 
 
 @functools.cache  # so that one program serves all distributions of a family and a step
-def _family(family: Family, step: float) -> Family:
-  lowered = {"eta": family.eta, "margin": family.margin}
+def _family(family: Family, tail: Tail, step: float) -> Family:
+  margin = family.margin and functools.partial(_lowered, family.margin)
   return dataclasses.replace(
     family,
     step=step,
     distance=DISTANCE,
-    perturbations=f"{family.perturbations[:-1]}, in whole steps of {_shown(step)}.",
+    perturbations=f"{family.perturbations[:-1]}, in whole steps of {shown(step)}.",
     draw=_words,
-    perturb=functools.partial(_add_steps, family.tail, step),
+    perturb=functools.partial(_add_steps, tail, step),
+    eta=functools.partial(_lowered, family.eta),
     eta_soft=functools.partial(_soft, family.eta_soft),
-    **{name: of and functools.partial(_lowered, of) for name, of in lowered.items()},
+    margin=margin,
   )
 
 
-def _shown(step: float) -> str:
-  """A step as one would say it, such as 1/255."""
+def shown(step: float) -> str:
+  """A step as one would say it.
+
+  Example:
+    >>> shown(1 / 255), shown(2.0)
+    ('1/255', '2')
+  """
   fraction = Fraction(step).limit_denominator(2**16)
   return str(fraction) if float(fraction) == step else f"{step:g}"
 
@@ -228,8 +234,8 @@ def check_on_grid(x: np.ndarray, noise: SmoothingDistribution) -> None:
     return
   if x.dtype != np.float32 or x.size > MAX_COORDINATES:
     raise OffGridError(
-      f"`x` must be float32, of {MAX_COORDINATES:,} numbers at most, for noise on a grid, but it is "
-      f"{x.dtype}, of {x.size:,}."
+      f"`x` must be float32, of {MAX_COORDINATES:,} numbers at most, for noise on a grid, but it "
+      f"is {x.dtype}, of {x.size:,}."
     )
   values = x.astype(np.float64)
   whole = np.rint(values / step)
@@ -237,7 +243,7 @@ def check_on_grid(x: np.ndarray, noise: SmoothingDistribution) -> None:
   if off.any():
     index = tuple(np.argwhere(off)[0].tolist())
     raise OffGridError(
-      f"`x` must lie on the grid of the noise, multiples of {_shown(step)}, but {int(off.sum())} of "
-      f"its {x.size} numbers do not, such as {x[index]:g} at index {index}, "
+      f"`x` must lie on the grid of the noise, multiples of {shown(step)}, but {int(off.sum())} "
+      f"of its {x.size} numbers do not, such as {x[index]:g} at index {index}, "
       f"{values[index] / step:.6g} steps: exact noise is for inputs such as images of 8 bits."
     )

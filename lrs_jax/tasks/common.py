@@ -90,6 +90,11 @@ def isotropic(
   return noise.gaussian(np.array([[std]]), np.zeros_like(localized.cells))
 
 
+def exact(config: Config, drawn: noise.SmoothingDistribution) -> noise.SmoothingDistribution:
+  """Noise of images of 8 bits in their own steps if --exact-noise is given, else as it is."""
+  return noise.on_grid(drawn, 1 / 255) if config.exact_noise else drawn
+
+
 def on_grid(config: Config, localized: noise.SmoothingDistribution) -> tuple[Smoothing, ...]:
   """`with_baseline` for Gaussian noise in the cells of --grid in an input of --size."""
   groups = partition.image_grid(config.size, config.grid).ravel()
