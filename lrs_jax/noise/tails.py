@@ -18,7 +18,7 @@ class Tail(NamedTuple):
   """A law of a standard noise xi that is symmetric about 0."""
 
   probability: Callable[[Decimal], Decimal]
-  # host: t >= 0 -> P(|xi| > t), to 1e-40 in a context of 50 digits
+  # host: t >= 0 -> P(|xi| > t), to 1e-40, or 0 where it is less than 2^-75
   near: Callable[[jax.Array, jax.Array], jax.Array]
   # device: words (high, low), uint32 -> t, float32, to within 1e-3 where t < 10, 1e-4 of it beyond
 
@@ -32,8 +32,8 @@ _PI = Decimal("3.14159265358979323846264338327950288419716939937510582")
 def gaussian(t: Decimal) -> Decimal:
   r""":math:`1 - 2 \varphi(t) \sum_{j \ge 0} t^{2j+1} / (1 \cdot 3 \cdots (2j+1))` (host).
 
-  All terms of the sum are positive, and it is at most :math:`1.26\, e^{t^2/2}`: for t < 10 the
-  result is good to 1e-45.
+  All terms of the sum are positive, and it is at most :math:`1.26\, e^{t^2/2}`, so that the result
+  is good to 1e-45 for t < 10; from there on, where it is less than 2^-75, it is given as 0.
 
   Example:
     >>> f"{gaussian(Decimal(2)):.12f}"
@@ -41,6 +41,8 @@ def gaussian(t: Decimal) -> Decimal:
 
   References: Abramowitz & Stegun 1964, 26.2.11.
   """
+  if t >= 10:
+    return Decimal(0)
   with decimal.localcontext(DIGITS):
     term = total = t
     odd, least = 1, total.scaleb(-DIGITS.prec)
