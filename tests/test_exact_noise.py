@@ -28,10 +28,6 @@ ADDITIVE = {
 draw = jax.jit(noise.sample)
 
 
-def on_device(table):
-  return grids.Thresholds(*map(jnp.asarray, table))
-
-
 # The law.
 
 
@@ -66,7 +62,7 @@ def test_thresholds_are_all_of_the_tail(family, scale):
 
 def test_distance_bounds_what_the_drawn_law_can_differ_by():
   """From every threshold's error, for the most thresholds and the largest inputs there may be."""
-  most = len(grids.thresholds(tails.LAPLACE, 1.0, 1 / grids.MAX_STEPS))
+  most = len(grids.thresholds(tails.LAPLACE, grids.MAX_STEPS, 1.0))
   assert (most + 1) * 2.0**-64 * grids.MAX_COORDINATES <= grids.DISTANCE
   words = grids.thresholds(tails.GAUSSIAN, 0.02, STEP)
   drawn = -np.diff([1.0, *(word / 2**64 for word in words), 0.0])
@@ -90,15 +86,31 @@ def test_draws_are_right_beside_every_threshold(family, scale):
   expected = np.array([len(words)] * values.size) - np.searchsorted(
     np.array(words[::-1], np.uint64), values, side="right"
   )
-  table = on_device(grids._table(tail, (0.01, scale), STEP))
+  table = grids.Thresholds(*map(jnp.asarray, grids._table(tail, (0.01, scale), STEP)))
   halves = jnp.asarray(np.stack([values >> 32, values & 0xFFFFFFFF]).astype(np.uint32))
-  steps_of = jax.jit(grids.steps_of, static_argnames="tail")
-  rows = jnp.ones((), jnp.int32)
-  np.testing.assert_array_equal(steps_of(halves, rows, table, tail), expected)
+  steps_of = jax.jit(grids.steps_of, static_argnames="near")
+  level = jnp.int32(table.high.shape[1]), jnp.float32(scale / STEP)
+  np.testing.assert_array_equal(steps_of(halves, level, table, tail.near), expected)
   signed = halves.at[1].set(halves[1] | 1)
-  np.testing.assert_array_equal(steps_of(signed, rows, table, tail), -expected)
-  guess = jnp.rint(tail.near(*halves) * table.steps[1])
-  assert np.abs(np.asarray(guess) - expected).max() <= 1  # of the two that it may be off by
+  np.testing.assert_array_equal(steps_of(signed, level, table, tail.near), -expected)
+
+
+@pytest.mark.parametrize("family", ADDITIVE)
+def test_where_thresholds_are_looked_for_is_near_enough(family):
+  """By half of what it may be off, for numbers of all sizes; t is that of SciPy's inverse."""
+  _, tail, _ = ADDITIVE[family]
+  inverse = {
+    "gaussian": lambda p: -special.ndtri(p / 2),
+    "laplace": lambda p: -np.log(p),
+    "uniform": lambda p: 1 - p,
+  }[family]
+  rng = np.random.default_rng(0)
+  values = (2.0 ** (64 - 63 * rng.random(200_000) ** 2)).astype(np.uint64) // 2 * 2
+  values = np.concatenate([values, np.arange(0, 1000, 2, dtype=np.uint64), ~values // 2 * 2])
+  halves = jnp.asarray(np.stack([values >> 32, values & 0xFFFFFFFF]).astype(np.uint32))
+  t = inverse((values.astype(np.float64) + 1) / 2.0**64)
+  off = np.abs(np.asarray(jax.jit(tail.near)(*halves), np.float64) - t)
+  assert off.max() * grids.MAX_STEPS < 0.25
 
 
 @pytest.mark.parametrize("family", ADDITIVE)
@@ -281,7 +293,7 @@ def test_refuses_what_it_is_not_for():
   with pytest.raises(ValueError, match="not yet on a grid"):
     noise.on_grid(LOCAL, STEP)
   for step in (0.0, np.nan, 1e-4):
-    with pytest.raises(ValueError, match=r"`step` must be positive, and at least 0\.0003"):
+    with pytest.raises(ValueError, match=r"`step` must be positive, and at least 0\.0006"):
       noise.on_grid(noise.gaussian([[0.3, np.inf]], [0, 1]), step)
 
 

@@ -24,6 +24,7 @@ there are 2^24 at most, by less than `DISTANCE` in total variation.
 
 import dataclasses
 import functools
+from collections.abc import Callable
 from decimal import Decimal, localcontext
 from fractions import Fraction
 from typing import Any, NamedTuple
@@ -43,15 +44,14 @@ DISTANCE = 2.0**-24
 MAX_COORDINATES = 2**24
 """Numbers of an input."""
 
-MAX_STEPS = 1000.0
+MAX_STEPS = 500.0
 """Steps in a scale of the noise."""
 
 
 class Thresholds(NamedTuple):
   """For each of L different scales, the thresholds 2 t_a of |Z| > a in units of 2^-64."""
 
-  steps: Any  # float32 [L], scale / step
-  high: Any  # uint32 [L, M], their high words; zeros behind the last one
+  high: Any  # uint32 [L, M], their high words; zeros behind the last of them
   low: Any  # uint32 [L, M]
 
 
@@ -71,7 +71,7 @@ def on_grid(noise: SmoothingDistribution, step: float) -> SmoothingDistribution:
 
   Args:
     noise: Gaussian, uniform or Laplace, on the scale of the input.
-    step: h, in the same units; scales may be 1,000 steps at most. A fraction such as 1/255 that
+    step: h, in the same units; scales may be 500 steps at most. A fraction such as 1/255 that
       float64 rounds is meant: weights are rounded up by more than that.
 
   Raises:
@@ -100,10 +100,11 @@ def on_grid(noise: SmoothingDistribution, step: float) -> SmoothingDistribution:
       f"it is {step}."
     )
   different, row = np.unique(scale[visible], return_inverse=True)
-  rows = np.full(scale.shape, -1, np.int32)
-  rows[visible] = row
   table = _table(family.tail, tuple(different.tolist()), float(step))
-  return noise._replace(family=_family(family, family.tail, float(step)), levels=rows, shared=table)
+  start, steps = np.full(scale.shape, -1, np.int32), np.zeros(scale.shape, np.float32)
+  start[visible], steps[visible] = row * table.high.shape[1], scale[visible] / step
+  exact = _family(family, family.tail, float(step))
+  return noise._replace(family=exact, levels=(start, steps), shared=table)
 
 
 @functools.cache  # so that one program serves all distributions of a family and a step
@@ -115,7 +116,7 @@ def _family(family: Family, tail: Tail, step: float) -> Family:
     distance=DISTANCE,
     perturbations=f"{family.perturbations[:-1]}, in whole steps of {shown(step)}.",
     draw=_words,
-    perturb=functools.partial(_add_steps, tail, step),
+    perturb=functools.partial(_add_steps, tail.near, step),
     eta=functools.partial(_lowered, family.eta),
     eta_soft=functools.partial(_soft, family.eta_soft),
     margin=margin,
@@ -145,13 +146,11 @@ def _soft(of: Any, mean: Any, variance: Any) -> np.ndarray:
 @functools.cache
 def _table(tail: Tail, scales: tuple[float, ...], step: float) -> Thresholds:
   columns = [thresholds(tail, scale, step) for scale in scales]
-  size = 1 << (max(map(len, columns), default=0) + 3).bit_length()  # few sizes, few programs
+  size = 1 << max(map(len, columns), default=0).bit_length()  # few sizes, few programs
   table = np.zeros((max(len(scales), 1), size), np.uint64)
   for row, column in zip(table, columns, strict=False):
     row[: len(column)] = column
-  steps = np.asarray(scales or (1.0,)) / step
-  words = ((table >> 32).astype(np.uint32), (table & 0xFFFFFFFF).astype(np.uint32))
-  return Thresholds(steps.astype(np.float32), *words)
+  return Thresholds((table >> 32).astype(np.uint32), (table & 0xFFFFFFFF).astype(np.uint32))
 
 
 @functools.cache
@@ -173,46 +172,50 @@ def thresholds(tail: Tail, scale: float, step: float) -> tuple[int, ...]:
 
 
 def _words(key: jax.Array, x: jax.Array, cells: jax.Array) -> jax.Array:
-  return draws.bits(key, (2, *x.shape))
+  return draws.bits(key, (2, x.size)).reshape(2, *x.shape)  # flat ones are drawn faster
 
 
-def steps_of(words: jax.Array, rows: jax.Array, table: Thresholds, tail: Tail) -> jax.Array:
-  """Whole steps Z of noise, int32 [...], from uniform words uint32 [2, ...] (device).
+def steps_of(
+  words: jax.Array, level: tuple[jax.Array, jax.Array], table: Thresholds, near: Callable
+) -> jax.Array:
+  r"""Whole steps Z of noise, int32 [...], from uniform words uint32 [2, ...] (device).
 
-  `rows`, int32, broadcast to [...], say which scale each has. The last bit is the sign; the others
-  are compared with the four thresholds about the place where |Z| should be. That is off by less
-  than 1e-3 of a scale, which is one step at most, and might be off by two.
+  The last bit is the sign, the others are V. With c about :math:`|\xi| \sigma / h`, which is off by
+  less than 1/2, |Z| is the integer b below c, or b + 1: the latter where :math:`V < t_b`.
+
+  Args:
+    words: high and low ones.
+    level: where the thresholds of each scale start in the table, int32, and how many steps the
+      scale has, float32; both broadcast to [...].
+    table: the thresholds.
+    near: of the tail, off by less than 1e-3, which is 1/2 of a step at most: see `MAX_STEPS`.
 
   Example:
-    >>> table = Thresholds(*(jnp.asarray(part) for part in _table(tails.UNIFORM, (1.0,), 0.25)))
+    >>> table = Thresholds(*map(jnp.asarray, _table(tails.UNIFORM, (1.0,), 0.25)))
     >>> words = jnp.asarray([[2**31, 2**28], [0, 1]], jnp.uint32)  # 1/2 and -1/16
-    >>> steps_of(words, jnp.zeros(2, jnp.int32), table, tails.UNIFORM)
+    >>> steps_of(words, (jnp.int32(0), jnp.float32(4)), table, tails.near_uniform)
     Array([ 2, -4], dtype=int32)
   """
+  start, steps = level
   high, low = words[0], words[1] >> 1 << 1
-  rows = jnp.broadcast_to(rows, high.shape)
-  size = table.high.shape[1]
-  guess = jnp.rint(tail.near(high, low) * table.steps[rows]).astype(jnp.int32)
-  first = jnp.clip(guess - 2, 0, size - 4)
-  magnitude = first
-  for i in range(4):
-    at = rows * size + first + i
-    words_at = [part.reshape(-1).at[at].get(mode="promise_in_bounds") for part in table[1:]]
-    less = (high < words_at[0]) | ((high == words_at[0]) & (low < words_at[1]))
-    magnitude = magnitude + less.astype(jnp.int32)
+  below = jnp.floor(near(high, low) * steps).astype(jnp.int32)
+  at = start + jnp.minimum(below, table.high.shape[1] - 1)
+  of_high, of_low = (part.reshape(-1).at[at].get(mode="promise_in_bounds") for part in table)
+  above = (high < of_high) | ((high == of_high) & (low < of_low))
+  magnitude = below + above.astype(jnp.int32)
   return jnp.where((words[1] & 1) != 0, -magnitude, magnitude)
 
 
 def _add_steps(
-  tail: Tail, step: float, x: jax.Array, words: jax.Array, level: tuple[jax.Array, Thresholds]
+  near: Callable, step: float, x: jax.Array, words: jax.Array, level: tuple[Any, Thresholds]
 ) -> jax.Array:
   # All that a model is shown is a function of the integers k + Z.
-  rows, table = level
+  (start, steps), table = level
   per_unit = jnp.float32(1 / step)
   whole = jnp.rint(x.astype(jnp.float32) * per_unit).astype(jnp.int32)
-  noisy = whole + steps_of(words, jnp.maximum(rows, 0), table, tail)
+  noisy = whole + steps_of(words, (jnp.maximum(start, 0), steps), table, near)
   shown = (noisy.astype(jnp.float32) / per_unit).astype(x.dtype)
-  return jnp.where(rows < 0, jnp.zeros_like(x), shown)
+  return jnp.where(start < 0, jnp.zeros_like(x), shown)
 
 
 def check_on_grid(x: np.ndarray, noise: SmoothingDistribution) -> None:

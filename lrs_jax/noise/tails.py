@@ -20,7 +20,7 @@ class Tail(NamedTuple):
   probability: Callable[[Decimal], Decimal]
   # host: t >= 0 -> P(|xi| > t), to 1e-40, or 0 where it is less than 2^-75
   near: Callable[[jax.Array, jax.Array], jax.Array]
-  # device: words (high, low), uint32 -> t, float32, to within 1e-3 where t < 10, 1e-4 of it beyond
+  # device: words (high, low), uint32 -> t, float32, to within 1e-3
 
 
 DIGITS = decimal.Context(prec=50)
