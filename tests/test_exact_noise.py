@@ -13,6 +13,7 @@ import lrs_jax
 from lrs_jax import errors, noise, sampling
 from lrs_jax.baselines import segcertify
 from lrs_jax.confidence import naive
+from lrs_jax.front import steps
 from lrs_jax.jobs import cards, records
 from lrs_jax.noise import grids, tails
 from lrs_jax.tasks import common, images
@@ -321,6 +322,15 @@ def test_the_front_door_stores_it_and_proves_it_again(tmp_path):
   assert not any("No float" in text for text in cards.of_record(changed, {})["assumptions"])
   with pytest.raises(ValueError, match="does not follow from"):  # not of the law that it names
     records.verify(changed)
+
+
+def test_fields_are_of_the_family_that_is_certified():
+  """Laplace and uniform noise have the same weights, and other thresholds."""
+  drawn, seen = (of([[0.3]], np.zeros(3, int)) for of in (noise.uniform, noise.laplace))
+  np.testing.assert_array_equal(drawn.weights, seen.weights)
+  with pytest.raises(ValueError, match="must be what groups see of `fields`"):
+    steps.check_fields(seen, np.zeros(3, int), (drawn, np.zeros(3, int)), 3)
+  steps.check_fields(drawn, np.zeros(3, int), (drawn, np.zeros(3, int)), 3)
 
 
 def test_tasks_on_images_of_8_bits_draw_it_if_asked():
