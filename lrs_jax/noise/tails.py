@@ -58,7 +58,7 @@ def near_gaussian(high: jax.Array, low: jax.Array) -> jax.Array:
 
   Example:
     >>> near_gaussian(jnp.asarray(2**31, jnp.uint32), jnp.asarray(0, jnp.uint32)).round(2)
-    Array(0.67, dtype=float32)
+    Array(0.66999996, dtype=float32)
 
   References: Abramowitz & Stegun 1964, 26.2.23.
   """
