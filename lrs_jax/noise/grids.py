@@ -85,8 +85,8 @@ def on_grid(noise: SmoothingDistribution, step: float) -> SmoothingDistribution:
     >>> jnp.rint(z * 255).tolist()
     [8.0, 48.0]
 
-  References: Voracek & Hein 2023 (arXiv 2207.07207), who sample such noise by integers as well, for
-    isotropic Gaussian noise.
+  References: Voracek & Hein 2023 (arXiv 2207.07207), on smoothing images soundly in floating point;
+    Cohen et al. 2019 (arXiv 1902.02918), theorem 1, for f after rounding.
   """
   family, scale = noise.family, noise.scale
   if family.tail is None or family.step is not None:
