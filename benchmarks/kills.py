@@ -199,7 +199,7 @@ def study(
 def merges(
   data: str, folder: Path, kills: int, samples: int, interval: float, rng: random.Random
 ) -> dict[str, int]:
-  """Kills merges of two halves: how many kills there were, and how many results are as they were."""
+  """Kills merges of two halves: how many kills there were, and how many results are the same."""
   half = samples // 2 // 256 * 256
   parts = [folder / "part-0", folder / "part-1"]
   for part, bounds in zip(parts, (f"0:{half}", f"{half}:{samples}"), strict=True):

@@ -227,10 +227,10 @@ def _add_options(parser: argparse.ArgumentParser, task: Task, default: Config) -
 def _argument(kind: Any, option: Option, default: Any) -> dict[str, Any]:
   """The keywords of `add_argument` for a field of this type."""
   found: dict[str, Any] = {"help": option.help.replace("%", "%%"), "default": default}
-  if kind is bool:
-    return found | {"action": "store_true"}
   if isinstance(kind, types.UnionType):
     (kind,) = (part for part in typing.get_args(kind) if part is not types.NoneType)
+  if kind is bool:
+    return found | {"action": "store_true"}
   is_tuple = typing.get_origin(kind) is tuple
   if option.choices and not is_tuple:
     return found | {"choices": option.choices}

@@ -13,6 +13,10 @@ class NonFiniteInputError(ValueError):
   """The input has entries that are nan or infinite."""
 
 
+class OffGridError(ValueError):
+  """The input does not lie on the grid in whose steps noise is drawn."""
+
+
 class MissingClassesError(ValueError):
   """`num_classes` is not the number of classes that the model returns."""
 

@@ -12,7 +12,7 @@ NAMES = {
   ),
   "lrs_jax.noise": (
     "FAMILIES Family SmoothingDistribution ablation as_input budgets_from_radii flips gaussian "
-    "in_blocks laplace level_at make sample seen to_device uniform"
+    "in_blocks laplace level_at make on_grid sample seen to_device uniform"
   ),
   "lrs_jax.sampling": (
     "Apply ClassSums MAX_SAMPLES NOBODY Predict See Votes Windows check_predict "
@@ -39,6 +39,7 @@ ARGUMENTS = {
   noise.uniform: "scale cells",
   noise.laplace: "scale cells",
   noise.ablation: "rho cells",
+  noise.on_grid: "noise step",
   noise.flips: "theta_plus theta_minus cells",
   sampling.vote_counts: "key apply params x noise groups num_samples",
   sampling.votes: "key apply params x noise groups num_samples",
@@ -57,7 +58,7 @@ ARGUMENTS = {
 
 KEYWORDS = {
   lrs_jax.certify: {"num_samples", "selection_samples", "alpha", "method", "fields"},
-  lrs_jax.certify_segmentation: {"std", "view", "radii", "grid", "colors", "block"},
+  lrs_jax.certify_segmentation: {"std", "view", "radii", "grid", "colors", "block", "step"},
   lrs_jax.certify_external: {"num_samples", "alpha", "fields", "num_classes", "batch_size"},
   lrs_jax.certify_segmentation_external: {"std", "view", "radii", "grid", "num_classes", "block"},
   sampling.external_votes: {"num_classes", "first_sample", "batch_size"},

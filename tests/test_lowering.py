@@ -116,6 +116,17 @@ TABLE = {
     for draw in (draws.normal, draws.laplace, draws.uniform, draws.bits)
   },
   **{
+    f"noise.on_grid, {smoothing.family.name}": (
+      lambda key, x, noisy: noise.sample(key, noisy, x, 0), KEY, jnp.ones((3, 1)),
+      noise.on_grid(smoothing, 1 / 255),
+    )
+    for smoothing in (
+      noise.gaussian([[0.5, 1.0]], FLIPS.cells),
+      noise.uniform([[0.5, 1.0]], FLIPS.cells),
+      noise.laplace([[0.1, 0.2]], FLIPS.cells),
+    )
+  },
+  **{
     f"noise.{smoothing.family.name}": (
       lambda key, x, noisy: noise.sample(key, noisy, x, 0), KEY, jnp.ones((3, 1)), smoothing,
     )

@@ -28,7 +28,7 @@ FOLDER = Path(__file__).parent.parent / "reference"
 ROOMS = {
   "lrs_jax": ["errors", "jobs.cards"],
   "lrs_jax.cells": ["partition", "locality", "clusters", "hops", "views"],
-  "lrs_jax.noise": ["draws", "eta", "renyi", "regions"],
+  "lrs_jax.noise": ["draws", "grids", "tails", "eta", "renyi", "regions"],
   "lrs_jax.sampling": ["guards", "sparse_flips", "edge_flips"],
   "lrs_jax.confidence": [
     "certificates",

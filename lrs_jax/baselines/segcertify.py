@@ -81,6 +81,7 @@ def at_radius(
   alpha: float,
   reject: Reject = holm,
   num_samples: int | None = None,
+  distance: float = 0.0,
 ) -> Segmentation:
   r"""Tests :math:`q_n \le \Phi(\varepsilon / \sigma)`: what survives one radius, fixed beforehand.
 
@@ -90,7 +91,8 @@ def at_radius(
   same for other noise.
 
   Arguments, errors and source are those of `fixed_threshold`, with a radius, epsilon >= 0, fixed
-  before sampling, in the place of tau.
+  before sampling, in the place of tau. `distance` is that of the noise's family, between what was
+  drawn and Gaussian noise: the threshold is raised by it.
 
   Example:
     >>> votes = [[100, 0], [90, 10], [45, 55]]
@@ -99,7 +101,7 @@ def at_radius(
   """
   if not radius >= 0:
     raise ValueError(f"`radius` must be at least 0, but it is {radius}.")
-  tau = min(float(round_up(special.ndtr(radius / _checked(std)))), 1.0)
+  tau = min(float(round_up(special.ndtr(radius / _checked(std)) + distance)), 1.0)
   return Segmentation(_tested(selection_counts, counts, tau, alpha, reject, num_samples), radius)
 
 

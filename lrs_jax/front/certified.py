@@ -117,9 +117,11 @@ def _table(certified: Certified) -> tuple[str, list[list[str]], list[str]]:
     [_what(certified), *(_percent(int(certified.certified[i]), counted) for i in shown)],
   ]
   samples = int(certified.estimation.num_samples), int(certified.selection.num_samples)
+  family = certified.noise.family
+  exact = "" if family.step is None else "exact "
   notes = [
     f"with probability {_confidence(certified)}; {samples[0]} samples, {samples[1]} to select; "
-    f"{certified.noise.family.name} noise; {certified.proof.method}"
+    f"{exact}{family.name} noise; {certified.proof.method}"
   ]
   if certified.base.forfeit:
     notes.append(f"{certified.base.forfeit} base certificates may be false, and are given up")

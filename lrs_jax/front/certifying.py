@@ -147,6 +147,7 @@ def certify_segmentation(
   colors: tuple[int, int] | None = None,
   view: View | int | None = None,
   block: int | None = None,
+  step: float | None = None,
   radii: ArrayLike | None = None,
   windows: Windows | None = None,
   check: bool = True,
@@ -186,6 +187,8 @@ def certify_segmentation(
       farther than r rows and columns; None: the whole image.
     block: pixels of a block of outputs, in rows and columns, where a view is given; None: as few as
       is feasible. Outputs of a block are thought to see what one of them sees.
+    step: of the grid that the image lies on, 1/255 for 8 bits, for exact noise (`noise.on_grid`):
+      against images on that grid, and without float32 standing for real numbers; None: as floats.
     radii: [B], l2 norms in the units of the image; None: up to where nothing can be certified.
     windows: for localized noise, a window for every block of the grid.
     check: ask the model first, also by `sampling.check_view`. Leave that out for one that passed.
@@ -223,7 +226,9 @@ def certify_segmentation(
       f"have shape {logits.shape}; `lrs_jax.certify` takes outputs of any shape."
     )
   view = None if view is None else views.as_view(view, image.shape[:2])
-  drawn, field, noise, groups = steps.smoothed(image.shape, std, std_max, grid, colors, view, block)
+  drawn, field, noise, groups = steps.smoothed(
+    image.shape, std, std_max, grid, colors, view, block, step
+  )
   if view is not None and check:
     sampling.check_view(apply, params, image, view)
   asked = apply, params, image, noise, groups, radii

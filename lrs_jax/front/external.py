@@ -122,6 +122,7 @@ def certify_segmentation_external(
   colors: tuple[int, int] | None = None,
   view: View | int | None = None,
   block: int | None = None,
+  step: float | None = None,
   radii: ArrayLike | None = None,
   num_classes: int | None = None,
   batch_size: int | None = None,
@@ -146,6 +147,7 @@ def certify_segmentation_external(
     colors: a few fields for many blocks, as for `certify_segmentation`.
     view: what every pixel sees; or r, if it sees no farther than r rows and columns; None: all.
     block: pixels of a block of outputs, where a view is given; None: as few as is feasible.
+    step: of the grid that images lie on, for exact noise, as for `certify_segmentation`.
     radii: [B], l2 norms in the units of the image; None: up to where nothing can be certified.
     num_classes: K; needed only where `predict` returns labels.
     batch_size: images per call, always the same; by default chosen from the image's size.
@@ -181,7 +183,9 @@ def certify_segmentation_external(
       "classes last? `lrs_jax.certify_external` takes outputs of any shape."
     )
   view = None if view is None else views.as_view(view, image.shape[:2])
-  drawn, field, noise, groups = steps.smoothed(image.shape, std, std_max, grid, colors, view, block)
+  drawn, field, noise, groups = steps.smoothed(
+    image.shape, std, std_max, grid, colors, view, block, step
+  )
   if view is not None and check:
     sampling.check_predict_view(predict, image, view, batch_size=batch_size)
   fields = None if noise is drawn else (drawn, field)

@@ -17,6 +17,7 @@ from lrs_jax.evaluation import metrics
 from lrs_jax.jobs import rechecks, records
 from lrs_jax.jobs.records import Record
 from lrs_jax.noise import SmoothingDistribution
+from lrs_jax.noise.grids import shown
 from lrs_jax.tasks import TASKS, Task
 
 ASSUMPTIONS = (
@@ -31,10 +32,20 @@ ASSUMPTIONS = (
   "same class at a near tie whatever is evaluated beside it.",
   "Selection and estimation drew from independent keys, and no sampling was repeated because its "
   "result was not liked.",
-  "Pseudo-random bits stand for random ones, and float32 draws for real ones; how far they are off "
-  "is measured in benchmarks/results/draws.md.",
 )
-"""What no re-check of arrays can show."""
+"""What no re-check of arrays can show, beside what `_drawn` says of the noise."""
+
+_FLOATS = (
+  "Pseudo-random bits stand for random ones, float32 draws for real ones, and the float32 sum of "
+  "input and noise for a real one, of which a model may read no more than rounding leaves. How far "
+  "draws are off is measured in benchmarks/results/draws.md; for the sum there is exact noise, "
+  "docs/exact_noise.md."
+)
+_STEPS = (
+  "Pseudo-random bits stand for random ones. No float stands for a real number: input, "
+  "perturbation and noise are whole steps of {}, and what was drawn of the whole input differs "
+  "from the stated noise by at most {:.2g} in total variation, which all bounds allow for."
+)
 
 _METHODS = {
   "naive": "every output on its own",
@@ -244,7 +255,7 @@ def _card(
     "noise": _levels(distribution),
     "samples": dict(samples),
     "context": dict(context),
-    "assumptions": list(ASSUMPTIONS),
+    "assumptions": [*ASSUMPTIONS, _drawn(distribution)],
     "trusted": list(trusted),
     "recheck": recheck,
   }
@@ -299,6 +310,8 @@ def _confidence(alpha: float, base: BaseCertificates) -> str:
 
 def _levels(distribution: SmoothingDistribution) -> dict[str, Any]:
   found: dict[str, Any] = {"family": distribution.family.name}
+  if distribution.family.step is not None:
+    found["exact, in steps of"] = shown(distribution.family.step)
   for name, level in zip(distribution.family.titles, distribution.parameters, strict=False):
     visible = level[np.isfinite(level)]
     if visible.size:
@@ -307,6 +320,14 @@ def _levels(distribution: SmoothingDistribution) -> dict[str, Any]:
     if visible.size < level.size:
       found["hidden cells"] = int(level.size - visible.size)
   return found
+
+
+def _drawn(distribution: SmoothingDistribution) -> str:
+  """What stands for what in the noise: float32 for real numbers, or whole steps of a grid."""
+  family = distribution.family
+  if family.step is None:
+    return _FLOATS
+  return _STEPS.format(shown(family.step), family.distance)
 
 
 def _status(status: np.ndarray) -> str:

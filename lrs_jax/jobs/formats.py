@@ -27,6 +27,7 @@ RECORD: Mapping[str, str] = {
   "noise/family": "U",
   "noise/parameters": "f F G C",
   "noise/cells": "i ...",
+  "noise/step": "?f",
   "groups": "i N",
   **{f"selection/{name}": axes for name, axes in _SUMS.items()},
   **{f"estimation/{name}": axes for name, axes in _SUMS.items()},

@@ -214,6 +214,7 @@ def to_arrays(record: Record) -> dict[str, np.ndarray]:
     "noise/family": distribution.family.name,
     "noise/parameters": np.stack(distribution.parameters),
     "noise/cells": distribution.cells,
+    "noise/step": distribution.family.step,
     "groups": record.groups,
     "truth": record.truth,
     "counted": record.counted,
@@ -243,7 +244,8 @@ def from_arrays(arrays: Mapping[str, np.ndarray]) -> Record:
   adversary, proofs = part("adversary", Adversary), formats.parts_of(arrays, "certified")
   certified = {name: collective.from_arrays(of) for name, of in proofs.items()}
   family, levels = str(arrays["noise/family"]), list(arrays["noise/parameters"])
-  distribution = noise.make(family, levels, arrays["noise/cells"])
+  step = float(arrays["noise/step"]) if "noise/step" in arrays else None
+  distribution = noise.make(family, levels, arrays["noise/cells"], step)
   return Record(
     task=str(arrays["task"]),
     smoothing=Smoothing(str(arrays["smoothing"]), distribution, groups, tuple(certified)),

@@ -1,7 +1,8 @@
 """Smoothing distributions: levels per group and cell, draws from them, and what they certify.
 
 `families` is the table of all there are: `additive` has Gaussian, uniform and Laplace noise,
-`discrete` ablation and flips. `draws` has the standard draws behind them (device), `eta` thresholds
+`discrete` ablation and flips; `grids` draws additive noise exactly, for inputs on a grid, by the
+`tails` of its law. `draws` has the standard draws behind them (device), `eta` thresholds
 from bounds on probabilities and scores, `renyi` further base certificates of flips, `views` what
 outputs see of the noise (host).
 """
@@ -18,6 +19,7 @@ from lrs_jax.noise.distributions import (
   to_device,
 )
 from lrs_jax.noise.families import FAMILIES, make
+from lrs_jax.noise.grids import on_grid
 from lrs_jax.noise.views import in_blocks, seen
 
 __all__ = [
@@ -33,6 +35,7 @@ __all__ = [
   "laplace",
   "level_at",
   "make",
+  "on_grid",
   "sample",
   "seen",
   "to_device",

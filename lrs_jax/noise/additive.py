@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
 
-from lrs_jax.noise import draws, eta
+from lrs_jax.noise import draws, eta, tails
 from lrs_jax.noise.distributions import Family, SmoothingDistribution, check_levels
 
 
@@ -100,6 +100,7 @@ def _family(
   title: str,
   p: int,
   standard: Callable[..., jax.Array],
+  tail: tails.Tail,
   of_votes: Callable[..., np.ndarray],
   of_scores: Callable[..., np.ndarray],
   margin: Callable[..., np.ndarray] | None = None,
@@ -118,6 +119,7 @@ def _family(
     eta=of_votes,
     eta_soft=partial(of_scores, of_votes),
     margin=margin,
+    tail=tail,
   )
 
 
@@ -126,9 +128,12 @@ GAUSSIAN = _family(
   "standard deviation",
   2,
   draws.normal,
+  tails.GAUSSIAN,
   eta.gaussian,
   eta.better,
   eta.gaussian_margin,
 )
-UNIFORM = _family("uniform", "half-width", 1, draws.uniform, eta.uniform, eta.mean_alone)
-LAPLACE = _family("laplace", "scale", 1, draws.laplace, eta.laplace, eta.better)
+UNIFORM = _family(
+  "uniform", "half-width", 1, draws.uniform, tails.UNIFORM, eta.uniform, eta.mean_alone
+)
+LAPLACE = _family("laplace", "scale", 1, draws.laplace, tails.LAPLACE, eta.laplace, eta.better)

@@ -9,6 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
 
+from lrs_jax.noise.tails import Tail
+
 
 @jax.tree_util.register_static
 @dataclass(frozen=True)
@@ -30,7 +32,8 @@ class Family:
   draw: Callable[[jax.Array, jax.Array, jax.Array], jax.Array]
   # device: (key, x, cells) -> standard draw, which all groups of a sample may share
   perturb: Callable[[jax.Array, jax.Array, Any], jax.Array]
-  # device: (x, standard draw, level = levels[g, cells]) -> one noisy copy of x
+  # device: (x, standard draw, level = levels[g, cells], with `shared` if there is any) -> one noisy
+  # copy of x
   eta: Callable[[ArrayLike], np.ndarray]  # host: q_lower [N] -> eta [N], rounded down
   eta_soft: Callable[[ArrayLike, ArrayLike], np.ndarray]
   # host: (lower bound on the mean score, upper bound on its variance) [N] -> eta [N]
@@ -41,6 +44,9 @@ class Family:
   # host: (distribution, q_lower [N], order) -> weights [A, G, C] and eta [N] of a Rényi order, see
   # `noise.renyi`; None if there are none
   binary: bool = False  # of an input, only whether an entry is 0 is seen
+  tail: Tail | None = None  # of a scale of additive noise, to draw it on a grid; None: not additive
+  step: float | None = None  # of the grid that inputs lie on, see `noise.grids`; None: real numbers
+  distance: float = 0.0  # between the law that is drawn and the stated one; eta allows for it
 
 
 class SmoothingDistribution(NamedTuple):
@@ -61,6 +67,7 @@ class SmoothingDistribution(NamedTuple):
   levels: Any  # the same as the device uses it: pytree of arrays [G, C]
   cells: Any  # int32, shaped like x but for axes of size 1: the cell of every input coordinate
   weights: np.ndarray  # float64 [A, G, C]: price of perturbing each cell, rounded up
+  shared: Any = None  # pytree of arrays that the device needs beside levels, such as tables
 
   @property
   def scale(self) -> np.ndarray:
@@ -106,9 +113,9 @@ def to_device(noise: SmoothingDistribution) -> SmoothingDistribution:
     >>> to_device(noise.gaussian([[0.5]], cells=[0])).levels
     Array([[0.5]], dtype=float32)
   """
-  levels, cells = jax.tree.map(jnp.asarray, (noise.levels, noise.cells))
+  arrays = {name: getattr(noise, name) for name in ("levels", "cells", "shared")}
   nothing = np.zeros((0, 0, 0), np.float32)
-  return noise._replace(parameters=(), levels=levels, cells=cells, weights=nothing)
+  return noise._replace(parameters=(), weights=nothing, **jax.tree.map(jnp.asarray, arrays))
 
 
 def sample(
@@ -125,8 +132,21 @@ def sample(
     Array([1.1583..., 0.       ], dtype=float32)
   """
   x, noise = as_input(x), to_device(noise)
+  return perturbed(noise.draw(key, x, noise.cells), x, noise, group)
+
+
+def perturbed(
+  standard: jax.Array, x: jax.Array, noise: SmoothingDistribution, group: ArrayLike
+) -> jax.Array:
+  """The noisy copy of x that a group sees of a standard draw; `noise` is as of `to_device`.
+
+  Example:
+    >>> from lrs_jax.noise import gaussian
+    >>> perturbed(jnp.asarray([-1.0]), jnp.ones(1), to_device(gaussian([[0.5], [2.0]], [0])), 1)
+    Array([-1.], dtype=float32)
+  """
   level = level_at(noise.levels, noise.cells, group)
-  return noise.perturb(x, noise.draw(key, x, noise.cells), level)
+  return noise.perturb(x, standard, level if noise.shared is None else (level, noise.shared))
 
 
 def as_input(x: ArrayLike) -> jax.Array:

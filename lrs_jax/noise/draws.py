@@ -12,7 +12,7 @@ draws reach 9.49 standard deviations (2e-21 lies beyond), Laplace draws 45 scale
 are exact multiples of 2^-32.
 
 What is left is that x plus noise is a float32 number, which says a little more about x than a real
-one. No certificate of this kind accounts for that (Jin et al. 2022, arXiv 2205.10159).
+one (Jin et al. 2022, arXiv 2205.10159). For inputs on a grid, `noise.on_grid` draws exact noise.
 """
 
 import math

@@ -19,6 +19,7 @@ from jax.typing import ArrayLike
 from lrs_jax.noise.additive import gaussian, laplace, uniform
 from lrs_jax.noise.discrete import ablation, flips
 from lrs_jax.noise.distributions import SmoothingDistribution
+from lrs_jax.noise.grids import on_grid
 
 FAMILIES: Mapping[str, Callable[..., SmoothingDistribution]] = MappingProxyType(
   {factory.__name__: factory for factory in (gaussian, uniform, laplace, ablation, flips)}
@@ -27,11 +28,15 @@ FAMILIES: Mapping[str, Callable[..., SmoothingDistribution]] = MappingProxyType(
 
 
 def make(
-  name: str, parameters: Sequence[ArrayLike] | np.ndarray, cells: ArrayLike
+  name: str,
+  parameters: Sequence[ArrayLike] | np.ndarray,
+  cells: ArrayLike,
+  step: float | None = None,
 ) -> SmoothingDistribution:
   """Makes a distribution again from its family's name, parameters and cells, as they are stored.
 
-  Parameters that the factory has a default for may be left out at the end.
+  Parameters that the factory has a default for may be left out at the end. With a `step` it is
+  `on_grid`.
 
   Raises:
     ValueError: an unknown name, a wrong number of parameters, or what the factory refuses.
@@ -50,4 +55,5 @@ def make(
     raise ValueError(
       f"`parameters` of {name} must be {', '.join(arguments)}, but there are {len(parameters)}."
     )
-  return FAMILIES[name](**dict(zip(arguments, parameters, strict=False)), cells=cells)
+  found = FAMILIES[name](**dict(zip(arguments, parameters, strict=False)), cells=cells)
+  return found if step is None else on_grid(found, step)

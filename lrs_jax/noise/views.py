@@ -62,7 +62,7 @@ def seen(
   for value, level in zip(fields.family.hidden, fields.parameters, strict=True):
     own = level[field][:, inside]
     levels.append(own if value is None else np.where(sees, own, value))
-  return make(fields.family.name, levels, cells)
+  return make(fields.family.name, levels, cells, fields.family.step)
 
 
 def in_blocks(

@@ -14,6 +14,7 @@ from jax.typing import ArrayLike
 
 from lrs_jax import errors
 from lrs_jax.noise.distributions import SmoothingDistribution, as_input, to_device
+from lrs_jax.noise.grids import check_on_grid
 from lrs_jax.sampling.stitching import MAX_SAMPLES, Apply, Window, Windows
 
 PRNG = "threefry2x32"
@@ -129,6 +130,8 @@ def check_inputs(
       f"`noise.cells` must have the axes of `x`, {x.shape}, each of the same size or 1, "
       f"but its shape is {noise.cells.shape}."
     )
+  if not isinstance(x, jax.core.Tracer):
+    check_on_grid(np.asarray(x), noise)
   check_groups(groups, noise.num_groups, "noise")
   return x, groups
 

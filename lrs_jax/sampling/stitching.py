@@ -15,7 +15,7 @@ import numpy as np
 from jax.sharding import Mesh
 from jax.sharding import PartitionSpec as P
 
-from lrs_jax.noise.distributions import SmoothingDistribution, level_at, to_device
+from lrs_jax.noise.distributions import SmoothingDistribution, perturbed, to_device
 
 Apply = Callable[[Any, jax.Array], jax.Array]
 """(params, x) -> logits [..., K] for one input x; N is the product of the leading axes."""
@@ -125,8 +125,7 @@ def noisy_inputs(
     >>> noisy_inputs(jnp.asarray([[1.0], [-1.0]]), jnp.ones(1), gaussian, jnp.asarray(1)).tolist()
     [[3.0], [-1.0]]
   """
-  level = level_at(noise.levels, noise.cells, group)
-  return jax.vmap(noise.perturb, in_axes=(None, 0, None))(x, standard, level)
+  return jax.vmap(perturbed, in_axes=(0, None, None, None))(standard, x, noise, group)
 
 
 def whole_frame(apply: Apply, read: Read) -> See:

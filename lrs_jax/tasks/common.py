@@ -58,9 +58,11 @@ def plain_fields(config: Config, names: Sequence[str]) -> dict[str, Any]:
 
 
 def noise_digest(distribution: noise.SmoothingDistribution) -> str:
-  """SHA-256 of a smoothing distribution: family, levels and cells."""
+  """SHA-256 of a smoothing distribution: family, levels, cells, and the grid if it has one."""
   levels = dict(zip(distribution.family.parameters, distribution.parameters, strict=True))
   arrays = {f"parameters/{name}": level for name, level in levels.items()}
+  if distribution.family.step is not None:
+    arrays["step"] = np.asarray(distribution.family.step)
   family = np.asarray(distribution.family.name)
   return storage.digest({"family": family, "cells": distribution.cells, **arrays})
 
@@ -86,6 +88,11 @@ def isotropic(
   """The baseline's Gaussian noise, the same everywhere: of --isotropic-std, or else --std-min."""
   std = config.std_min if config.isotropic_std is None else config.isotropic_std
   return noise.gaussian(np.array([[std]]), np.zeros_like(localized.cells))
+
+
+def exact(config: Config, drawn: noise.SmoothingDistribution) -> noise.SmoothingDistribution:
+  """Noise of images of 8 bits in their own steps if --exact-noise is given, else as it is."""
+  return noise.on_grid(drawn, 1 / 255) if config.exact_noise else drawn
 
 
 def on_grid(config: Config, localized: noise.SmoothingDistribution) -> tuple[Smoothing, ...]:

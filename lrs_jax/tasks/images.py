@@ -81,6 +81,7 @@ class Config(options.Shared):
     ),
   ] = "network"
   block: Block = None
+  exact_noise: options.ExactNoise = None
   interpolation: Annotated[
     str,
     Option(
@@ -210,7 +211,10 @@ def load(config: Config) -> Data:
   test = load_images(config, "test", config.images)
   inside = (test.labels >= 0) & (test.labels < (void := len(test.classes)))
   truth = np.where(inside, test.labels, void).astype(np.int32).reshape(len(inside), -1)
-  cases = [Case(*case) for case in zip(test.names, test.images, truth, strict=True)]
+  inputs = test.images
+  if config.exact_noise:  # those of files lie there already
+    inputs = np.rint(inputs * np.float32(255)) / np.float32(255)
+  cases = [Case(*case) for case in zip(test.names, inputs, truth, strict=True)]
   return Data(cases, test.classes)
 
 
@@ -273,10 +277,10 @@ def smoothings(config: Config) -> tuple[Smoothing, ...]:
   Isotropic noise is a third one, as the blocks see it, if the first differs. Whatever draws the
   same noise takes the same samples.
   """
-  drawn, field = fields(config), field_of_pixels(config)
+  drawn, field = common.exact(config, fields(config)), field_of_pixels(config)
   view = views.whole(config.size) if config.view == "whole" else network_view(config)
   ours = common.as_seen(config, drawn, field, view, config.block)
-  one, nothing = common.isotropic(config, drawn), 0 * field
+  one, nothing = common.exact(config, common.isotropic(config, drawn)), 0 * field
   less = common.certificates_of(("envelope",))
   baseline = Smoothing("isotropic", one, nothing.ravel(), less)
   if common.noise_digest(one) == common.noise_digest(drawn):
@@ -319,6 +323,7 @@ def against_segcertify(record: Any) -> dict[str, np.ndarray] | None:
     return None
   given = record.selection.votes, record.estimation.votes, float(record.noise.scale[0, 0])
   how = {"alpha": record.bounds.level, "num_samples": int(record.estimation.num_samples)}
+  how["distance"] = record.noise.family.distance
   radii = map(float, record.adversary.radii)
   kept = [segcertify.at_radius(*given, radius, **how).labels for radius in radii]
   return {

@@ -67,6 +67,14 @@ Scores = Annotated[
     choices=STATISTICS,
   ),
 ]
+ExactNoise = Annotated[
+  bool | None,
+  Option(
+    "draw noise in whole steps of the images' 255 grey levels, so that no float32 number stands "
+    "for a real one; against images of 8 bits, to which scenes are rounded",
+    "noise",
+  ),
+]
 TimeLimit = Annotated[
   float | None, Option("seconds per budget; by default none", metavar="SECONDS", **POSITIVE)
 ]

@@ -48,6 +48,7 @@ class Config(options.Shared):
     ),
   ] = None
   block: Block = None
+  exact_noise: options.ExactNoise = None
   scores: options.Scores = ("votes", "margins")
 
 
@@ -239,7 +240,7 @@ def _task(
   def smoothings(config: Config, shape: tuple[int, int]) -> tuple[Smoothing, ...]:
     """Isotropic noise, as blocks of pixels see it, and as if they saw the whole image."""
     field = np.zeros(shape, np.int32)
-    one = noise.gaussian(np.array([[config.std]]), field[..., None])
+    one = common.exact(config, noise.gaussian(np.array([[config.std]]), field[..., None]))
     ours = common.as_seen(config, one, field, seen_of(config, shape), config.block)
     if ours.fields is None:
       return (ours,)

@@ -16,7 +16,7 @@ from jax.typing import ArrayLike
 from tqdm import tqdm
 
 from lrs_jax import keys, storage
-from lrs_jax.noise.distributions import SmoothingDistribution, level_at, sample, to_device
+from lrs_jax.noise.distributions import SmoothingDistribution, perturbed, sample, to_device
 
 Augment = Callable[[jax.Array, jax.Array, jax.Array], tuple[jax.Array, jax.Array]]
 """(key, image [H, W, channels], labels [H, W]) -> both again, changed at random alike (device)."""
@@ -168,7 +168,7 @@ def stitched(noise: SmoothingDistribution, groups: ArrayLike) -> Expose:
     standard = noise.draw(key, image, noise.cells)
 
     def view(group: jax.Array) -> jax.Array:
-      return noise.perturb(image, standard, level_at(noise.levels, noise.cells, group))
+      return perturbed(standard, image, noise, group)
 
     return jax.vmap(view)(every_group), groups[None] == every_group[:, None, None]
 
