@@ -2,9 +2,9 @@
 
     python check_record.py FILE_OR_FOLDER ...
 
-This file shares no line with the package, and can be read in ten minutes. From the counts of votes
-that a record stores it goes up to the numbers that it claims, and refuses it where one of them is
-larger than what follows from those below it:
+It shares no line with the package and needs none of it. From the counts of votes that a record
+stores it goes up to the numbers that it claims, and refuses it where one of them is larger than what
+follows from those below it:
 
 1. counts    can be those of so many samples; two sets of samples, that select and that bound
 2. labels    have most votes of the first set, which also promises most from an output's statistic
@@ -16,22 +16,26 @@ larger than what follows from those below it:
 8. claim     `certified` is no more than the targets less what is attackable, and what is given up
 
 Binomial tails, logarithms and the normal distribution are computed to 60 digits, all else that
-decides is exact. What it does not do: it does not see the model and the input, so that the counts,
-the labels (`truth`), which outputs are `counted` and the adversary's `caps` are believed. It accepts
-what is weaker than it could be, where `lrs-jax verify` wants the very numbers. It does not look at
-attacks (which only show how tight a certificate is), times, digests, cards and summaries, nor
-whether the noise is that of the job in `meta`.
+decides is exact. Covered are all families of noise, votes, margins, scores (kl, mixed, bernstein),
+Rényi orders, Bonferroni and k-FWER, and the trees of the exact method.
+
+What it does not do: it does not see the model and the input, so that the counts, the labels
+(`truth`), which outputs are `counted` and the adversary's `caps` are believed. It accepts what is
+weaker than it could be, where `lrs-jax verify` wants the very numbers. It does not look at attacks
+(which only show how tight a certificate is), times, digests, cards and summaries, nor whether the
+noise is that of the job in `meta`.
 """
 
 import ast
 import itertools
 import json
 import math
+import operator
 import struct
 import sys
 import zipfile
 from bisect import bisect_left, bisect_right
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from decimal import Decimal, localcontext
 from fractions import Fraction
 from functools import cache
@@ -312,117 +316,100 @@ def weight_of(family: str, levels: tuple[float, ...], kind: int, order: Decimal)
   return max(divergence(attacked, clean, order) for attacked, clean in of_kind)
 
 
-# Collective certificates, in integers: every number below is a multiple of 1 / unit, a power of two;
-# what attacks reach, and thresholds, of unit^-2, and their products with multipliers of unit^-3.
+# Collective certificates, in integers: weights, attacks, multipliers are multiples of 1 / unit, a
+# power of two; thresholds, and what a group perceives, of unit^-2; numbers of targets of unit^-3.
+
+Values = list[tuple[int, int]]  # (value, c) of cells, dearest first
 
 
 class Problem(NamedTuple):
-  """Against whom, and what falls: kind a, group g, cell c; None where a number is infinite."""
+  """Against whom, and what falls: of kind a, group g, cell c."""
 
   unit: int
-  weights: list[list[list[tuple[int | None, int]]]]  # by a and g: (weight > 0, c), dearest first
+  weights: list[list[Values]]  # by a and g
   eta: list[list[int]]  # by g: thresholds of targets, rising
-  counts: list[list[int]]  # by g: targets that the first k thresholds fell, in units of unit^-3
-  caps: list[list[int | None]]  # by a and c
-  integral: bool
+  counts: list[list[int]]  # by g: so many targets have the first 0, 1, ... of the thresholds
+  caps: list[list[int]]  # by a and c
+  integral: bool  # attacks are whole numbers
 
 
 class Leaf(NamedTuple):
   """Attacks b with low <= b <= high under which group g perceives from lower to upper."""
 
   lower: list[int]
-  upper: list[int | None]
+  upper: list[float]  # an int, or inf
   opened: list[bool]  # the upper end does not belong to it
   low: list[list[int]]
-  high: list[list[int | None]]
+  high: list[list[int]]
 
 
-def knapsack(
-  values: list[tuple[int | None, int]], low: list[int], high: list[int | None], budget: int
-) -> int | None:
-  """The most that sum value b can be for low <= b <= high, sum b <= budget; dearest first."""
-  spare, total = budget - sum(low), 0
+def knapsack(values: Values, low: list[int], high: list[int], budget: int) -> int:
+  """The most that sum value b can be for low <= b <= high and sum b <= budget."""
+  spare = budget - sum(low)
+  total = sum(value * low[c] for value, c in values) if any(low) else 0
   for value, c in values:
-    top = high[c]
-    room = spare if top is None else min(top - low[c], spare)
-    if value is None:
-      if low[c] + room > 0:
-        return None
-      continue
-    total += value * low[c]
-    if value > 0:
-      total += value * room
-      spare -= room
+    if value <= 0 or not spare:
+      break
+    room = min(high[c] - low[c], spare)
+    total, spare = total + value * room, spare - room
   return total
 
 
 def leaf_bound(problem: Problem, budget: list[int], leaf: Leaf, multipliers: list[int]) -> int:
-  """What can fall in a leaf, at most: for any multipliers, sum_g max (N_g(s) - l_g s) + knapsack."""
-  kinds = range(len(budget))
-  for a in kinds:
-    full = any(
-      top is not None and top < b for b, top in zip(leaf.low[a], leaf.high[a], strict=True)
-    )
-    if full or sum(leaf.low[a]) > budget[a]:
-      return 0  # no attack is here
+  """How many targets can fall in a leaf, at most, whatever the multipliers l.
+
+  Where group g perceives s, N_g(s) of them fall: sum_g N_g(s_g) is at most
+  sum_g max_s (N_g(s) - l_g s) + max_b sum_g l_g s_g(b).
+  """
+  unit, kinds, bound = problem.unit, range(len(budget)), 0
+  boxes = [(leaf.low[a], leaf.high[a], budget[a]) for a in kinds]
+  for low, high, most in boxes:
+    if sum(low) > most or any(x > y for x, y in zip(low, high, strict=True)):
+      return 0  # there is no such attack
   prices: list[dict[int, int]] = [{} for _ in kinds]
-  bound = 0
   for g, (eta, counts) in enumerate(zip(problem.eta, problem.counts, strict=True)):
-    parts = [knapsack(problem.weights[a][g], leaf.low[a], leaf.high[a], budget[a]) for a in kinds]
-    reach = None if None in parts else sum(part for part in parts if part is not None)
-    lower, upper, opened = leaf.lower[g], leaf.upper[g], leaf.opened[g]
-    if upper is None or (reach is not None and reach < upper):
-      upper, opened = reach, False
-    if upper is not None and (lower > upper or (opened and lower == upper)):
+    reach = sum(knapsack(problem.weights[a][g], *boxes[a]) for a in kinds)
+    lower, upper, price = leaf.lower[g], min(leaf.upper[g], reach), multipliers[g]
+    opened = leaf.opened[g] and leaf.upper[g] <= reach
+    if lower > upper or (opened and lower == upper):
       return 0
-    first, last = bisect_right(eta, lower), len(eta)
-    if upper is not None:
-      last = bisect_left(eta, upper) if opened else bisect_right(eta, upper)
-    price = 0 if reach is None else multipliers[g]
-    if price <= 0 or first == last:
-      bound += counts[last] - price * (lower if price > 0 or upper is None else upper)
-    else:
-      best = max(n - price * s for n, s in zip(counts[first + 1 : last + 1], eta[first:last]))
-      bound += max(counts[first] - price * lower, best)
+    first, last = bisect_right(eta, lower), (bisect_left if opened else bisect_right)(eta, upper)
+    ends = [counts[first] * unit**3 - price * lower] if price > 0 else []
+    steps = zip(counts[first + 1 : last + 1], eta[first:last], strict=True) if price > 0 else ()
+    ends += [count * unit**3 - price * s for count, s in steps]
+    bound += max(ends) if ends else counts[last] * unit**3 - price * int(upper)
     for a in kinds if price else ():
-      of_kind, high = prices[a], leaf.high[a]
       for weight, c in problem.weights[a][g]:
-        if weight is not None and high[c] != 0:
-          of_kind[c] = of_kind.get(c, 0) + price * weight
+        prices[a][c] = prices[a].get(c, 0) + price * weight
   for a in kinds:
-    dearest = sorted(((price, c) for c, price in prices[a].items()), reverse=True)
-    bound += knapsack(dearest, leaf.low[a], leaf.high[a], budget[a]) or 0
+    values = sorted(((price, c) for c, price in prices[a].items()), reverse=True)
+    bound += knapsack(values, *boxes[a])
   return bound
 
 
 def leaves(problem: Problem, variables: list[int], values: list[float]) -> Iterator[Leaf]:
   """The leaves of a tree in preorder: variable g splits what g perceives, G + a C + c splits b."""
-  groups, cells = len(problem.eta), len(problem.caps[0])
+  size, cells, unit = len(problem.eta), len(problem.caps[0]), problem.unit
   nothing = [[0] * cells for _ in problem.caps]
-  pending = [Leaf([0] * groups, [None] * groups, [False] * groups, nothing, problem.caps)]
+  pending = [Leaf([0] * size, [math.inf] * size, [False] * size, nothing, problem.caps)]
   for variable, value in zip(variables, values, strict=True):
     need(bool(pending), "a tree ends before its nodes do")
     leaf = pending.pop()
     if variable < 0:
       yield leaf
       continue
-    need(abs(value) < (math.inf if variable < groups else 2**50), "a tree splits too far away")
-    lower, upper, opened, low, high = (list(part) for part in leaf)
-    if variable < groups:
-      g, at = variable, Fraction(value) * problem.unit**2
-      need(at.denominator == 1, "a split is no multiple of the unit")
-      lower[g] = max(lower[g], int(at))
-      if upper[g] is None or at <= upper[g]:
-        upper[g], opened[g] = int(at), True
+    lower, upper, opened = list(leaf.lower), list(leaf.upper), list(leaf.opened)
+    low, high = [list(row) for row in leaf.low], [list(row) for row in leaf.high]
+    if variable < size:
+      at = int(Fraction(value) * unit**2)
+      lower[variable] = max(lower[variable], at)
+      if at <= upper[variable]:
+        upper[variable], opened[variable] = at, True
     else:
-      need(
-        problem.integral and variable < groups + len(low) * cells, "a tree splits what it may not"
-      )
-      a, c = divmod(variable - groups, cells)
-      low[a], high[a], step = list(low[a]), list(high[a]), problem.unit
-      low[a][c] = max(low[a][c], math.ceil(value) * step)
-      top, below = high[a][c], (math.ceil(value) - 1) * step
-      high[a][c] = below if top is None else min(top, below)
+      need(problem.integral, "a tree splits what it may not")
+      a, c = divmod(variable - size, cells)
+      low[a][c] = max(low[a][c], math.ceil(value) * unit)
+      high[a][c] = min(high[a][c], (math.ceil(value) - 1) * unit)
     pending.append(Leaf(lower, leaf.upper, leaf.opened, low, leaf.high))  # not less than the value
     pending.append(Leaf(leaf.lower, upper, opened, leaf.low, high))  # less
   need(not pending, "a tree lacks subtrees")
@@ -430,56 +417,31 @@ def leaves(problem: Problem, variables: list[int], values: list[float]) -> Itera
 
 def make_problem(
   weights: list[list[list[float]]],
-  groups: list[int],
-  eta: list[float],
-  targets: list[bool],
+  fall: list[dict[float, int]],
   caps: list[list[float]],
   integral: bool,
-  others: Sequence[float],
+  others: Iterable[float],
 ) -> Problem:
-  """Numbers as integers. If b are integers, no weight need exceed its group's largest threshold:
-  one unit in that cell makes the whole group fall."""
-  fall: list[dict[float, int]] = [{} for _ in weights[0]]
-  for g, threshold, target in zip(groups, eta, targets, strict=True):
-    if target and threshold > 0:
-      need(threshold < math.inf, "an infinite threshold, which no votes can give")
-      fall[g][threshold] = fall[g].get(threshold, 0) + 1
-  if integral:
+  """A problem, of floats: weights by a, g and c, targets by g and threshold, caps by a and c."""
+  if integral:  # a whole unit in a cell of the largest threshold's weight makes a group fall
     tops = [max(of_group, default=1.0) for of_group in fall]
-    weights = [
-      [[min(w, top) for w in row] for row, top in zip(of_kind, tops, strict=True)]
-      for of_kind in weights
-    ]
-    caps = [[math.floor(x) if x < math.inf else x for x in row] for row in caps]
-  flat = itertools.chain(others, *fall, *caps, *(row for of_kind in weights for row in of_kind))
-  unit = max(float(x).as_integer_ratio()[1] for x in set(flat) if x < math.inf)
-
-  def fixed(x: float) -> int | None:
-    return None if x == math.inf else int(Fraction(x) * unit)
-
-  known = {w: fixed(w) for w in {w for of_kind in weights for row in of_kind for w in row}}
-  dearest = [
-    [
-      sorted(
-        ((known[w], c) for c, w in enumerate(row) if w > 0),
-        key=lambda item: (item[0] is not None, -(item[0] or 0)),
-      )
-      for row in of_kind
-    ]
-    for of_kind in weights
-  ]
+    weights = [[[min(w, top) for w in row] for row, top in zip(of_kind, tops, strict=True)]
+               for of_kind in weights]  # fmt: skip
+    caps = [[math.floor(x) for x in row] for row in caps]
+  flat = {*others, *itertools.chain(*fall, *caps, *itertools.chain(*weights))}
+  need(all(abs(x) < math.inf for x in flat), "infinite weights, thresholds or multipliers")
+  unit = max(x.as_integer_ratio()[1] for x in flat)
+  fixed = {x: int(Fraction(x) * unit) for x in flat}
   rising = [sorted(of_group.items()) for of_group in fall]
   return Problem(
     unit,
-    dearest,
-    [[int(Fraction(threshold) * unit**2) for threshold, _ in of_group] for of_group in rising],
-    [
-      [0, *(n * unit**3 for n in itertools.accumulate(n for _, n in of_group))]
-      for of_group in rising
-    ],
-    [[fixed(x) for x in row] for row in caps],
+    [[sorted(((fixed[w], c) for c, w in enumerate(row) if w), reverse=True) for row in of_kind]
+     for of_kind in weights],
+    [[fixed[threshold] * unit for threshold, _ in of_group] for of_group in rising],
+    [[0, *itertools.accumulate(count for _, count in of_group)] for of_group in rising],
+    [[fixed[x] for x in row] for row in caps],
     integral,
-  )
+  )  # fmt: skip
 
 
 # The whole record.
@@ -489,14 +451,10 @@ def sums_of(
   record: dict[str, Array], part: str, labels: list[int], seconds: list[int]
 ) -> list[Sums]:
   """The sums of every output, once they can be those of so many samples."""
-  n, found = record[f"{part}/num_samples"].values[0], []
-  scored = [f"{part}/{name}" for name in ("scores", "squares") if f"{part}/{name}" in record]
-  need(n >= 0 and len(scored) in (0, 2), f"{part} has scores or squares alone")
-  nothing = [[0] * record[f"{part}/votes"].shape[1]] * len(labels)
-  scores, squares = (record[name].rows() for name in scored) if scored else (nothing, nothing)
-  for row, x, xx, y, z in zip(
-    record[f"{part}/votes"].rows(), scores, squares, labels, seconds, strict=True
-  ):
+  n, votes, found = record[f"{part}/num_samples"].values[0], record[f"{part}/votes"], []
+  nothing = Array(votes.shape, [0] * len(votes.values))
+  others = (record.get(f"{part}/{name}", nothing).rows() for name in ("scores", "squares"))
+  for row, x, xx, y, z in zip(votes.rows(), *others, labels, seconds, strict=True):
     possible = min(*row, *x, 0) == 0 and sum(row) <= n and sum(x) <= 255 * n
     possible &= all(two <= 255 * one and one**2 <= n * two for one, two in zip(x, xx, strict=True))
     need(possible, f"{part} cannot be sums over {n} samples")
@@ -521,54 +479,55 @@ def check_meta(record: dict[str, Array]) -> None:
 def check_base(record: dict[str, Array]) -> None:
   """Steps 1 to 5: from the counts to thresholds and weights."""
   family, alpha = record["noise/family"].values[0], Fraction(record["bounds/alpha"].values[0])
-  groups, among = record["groups"].values, record["bounds/statistics"].values
-  part, size = record["bounds/k_fwer"].values[0], len(groups)
-  need(0 < alpha < 1 and 0 <= part < 1, "alpha and k_fwer must be probabilities")
+  part, size = record["bounds/k_fwer"].values[0], len(record["groups"].values)
+  looks = record["bounds/looks"].values[0] if "bounds/looks" in record else 1
+  need(0 < alpha < 1 and 0 <= part < 1 and looks >= 1, "alpha, k_fwer or looks cannot be")
+  # Of N bounds at alpha m / N, fewer than m fail with probability 1 - alpha (m = 1: Bonferroni).
+  m = min(1 + math.floor(part * size), max(size, 1))
+  level = alpha / looks * m / max(size, 1)
+  need(record["base/forfeit"].values[0] == m - 1, "`forfeit` is not what k_fwer gives up")
   select, count = (record[f"{name}/votes"].rows() for name in ("selection", "estimation"))
   telling = {tuple(row) for row in count if sum(x > 0 for x in row) > 1}
   need(select != count or len(telling) < 5, "the samples that selected are those that bound")
-  # Of N bounds at alpha m / N, fewer than m fail with probability 1 - alpha (m = 1: Bonferroni).
-  m = min(1 + math.floor(part * size), max(size, 1))
-  need(record["base/forfeit"].values[0] == m - 1, "`forfeit` is not what k_fwer gives up")
-  looks = record["bounds/looks"].values[0] if "bounds/looks" in record else 1
-  need(looks >= 1, "`looks` must be at least 1")
-  level = alpha / looks * m / max(size, 1)
   labels = record["base/labels"].values
   need(labels == [row.index(max(row)) for row in select], "labels do not have the most votes")
-  rest = [
-    [-1 if k == y else x for k, x in enumerate(row)] for row, y in zip(select, labels, strict=True)
-  ]
-  seconds = [row.index(max(row)) for row in rest]
-  drew, sums = (sums_of(record, x, labels, seconds) for x in ("selection", "estimation"))
-  if "margins" in among:  # rows that lost votes count as the fullest
-    among, full = ["votes", "margins"], max(map(sum, select), default=0)
-    drew = [
-      Sums(full, row[y], full - row[z], min(row[y] + row[z], full), 0, 0)
-      for row, y, z in zip(select, labels, seconds, strict=True)
-    ]
+  seconds = []
+  for row, label in zip(select, labels, strict=True):
+    rest = [*row[:label], -1, *row[label + 1 :]]
+    seconds.append(rest.index(max(rest)))
+  drew, sums = (sums_of(record, name, labels, seconds) for name in ("selection", "estimation"))
+  among = tuple(record["bounds/statistics"].values)
+  if "margins" in among:
     need(family == "gaussian", "margins are known for Gaussian noise")
-  q, eta = record["base/q_lower"].values, record["base/eta"].values
+    among, full = ("votes", "margins"), max(map(sum, select), default=0)
+    drew = [Sums(full, of.label, of.not_second - of.n + full, min(of.not_rest, full), 0, 0)
+            for of in drew]  # fmt: skip
   scored = not set(among) <= {"votes", "margins"}
-  methods = record["base/method"].values if len(among) > 1 or scored else ["votes"] * size
+  methods = record["base/method"].values if scored or len(among) > 1 else ["votes"] * size
   need(set(methods) <= set(among), "an output has a statistic that none may have")
-  variances = record["base/variance_upper"].values if scored else [None] * size
-  for i, (method, chosen, score) in enumerate(zip(methods, drew, sums, strict=True)):
-    center, stated = round(chosen.total / max(chosen.n, 1)), variances[i]
+  variances = record["base/variance_upper"].values if scored else [0.25] * size
+  stated = zip(record["base/q_lower"].values, variances, record["base/eta"].values, strict=True)
+  for i, (method, of, score, (q, v, eta)) in enumerate(
+    zip(methods, drew, sums, stated, strict=True)
+  ):
+    center = round(of.total / max(of.n, 1))
     try:
       if len(among) > 1:
-        check_choice(method, tuple(among), family, chosen, center, score.n, level)
+        check_choice(method, among, family, of, center, score.n, level)
       bound, variance = bounds_of(method, family, score, center, level)
-      need(q[i] <= bound, f"the bound {q[i]} does not follow from its {method}")
-      need(variance is None or stated >= variance, f"nor does the variance {stated}")
-      stated = None if variance is None else stated
-      need(eta_holds(family, eta[i], q[i], stated), f"eta {eta[i]} does not follow from {q[i]}")
+      need(q <= bound, f"the bound {q} does not follow from its {method}")
+      need(variance is None or v >= variance, f"nor does the variance {v}")
+      follows = eta_holds(family, eta, q, None if variance is None else v)
+      need(follows, f"eta {eta} does not follow from {q}")
     except ValueError as error:
       raise ValueError(f"output {i}: {error}") from None
   check_weights(record, "base/weights", Decimal(2))
   for name in [key for key in record if key.startswith("pairs/") and key.endswith("/eta")]:
     text = name.split("/")[1]
     need(family == "flips" and f"{float(text):g}" == text, f"{name}: no Rényi order of this noise")
-    for bound, threshold in set(zip(q, record[name].values, strict=True)):
+    for bound, threshold in set(
+      zip(record["base/q_lower"].values, record[name].values, strict=True)
+    ):
       sure = divergence(HALF, Decimal(bound), Decimal(text)) if bound > 0.5 else Decimal(0)
       need(threshold <= sure * (1 - TINY), f"{name}: {threshold} does not follow from {bound}")
     check_weights(record, f"pairs/{text}/weights", Decimal(text))
@@ -610,58 +569,52 @@ def check_certificate(record: dict[str, Array], name: str) -> str:
   def of(part: str) -> Array:
     return record[f"certified/{name}/{part}"]
 
-  target, _, method = name.partition("/")
-  order = method.partition("@")[2]
-  eta, weights = (
-    record[f"pairs/{order}/{x}" if order else f"base/{x}"] for x in ("eta", "weights")
-  )
-  need(target in ("all", "correct"), "targets must be all or correct")
-  right = [
-    target == "all" or y == z
-    for y, z in zip(record["base/labels"].values, record["truth"].values, strict=True)
-  ]
-  targets = [a and b for a, b in zip(record["counted"].values, right, strict=True)]
+  whose, _, order = name.partition("/")[0], *name.partition("@")[1:]
+  base = f"pairs/{order}" if order else "base"
+  eta, weights = record[f"{base}/eta"].values, record[f"{base}/weights"]
+  need(whose in ("all", "correct"), "targets must be all or correct")
+  right = map(operator.eq, record["base/labels"].values, record["truth"].values)
+  everything = zip(record["counted"].values, right, strict=True)
+  targets = [counts and (whose == "all" or correct) for counts, correct in everything]
   need(of("targets").values == targets, "its targets are not those that its name says")
-  budgets, known = of("budgets").rows(), record["adversary/budgets"].rows()
-  need(all(row in known for row in budgets), "its budgets are not the record's")
+  (kinds, size, cells), budgets = weights.shape, of("budgets").rows()
+  among = record["adversary/budgets"].rows()
+  need(all(row in among and len(row) == kinds for row in budgets), "it has budgets of its own")
   forfeit, integral = of("forfeit").values[0], of("integral").values[0]
   need(forfeit == record["base/forfeit"].values[0], "it gives up another number of outputs")
   need(not integral or record["adversary/integral"].values[0], "only whole numbers: why?")
-  kinds, size, cells = weights.shape
-  caps = [[math.inf] * cells for _ in range(kinds)]
+  most = [max(row[a] for row in budgets) for a in range(kinds)]  # in a cell, whatever the caps
+  caps = [[most[a]] * cells for a in range(kinds)]
   if f"certified/{name}/caps" in record:
-    caps, most = of("caps").rows(), record["adversary/caps"].rows()
-    need(
-      all(x >= y >= 0 for r, s in zip(caps, most, strict=True) for x, y in zip(r, s, strict=True)),
-      "its caps are lower than the adversary's",
-    )
-  by_kind = [weights.rows()[a * size : (a + 1) * size] for a in range(kinds)]
-  starts, variables, values = (of(f"witness_{x}").values for x in ("starts", "variables", "values"))
-  numbers = [*(x for row in budgets for x in row), *of("witness_multipliers").values, *values]
-  need(all(abs(x) < math.inf for x in numbers), "its witness has infinite numbers")
-  problem = make_problem(
-    by_kind, record["groups"].values, eta.values, targets, caps, integral, numbers
+    mine, true = of("caps").values, record["adversary/caps"].values
+    need(all(x >= y >= 0 for x, y in zip(mine, true, strict=True)), "its caps are too low")
+    caps = [[min(mine[a * cells + c], most[a]) for c in range(cells)] for a in range(kinds)]
+  fall: list[dict[float, int]] = [{} for _ in range(size)]
+  for g, threshold, target in zip(record["groups"].values, eta, targets, strict=True):
+    need(0 <= g < size, "there is no such group")
+    if target and threshold > 0:
+      fall[g][threshold] = fall[g].get(threshold, 0) + 1
+  rows, integers = weights.rows(), [[math.floor(x) for x in row] for row in budgets]
+  trees = [of(f"witness_{part}").values for part in ("starts", "variables", "values")]
+  numbers = *itertools.chain(*budgets), *of("witness_multipliers").values, *trees[2]
+  by_kind = [rows[a * size : (a + 1) * size] for a in range(kinds)]
+  problem = make_problem(by_kind, fall, caps, integral, numbers)
+  multipliers, alive = (
+    iter(of("witness_multipliers").rows()),
+    sum(map(operator.itemgetter(-1), problem.counts)),
   )
-  need(starts[0] == 0 and starts[-1] == len(variables), "its trees are not all of its nodes")
-  multipliers = iter(of("witness_multipliers").rows())
-  alive = sum(counts[-1] for counts in problem.counts) // problem.unit**3
-  for i, (budget, certified) in enumerate(zip(budgets, of("certified").values, strict=True)):
-    whole = [math.floor(x) if integral else x for x in budget]
-    units = [int(Fraction(x) * problem.unit) for x in whole]
-    attackable = Fraction(of("attackable").values[i])
-    for leaf in leaves(
-      problem, variables[starts[i] : starts[i + 1]], values[starts[i] : starts[i + 1]]
-    ):
-      exact = [int(Fraction(x) * problem.unit) for x in next(multipliers)]
-      bound = leaf_bound(problem, units, leaf, exact)
-      need(
-        bound <= attackable * problem.unit**3,
-        f"budget {budget}: the witness proves {bound / problem.unit**3}, not {attackable}",
-      )
+  claims = zip(of("certified").values, of("attackable").values, budgets, integers, strict=True)
+  for i, (certified, attackable, budget, floors) in enumerate(claims):
+    units = [int(Fraction(x) * problem.unit) for x in (floors if integral else budget)]
+    nodes = slice(trees[0][i], trees[0][i + 1])
+    for leaf in leaves(problem, trees[1][nodes], trees[2][nodes]):
+      prices = [int(Fraction(x) * problem.unit) for x in next(multipliers, [])]
+      bound = Fraction(leaf_bound(problem, units, leaf, prices), problem.unit**3)
+      need(bound <= attackable, f"at {budget}, {float(bound)} can fall, and not {attackable}")
     kept = max(alive - math.floor(attackable) - forfeit * bool(alive), 0)
-    need(certified <= kept, f"budget {budget}: {certified} certified, but {kept} follow")
-  shown = [j * (len(budgets) - 1) // 4 for j in range(5)] if budgets else []
-  told = ", ".join(f"{of('certified').values[j]} at {budgets[j]}" for j in dict.fromkeys(shown))
+    need(certified <= kept, f"at {budget}, {certified} are certified, but {kept} follow")
+  shown = dict.fromkeys(j * (len(budgets) - 1) // 4 for j in range(5 if budgets else 0))
+  told = ", ".join(f"{of('certified').values[j]} at {budgets[j]}" for j in shown)
   return f"  {name}: of {sum(targets)} targets keep {told}"
 
 
@@ -672,42 +625,28 @@ def check(path: Path) -> list[str]:
     check_meta(record)
     check_base(record)
     check_budgets(record)
-    names = [
-      key[len("certified/") : -len("/certified")]
-      for key in record
-      if key.startswith("certified/") and key.endswith("/certified")
-    ]
-    need(bool(names), "it certifies nothing")
     told = []
-    for name in names:
+    for name in (key[10:-10] for key in record if key.endswith("/certified")):
       try:
         told.append(check_certificate(record, name))
       except ValueError as error:
         raise ValueError(f"{name}: {error}") from None
+    need(bool(told), "it certifies nothing")
   return told
 
 
 def main(arguments: Sequence[str]) -> int:
   """Checks files, and those in folders that are called as jobs call theirs."""
   failures = 0
-  paths = [
-    found
-    for given in map(Path, arguments)
-    for found in (sorted(given.glob("*/*.npz")) if given.is_dir() else [given])
-  ]
-  for path in (path for path in paths if path.parent.name != "models"):
-    try:
-      print(f"{path}: holds", *check(path), sep="\n")
-    except (
-      ValueError,
-      KeyError,
-      ArithmeticError,
-      IndexError,
-      TypeError,
-      zipfile.BadZipFile,
-    ) as error:
-      failures += 1
-      print(f"{path}: REFUSED: {error!r}")
+  for given in map(Path, arguments):
+    for path in sorted(given.glob("*/*.npz")) if given.is_dir() else [given]:
+      if path.parent.name == "models":
+        continue
+      try:
+        print(f"{path}: holds", *check(path), sep="\n")
+      except Exception as error:  # whatever is wrong with this file, others are checked as well
+        failures += 1
+        print(f"{path}: REFUSED: {error if isinstance(error, ValueError) else repr(error)}")
   return 1 if failures else 0
 
 
