@@ -3,8 +3,8 @@
     python check_record.py FILE_OR_FOLDER ...
 
 It shares no line with the package and needs none of it. From the counts of votes that a record
-stores it goes up to the numbers that it claims, and refuses it where one of them is larger than what
-follows from those below it:
+stores it goes up to the numbers that it claims, and refuses it where one of them is larger than
+what follows from those below it:
 
 1. counts    can be those of so many samples; two sets of samples, that select and that bound
 2. labels    have most votes of the first set, which also promises most from an output's statistic
