@@ -5,8 +5,8 @@
 runs a toy job on images, on words and on a graph, and changes every array and every entry of `meta`
 of their records, alone, in many ways: digests and seals, which anybody can compute, are made anew
 each time. Then it changes what a record is made from, and makes all of the rest anew as well. Told
-are the refusals, and where there are none, whether the record claims more than it did. Writes
-forging.md.
+are the refusals, and where there are none, whether the record claims more than it did, and of the
+latter what `lrs-jax verify --resample` says. Writes forging.md.
 """
 
 import argparse
@@ -21,11 +21,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from lrs_jax import cli, storage
+from lrs_jax import cli, noise, storage
 from lrs_jax.collective import certificate as collective
 from lrs_jax.collective.problem import digest
-from lrs_jax.jobs import folders, formats, records
+from lrs_jax.jobs import folders, formats, records, resampling
 from lrs_jax.jobs.records import Record
+from lrs_jax.tasks import TASKS
 
 JOBS = {
   "images": (
@@ -43,6 +44,7 @@ JOBS = {
     *("--theta-plus", "0.02,0.05", "--theta-minus", "0.4,0.8"),
   ),
 }
+DRAWN = 50  # samples that are drawn again
 Arrays = dict[str, np.ndarray]
 
 
@@ -120,13 +122,7 @@ def changes(array: np.ndarray) -> Iterator[tuple[str, np.ndarray]]:
   else:
     for factor in (1.5, 0.5, 1 + 1e-8, 1 - 1e-8):
       yield f"all times {factor}", array * factor
-      yield (
-        f"the largest times {factor}",
-        np.where(array == array.max(initial=0), 1, 0)
-        * (factor - 1)
-        * np.where(np.isfinite(array), array, 0)
-        + array,
-      )
+      yield f"the largest times {factor}", np.where(array == array.max(), array * factor, array)
     yield "zero", np.zeros_like(array)
   if array.ndim and array.size > 1:
     yield "turned around", array[::-1].copy()
@@ -215,72 +211,50 @@ def again(record: Record, **parts: Any) -> Arrays:
   return dict(records.to_arrays(made))
 
 
-def forgeries(record: Record) -> Iterator[tuple[str, str, Callable[[], Arrays]]]:
-  """(what is invented, what shows it, the record that follows from it)."""
-  n, meta = int(record.estimation.num_samples), record.meta
-  rows, first = np.arange(len(record.truth)), record.selection.votes.argmax(axis=1)
-  most = np.zeros_like(record.estimation.votes)
-  most[rows, first] = n
-  scores = {}
-  if record.estimation.scores is not None:
-    scores = {"scores": most * 255, "squares": most * 255**2}
-  votes = record.estimation._replace(votes=most, **scores)
-  yield "all votes for the label", "resample", lambda: again(record, estimation=votes)
-  more = record.estimation._replace(
-    **{k: v * 2 for k, v in record.estimation._asdict().items() if v is not None}
-  )
-  job = {**meta["job"], "samples": 2 * n}
-  doubled = {**meta, "ranges": [[0, 2 * n]], "job": job}
+def forgeries(record: Record) -> Iterator[tuple[str, Callable[[], Arrays]]]:
+  """(what is invented, the record that follows from it)."""
+  n, meta, labels = int(record.estimation.num_samples), record.meta, record.base.labels
+  stored = record.estimation
+  for share in (1.0, 0.05):
+    votes, rows = np.asarray(stored.votes).copy(), np.arange(len(labels))
+    own = votes[rows, labels]
+    moved = (share * votes).astype(votes.dtype)
+    moved[rows, labels] = 0
+    votes -= moved
+    votes[rows, labels] = own + moved.sum(axis=1)
+    scores = {}
+    if stored.scores is not None and share == 1:
+      scores = {"scores": votes * 255, "squares": votes * 255**2}
+    raised = stored._replace(votes=votes, **scores)
+    told = f"{100 * share:g} % of the votes against a label are for it"
+    yield told, lambda raised=raised: again(record, estimation=raised)
+  doubled = {name: 2 * value for name, value in stored._asdict().items() if value is not None}
+  job = {**meta.get("job", {}), "samples": 2 * n}
+  more = {**meta, "ranges": [[0, 2 * n]], "job": job}
+  twice = stored._replace(**doubled)
   yield (
-    "twice the samples, of the same share of votes",
-    "resample",
-    lambda: again(record, estimation=more, meta=doubled),
+    "twice the samples, with twice the votes",
+    lambda: again(record, estimation=twice, meta=more),
   )
-  truth = record.base.labels.astype(np.int64)
-  yield (
-    "labels (`truth`) that are what is predicted",
-    "the data",
-    lambda: again(record, truth=truth),
-  )
-  counted = record.counted & (record.base.eta > np.median(record.base.eta))
-  yield (
-    "only outputs that are stable are counted",
-    "the data",
-    lambda: again(record, counted=counted),
-  )
-  yield (
-    "another input",
-    "resample, or its SHA-256",
-    lambda: again(record, meta={**meta, "input": "0" * 64}),
-  )
-  yield (
-    "another network",
-    "resample, or its SHA-256",
-    lambda: again(record, meta={**meta, "model": "0" * 64}),
-  )
-  yield (
-    "another key",
-    "resample",
-    lambda: again(record, meta={**meta, "keys": {"selection": [1, 2], "estimation": [3, 4]}}),
-  )
+  truth = labels.astype(np.int64)
+  yield "labels (`truth`) that are what is predicted", lambda: again(record, truth=truth)
+  stable = record.counted & (record.base.eta > np.median(record.base.eta))
+  yield "only stable outputs are counted", lambda: again(record, counted=stable)
+  for what, other in (
+    ("the SHA-256 of another input", {"input": "0" * 64}),
+    ("the SHA-256 of another network", {"model": "0" * 64}),
+    ("other keys", {"keys": {"selection": [1, 2], "estimation": [3, 4]}}),
+    ("another seed", {"job": {**meta.get("job", {}), "seed": 1234}}),
+  ):
+    yield what, lambda other=other: again(record, meta={**meta, **other})
   if record.adversary.caps is not None:
     less = record.adversary._replace(caps=np.floor(record.adversary.caps / 2))
-    yield (
-      "half the caps: less to change than there is",
-      "the data",
-      lambda: again(record, adversary=less),
-    )
-  half = tuple(level * (0.5 if i == 0 else 1.0) for i, level in enumerate(record.noise.parameters))
-  factor = 2.0 if record.noise.p else 1.0
-  weaker = [half[0] * 4 if factor == 2 else np.sqrt(half[0] * 2), *half[1:]]
-
-  def other_noise() -> Arrays:
-    from lrs_jax import noise
-
-    made = noise.make(record.noise.family.name, weaker, record.noise.cells)
-    return again(record, smoothing=record.smoothing._replace(noise=made))
-
-  yield "stronger noise than was drawn", "verify, unless `meta.job` is forged, too", other_noise
+    yield "half the caps: less to change than there is", lambda: again(record, adversary=less)
+  level, *others = record.noise.parameters
+  stronger = 2 * level if record.noise.p else np.sqrt(level)
+  made = noise.make(record.noise.family.name, [stronger, *others], record.noise.cells)
+  other = record.smoothing._replace(noise=made)
+  yield "stronger noise than was drawn", lambda: again(record, smoothing=other)
 
 
 def fewer(record: Record) -> Record:
@@ -291,21 +265,33 @@ def fewer(record: Record) -> Record:
   return record._replace(certified={n: record.certified[n] for n in kept}, pairs=pairs)
 
 
-def of_record(path: Path, folder: Path) -> tuple[dict[str, dict[str, Outcome]], list[tuple]]:
-  """Outcomes of lone changes by field, and of forgeries (what, what shows it, outcome)."""
+def of_record(
+  path: Path, folder: Path, data_dir: str | None
+) -> tuple[dict[str, dict[str, Outcome]], list[tuple[str, Outcome, str]]]:
+  """Outcomes of lone changes by field, and of forgeries, with what a new draw says of each."""
   record, arrays = fewer(records.load(path)), {}
   arrays = {**records.to_arrays(record), "digest": np.asarray("")}
   alone: dict[str, dict[str, Outcome]] = {}
   for field, what, changed in lone_changes(arrays):
-    found = outcome(record, resealed(changed), folder)
+    sealed = changed if field.endswith(("/digest", "/seals")) else resealed(changed)
+    found = outcome(record, sealed, folder)
     kept = alone.setdefault(field, {}).get(what)
     if kept is None or (kept.refusal and not found.refusal) or found.stronger:
       alone[field][what] = found
+  made = []
   with warnings.catch_warnings():
     warnings.simplefilter("ignore")
-    made = [
-      (what, shown, outcome(record, make(), folder)) for what, shown, make in forgeries(record)
-    ]
+    whole = records.from_arrays(again(record))
+    for what, make in forgeries(record):
+      forged = make()
+      says = outcome(whole, forged, folder)
+      beside = written(forged, path.with_name("forged.npz"))
+      try:
+        drawn = resampling.resample(beside, DRAWN, TASKS, data_dir=data_dir)
+      except ValueError as error:
+        drawn = f"refuses: {error}"
+      beside.unlink()
+      made.append((what, says, drawn))
   return alone, made
 
 
@@ -326,13 +312,14 @@ def table(found: Mapping[str, tuple]) -> str:
     shown = storage.shortened(refusals[0])[1:-1] if refusals else ""
     numbers = f"{len(refusals)} of {len(outcomes)}"
     lines.append(f"| {field} | {numbers} | {_cell(shown)} | {_cell(told)} |")
-  lines += ["", "| invented, and all the rest made anew | job | `verify` | what shows it |"]
+  lines += ["", f"| invented, and all the rest made anew | job | `verify` | `--resample {DRAWN}` |"]
   lines += ["| --- | --- | --- | --- |"]
   for name, (_, made) in found.items():
-    for what, shown, of in made:
+    for what, of, drawn in made:
       says = f"refuses: {storage.shortened(of.refusal)[1:-1]}" if of.refusal else "passes"
       says += f", and it claims more ({of.stronger})" if of.stronger else ""
-      lines.append(f"| {what} | {name} | {_cell(says)} | {shown} |")
+      drawn = storage.shortened(drawn)[1:-1] if drawn.startswith("refuses") else "passes"
+      lines.append(f"| {what} | {name} | {_cell(says)} | {_cell(drawn)} |")
   return "\n".join(lines) + "\n"
 
 
@@ -366,7 +353,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     folder = Path(name)
     paths = {records.load(path).task: path for path in given.records}
     paths = paths or run_jobs(folder, given.graph)
-    found = {task: of_record(path, folder) for task, path in paths.items()}
+    data_dir = None if given.graph is None else str(given.graph.parent)
+    found = {task: of_record(path, folder, data_dir) for task, path in paths.items()}
   outcomes = [of for alone, _ in found.values() for kept in alone.values() for of in kept.values()]
   passing = [of for of in outcomes if not of.refusal]
   text = (

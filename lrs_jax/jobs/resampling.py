@@ -1,20 +1,20 @@
-r"""Draws some samples of a finished job again, and compares their votes with the stored ones (host).
+r"""Draws samples of a finished job again, and compares their votes with the stored ones (host).
 
-The noise of sample i follows from the seed and i, so that anybody who has the network and the input
-can draw it again. Of the S samples that a record counts, a block of n at a random place is drawn
-again. If the counts are true, the r votes of an output for its label in the block are as if drawn
-without replacement from the S of which K are for it:
+The noise of sample i follows from the seed and i, so that anybody who has the network and the
+input can draw it again. Of the S samples that a record counts, a block of n at a random place is
+drawn again. If the counts are true, the r votes of an output for its label in the block are as if
+drawn without replacement from the S of which K are for it:
 
 .. math:: P[R \le r] = \sum_{j \le r} \binom{K}{j} \binom{S - K}{n - j} \Big/ \binom{S}{n} .
 
-Where this is below `LEVEL` / 2N for one of N outputs, in samples that select or that bound, or where
-counts of the block exceed those of all samples, or those of the other S - n would have to be more
-than there are, the counts are not those of these samples. If all are drawn again, n = S, counts
-must be equal.
+Where this is below `LEVEL` / 2N for one of N outputs, of the samples that select or that bound, or
+where counts of the block exceed those of all samples, or those of the other S - n would have to be
+more than there are, the counts are not those of these samples. If all are drawn again, n = S,
+counts must be equal.
 
 Another device may round otherwise, and let near ties fall otherwise. There the block is compared
-as if it were of other samples than the stored ones, with K + r of S + n (Fisher's exact test), which
-asks for more before it refuses.
+as if it were of other samples than the stored ones, with K + r of S + n (Fisher's exact test),
+which asks for more before it refuses.
 """
 
 import secrets
@@ -76,8 +76,11 @@ def resample(
     total, chunk = int(stored.num_samples), setting.task.chunk_size(setting.config, item.case)
     size = min(num_samples, total)
     start = secrets.randbelow((total - size) // chunk + 1) * chunk
-    ranges = record.meta["ranges"] if part == "estimation" else [(0, total)]
-    key, pieces = running.sampling_key(setting.config, item, part), block(ranges, start, size)
+    ranges = record.meta.get("ranges") if part == "estimation" else None
+    key, pieces = (
+      running.sampling_key(setting.config, item, part),
+      block(ranges or [(0, total)], start, size),
+    )
     sums = [jax.device_get(counter(key, number, first)) for first, number in pieces]
     drawn = jax.tree.map(lambda *parts: np.sum(parts, axis=0), *sums)
     compare(part, stored, drawn, record.base.labels, exact=same)
@@ -85,10 +88,11 @@ def resample(
   if same and num_samples >= total:
     return f"drawn again: {', '.join(told)}, whose counts are the stored ones"
   how = "" if same else ", as well as can be seen on another device or version"
+  share = 100 * found_for_sure(size, total, same)
   return (
     f"drawn again: {', '.join(told)}, which agree with the stored counts{how}; an output whose "
-    f"votes were made up to be unanimous, but are not in {100 * found_for_sure(size, total, same):.2g} "
-    "% of the samples, would have been found with probability 99 %"
+    f"votes were made up to be unanimous, but are not in {share:.2g} % of the samples, would have "
+    "been found with probability 99 %"
   )
 
 
@@ -205,11 +209,6 @@ def _source(
   (item,) = items
   if not records.is_of(record, item.smoothing, item.adversary, item.case.truth is not None):
     raise ValueError("its noise, groups, budgets or certificates are not those of its job.")
-  truth = item.case.truth
-  if truth is not None and not np.array_equal(record.truth, truth.reshape(-1)):
-    raise ValueError("its labels, `truth`, are not those of the data.")
-  if item.case.counted is not None and not np.array_equal(record.counted, item.case.counted):
-    raise ValueError("the outputs that are `counted` are not those of the data.")
   files = preparing.network_files(setting, model)
   network = item.smoothing.network if item.smoothing.network in files else next(iter(files))
   if not files[network].exists():
@@ -221,6 +220,13 @@ def _source(
   wrong = sorted(name for name in differing if name.partition(".")[0] in ("model", "input", "keys"))
   if wrong:
     raise ValueError(f"what is here is not what it was made from: {', '.join(wrong)} differ.")
+  truth, counted = item.case.truth, item.case.counted
+  if truth is not None and not np.array_equal(record.truth, np.asarray(truth).reshape(-1)):
+    raise ValueError("its labels, `truth`, are not those of the data.")
+  if not np.array_equal(
+    record.counted, np.ones_like(record.counted) if counted is None else counted
+  ):
+    raise ValueError("the outputs that are `counted` are not those of the data.")
   rounding = {"device", "chunk_size", "versions.jax", "versions.jaxlib"}
   return Source(setting, item, not differing & rounding)
 
