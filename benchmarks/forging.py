@@ -258,7 +258,7 @@ def forgeries(record: Record) -> Iterator[tuple[str, Callable[[], Arrays]]]:
 
 
 def fewer(record: Record) -> Record:
-  """A record with one certificate of its weights and one of a Rényi order, of one by trees first."""
+  """A record with one certificate of its weights, by trees if there is one, and one of an order."""
   names = sorted(record.certified, key=lambda name: "milp" not in name)
   kept = [next(name for name in names if "@" not in name), *(n for n in names if "@" in n)][:2]
   pairs = {order: pair for order, pair in record.pairs.items() if f"@{order}" in kept[-1]}

@@ -83,6 +83,11 @@ ENTRIES: Sequence[tuple[str, str]] = (
     "proven: bounds, thresholds and every number of outputs follow from the stored votes; all of "
     "it was computed again, and no solver is believed",
   ),
+  (
+    r"drawn again",
+    "drawn again: so many samples have the noise, and the votes, that they had; what is stored of all "
+    "must have room for them",
+  ),
   (r"taken on trust", "taken on trust: what a file says of itself and nobody can see in it"),
   (r"k_fwer|given up", "given up: so many {unit} may be wrong, and are subtracted everywhere"),
 )
