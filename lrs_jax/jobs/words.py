@@ -85,8 +85,8 @@ ENTRIES: Sequence[tuple[str, str]] = (
   ),
   (
     r"drawn again",
-    "drawn again: so many samples have the noise, and the votes, that they had; what is stored of all "
-    "must have room for them",
+    "drawn again: so many samples got the noise that they had once more; the stored counts must "
+    "have room for their votes",
   ),
   (r"taken on trust", "taken on trust: what a file says of itself and nobody can see in it"),
   (r"k_fwer|given up", "given up: so many {unit} may be wrong, and are subtracted everywhere"),
