@@ -289,7 +289,7 @@ def of_record(
       try:
         drawn = resampling.resample(beside, DRAWN, TASKS, data_dir=data_dir)
       except ValueError as error:
-        drawn = f"refuses: {error}"
+        drawn = f"refuses: {str(error).replace(f'{path.parent.parent}/', '')}"
       beside.unlink()
       made.append((what, says, drawn))
   return alone, made
