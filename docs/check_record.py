@@ -302,13 +302,17 @@ def weight_of(family: str, levels: tuple[float, ...], kind: int, order: Decimal)
   what is stated and for what is drawn.
   """
   level, other = Decimal(levels[0]), Decimal(levels[-1])
+  hidden = family == "flips" and level == 0 and other == 1
+  most = {"ablation": 1, "flips": 1 - TINY}.get(family, math.inf)
+  possible = hidden or (0 <= level <= most and 0 <= other <= most and (level or family == "flips"))
+  need(bool(possible), f"there is no {family} noise of level {levels}")
   if family in ("gaussian", "uniform", "laplace"):  # an infinite scale hides a cell
     return 1 / level ** (2 if family == "gaussian" else 1)
   noisier = math.ceil if family == "ablation" or level + other < 1 else math.floor
   drawn = [Decimal(min(noisier(x * 2**32), 2**32 - 2)) / 2**32 for x in (level, other)]
   if family == "ablation":
     return Decimal(0) if level == 1 else -min(level, drawn[0]).ln()
-  if level == 0 and other == 1:
+  if hidden:
     return Decimal(0)
   of_kind = [
     (1 - minus, plus) if kind == 0 else (plus, 1 - minus) for plus, minus in ((level, other), drawn)
@@ -587,6 +591,7 @@ def check_certificate(record: dict[str, Array], name: str) -> str:
   caps = [[most[a]] * cells for a in range(kinds)]
   if f"certified/{name}/caps" in record:
     mine, true = of("caps").values, record["adversary/caps"].values
+    need(of("caps").shape == record["adversary/caps"].shape == (kinds, cells), "other caps")
     need(all(x >= y >= 0 for x, y in zip(mine, true, strict=True)), "its caps are too low")
     caps = [[min(mine[a * cells + c], most[a]) for c in range(cells)] for a in range(kinds)]
   fall: list[dict[float, int]] = [{} for _ in range(size)]

@@ -198,6 +198,16 @@ def test_what_is_too_strong_is_refused_by_both(tmp_path, capsys):
     assert refusal(path, capsys), what
 
 
+def test_noise_that_cannot_be_has_no_price(tmp_path, capsys):
+  """Formulas would give prices of 0 or less, under which nothing could be attacked."""
+  for family, level in ((noise.laplace, -1.0), (noise.gaussian, 0.0), (ablation, 1.5)):
+    record = image_record(family, options={"naive": {}})
+    free = recertified(record, base=record.base._replace(weights=record.base.weights * 0))
+    arrays = records.to_arrays(free)
+    arrays["noise/parameters"] = np.full_like(arrays["noise/parameters"], level)
+    assert "there is no" in refusal(write(tmp_path / "free.npz", arrays), capsys)
+
+
 def test_bounds_are_those_of_other_code():
   """Of SciPy, which is good to 1e-11: never above it, and not below by more."""
   for n, level in ((10, 0.01), (1000, 1e-6), (20_000, 1e-8)):
