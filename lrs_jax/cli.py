@@ -26,6 +26,7 @@ from lrs_jax.jobs import (
   preparing,
   processes,
   reports,
+  resampling,
   running,
   words,
 )
@@ -159,6 +160,10 @@ def _parser(jobs: Jobs) -> argparse.ArgumentParser:
   verify = _add_parser(commands, "verify", text)
   verify.add_argument("paths", nargs="+", type=Path, metavar="PATH", help=".npz file, or a folder")
   verify.add_argument("--exact", action="store_true", help="in rational arithmetic (slow)")
+  text = "draw so many samples again, from the job's network and data, and compare their votes"
+  verify.add_argument("--resample", type=int, metavar="N", help=text)
+  verify.add_argument("--model", type=Path, metavar="PATH", help="of --resample; else as found")
+  verify.add_argument("--data-dir", metavar="DIR", help="of --resample, as of certify")
   _add_telling(verify)
   _add_task(verify)
   verify.set_defaults(run=_verify)
@@ -352,6 +357,9 @@ def _verify(given: argparse.Namespace) -> int:
   for path in folders.find(given.paths):
     try:
       finding = folders.check(path, exact=given.exact, known=known)
+      if given.resample is not None and finding.trusted:  # a certificate
+        drawn = resampling.resample(path, given.resample, known, given.model, given.data_dir)
+        finding = finding._replace(note=f"{finding.note}; {drawn}")
     except Exception as error:  # whatever this file does, the others are checked as well
       failures += 1
       told = str(error) if isinstance(error, ValueError | OSError) else repr(error)

@@ -2,8 +2,10 @@
 
 import json
 import os
+import runpy
 import shutil
 import signal
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -94,6 +96,9 @@ def test_verify_and_card(job, capsys):
   assert "summary.json: agrees" in told
   assert main(["card", str(certificates(out)[0])]) == 0
   assert "With probability at least" in capsys.readouterr().out
+  alone = runpy.run_path(str(Path(__file__).parents[1] / "docs" / "check_record.py"))
+  assert alone["main"]([str(out)]) == 0
+  assert capsys.readouterr().out.count(": holds") == len(certificates(out))
 
 
 def test_a_stopped_job_goes_on_and_ranges_add_up(job, tmp_path, monkeypatch):

@@ -93,7 +93,8 @@ RUN = {"README.md", "own_cells.md", "own_model.md"}  # above
 RUN |= {"other_frameworks.md", "units.md"}  # by `test_frameworks` and `test_docs`
 
 
-def test_what_python_the_documentation_shows_runs():
+def test_what_python_the_documentation_shows_runs(tmp_path, monkeypatch):
+  monkeypatch.chdir(tmp_path)  # some of it writes files
   for path in PAGES:
     for block in blocks(path) if path.name not in RUN else ():
       exec(block, {})

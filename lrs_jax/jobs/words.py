@@ -84,6 +84,11 @@ ENTRIES: Sequence[tuple[str, str]] = (
     "proven: bounds, thresholds and every number of outputs follow from the stored votes; all of "
     "it was computed again, and no solver is believed",
   ),
+  (
+    r"drawn again",
+    "drawn again: so many samples got the noise that they had once more; the stored counts must "
+    "have room for their votes",
+  ),
   (r"taken on trust", "taken on trust: what a file says of itself and nobody can see in it"),
   (r"k_fwer|given up", "given up: so many {unit} may be wrong, and are subtracted everywhere"),
 )
