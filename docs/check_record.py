@@ -48,6 +48,7 @@ HALF = Decimal("0.5")
 PI = Decimal("3.14159265358979323846264338327950288419716939937510582097494459")
 FORMATS = {"f8": "d", "f4": "f", "i8": "q", "i4": "i", "i2": "h", "i1": "b", "b1": "?"}
 FREE = ("noise/parameters.npy",)  # in which a hidden entry may be shown as what is no number
+DISTANCE = Decimal(2) ** -24  # of exact noise from what it stands for: bounds are lowered by it
 MEAN_ALONE = ("uniform", "ablation")  # families to which a score's variance is of no use
 
 
@@ -215,15 +216,19 @@ class Sums(NamedTuple):
 
 @cache
 def bounds_of(
-  method: str, family: str, sums: Sums, center: int, level: Fraction
+  method: str, family: str, sums: Sums, center: int, level: Fraction, distance: Decimal
 ) -> tuple[Decimal, Decimal | None]:
-  """Bounds at a level: on the label's probability, or on a score's mean and variance together."""
+  """Bounds at a level: on the label's probability, or on a score's mean and variance together.
+
+  A margin is of bounds that are lowered by the distance of what was drawn from what is meant.
+  """
   n, label, not_second, not_rest, total, squares = sums
   if method == "votes":
     return Decimal(clopper_pearson(label, n, level)), None
   if method == "margins":  # no other class is likelier than the runner-up, or than all the rest
     q, *others = (clopper_pearson(k, n, level / 3) for k in (label, not_second, not_rest))
-    z = (quantile(q) + quantile(max(min(others), q))) / 2
+    less = (float(Decimal(x) - distance) for x in (q, max(min(others), q)))
+    z = sum(map(quantile, less)) / 2
     return normal(z) * (1 - TINY) if z.is_finite() else Decimal(0), None
   share = level if method == "kl" and family in MEAN_ALONE else level / 2
   variance, each = Decimal("0.25"), -ln(share) / n
@@ -243,7 +248,14 @@ def bounds_of(
 
 @cache
 def check_choice(
-  method: str, among: tuple[str, ...], family: str, drew: Sums, center: int, n: int, level: Fraction
+  method: str,
+  among: tuple[str, ...],
+  family: str,
+  drew: Sums,
+  center: int,
+  n: int,
+  level: Fraction,
+  distance: Decimal,
 ) -> None:
   """That no other statistic would give more, if n samples were like those that select.
 
@@ -253,12 +265,12 @@ def check_choice(
   total = round(drew.total * (n / drew.n))
   squares = min(max(round(drew.squares * (n / drew.n)), -(-(total**2) // n)), 255 * total)
   bounds = {
-    x: bounds_of(x, family, Sums(n, *votes_, total, squares), center, level)
+    x: bounds_of(x, family, Sums(n, *votes_, total, squares), center, level, distance)
     for votes_ in [tuple(votes)]
     for x in among
   }
   found = {
-    x: mean if "margins" in among else eta_of(family, mean, variance)
+    x: mean if "margins" in among else eta_of(family, mean, variance, distance)
     for x, (mean, variance) in bounds.items()
   }
   best = max(found.values())
@@ -266,8 +278,14 @@ def check_choice(
   need(bool(right), f"{method} is not what promised most of {', '.join(among)}")
 
 
-def eta_of(family: str, mean: Decimal, variance: Decimal | None) -> Decimal:
-  """The threshold of an output whose label has at least this probability, or mean score."""
+def eta_of(
+  family: str, mean: Decimal, variance: Decimal | None, distance: Decimal = Decimal(0)
+) -> Decimal:
+  """The threshold of an output whose label has at least this probability, or mean score.
+
+  Probability, mean and variance are of what was drawn, at a distance from what is meant.
+  """
+  mean, variance = mean - distance, None if variance is None else variance + distance
   if mean <= HALF:
     return Decimal(0)
   most = mean * (1 - mean)
@@ -284,14 +302,17 @@ def eta_of(family: str, mean: Decimal, variance: Decimal | None) -> Decimal:
 
 
 @cache
-def eta_holds(family: str, eta: float, mean: float, variance: float | None) -> bool:
+def eta_holds(
+  family: str, eta: float, mean: float, variance: float | None, distance: Decimal
+) -> bool:
   """Whether a threshold is no more than `eta_of`; of Gaussian noise, without a quantile."""
   if eta <= 0:
     return True
-  if mean > 0.5 and family == "gaussian" and normal(Decimal(eta).sqrt()) * (1 + TINY) <= mean:
+  meant = Decimal(mean) - distance
+  if meant > HALF and family == "gaussian" and normal(Decimal(eta).sqrt()) * (1 + TINY) <= meant:
     return True
   among = None if variance is None else Decimal(variance)
-  return eta <= eta_of(family, Decimal(mean), among) * (1 - TINY)
+  return eta <= eta_of(family, Decimal(mean), among, distance) * (1 - TINY)
 
 
 @cache
@@ -500,7 +521,11 @@ def check_base(record: dict[str, Array]) -> None:
     rest = [*row[:label], -1, *row[label + 1 :]]
     seconds.append(rest.index(max(rest)))
   drew, sums = (sums_of(record, name, labels, seconds) for name in ("selection", "estimation"))
-  among = tuple(record["bounds/statistics"].values)
+  among, distance = tuple(record["bounds/statistics"].values), Decimal(0)
+  if "noise/step" in record:  # exact noise, in whole steps
+    need(0 < record["noise/step"].values[0] < math.inf, "the noise's step is not positive")
+    need(family in ("gaussian", "uniform", "laplace"), "only noise that is added has steps")
+    distance = DISTANCE
   if "margins" in among:
     need(family == "gaussian", "margins are known for Gaussian noise")
     among, full = ("votes", "margins"), max(map(sum, select), default=0)
@@ -517,11 +542,11 @@ def check_base(record: dict[str, Array]) -> None:
     center = round(of.total / max(of.n, 1))
     try:
       if len(among) > 1:
-        check_choice(method, among, family, of, center, score.n, level)
-      bound, variance = bounds_of(method, family, score, center, level)
+        check_choice(method, among, family, of, center, score.n, level, distance)
+      bound, variance = bounds_of(method, family, score, center, level, distance)
       need(q <= bound, f"the bound {q} does not follow from its {method}")
       need(variance is None or v >= variance, f"nor does the variance {v}")
-      follows = eta_holds(family, eta, q, None if variance is None else v)
+      follows = eta_holds(family, eta, q, None if variance is None else v, distance)
       need(follows, f"eta {eta} does not follow from {q}")
     except ValueError as error:
       raise ValueError(f"output {i}: {error}") from None

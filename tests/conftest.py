@@ -8,6 +8,7 @@ last in those of what is compared with other code.
 """
 
 import atexit
+import functools
 import gc
 import os
 import shutil
@@ -23,6 +24,7 @@ os.environ["XLA_FLAGS"] = (
 
 import jax
 import pytest
+from jax._src.interpreters import mlir
 
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 jax.config.update("jax_numpy_rank_promotion", "raise")
@@ -36,6 +38,10 @@ if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
   ):
     jax.config.update(_option, _value)
     os.environ[_option.upper()] = str(_value)  # for workers, and the processes that tests start
+
+if hasattr(mlir, "make_ir_context"):  # of JAX's own, so that it may be gone some day
+  # a context of the compiler for all programs: to make one takes longer than most of them
+  mlir.make_ir_context = functools.cache(mlir.make_ir_context)
 
 LONG = ("images_study", "every_task", "keys", "processes", "kills", "x64", "throughput_benchmark",
   "notebooks", "front", "devices", "cli", "tampering", "training")  # fmt: skip
@@ -90,6 +96,7 @@ def pytest_collection_modifyitems(config, items):
 
 
 def pytest_collection_finish():
-  """What was imported stays: the garbage collector need not look at it again and again."""
+  """What was imported stays, and so does most of what is traced: it is looked at less often."""
   gc.collect()
   gc.freeze()
+  gc.set_threshold(100_000, 20, 100)

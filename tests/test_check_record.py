@@ -28,14 +28,14 @@ def ablation(scales, cells):
   return noise.ablation(np.asarray(scales) / 2, cells, fill=np.nan)
 
 
-def larger_record(statistics=("votes", "margins"), options=None, k_fwer=0.0):
+def larger_record(statistics=("votes", "margins"), options=None, k_fwer=0.0, family=noise.gaussian):
   """Sixty outputs of three classes, in three groups of four cells, one of which is hidden."""
   rng, options = np.random.default_rng(0), options or {"envelope": {}, "milp": {"gap": 0.0}}
   likely = rng.dirichlet((6.0, 0.6, 0.6), 60)
   sums = [votes(rng.multinomial(n, likely), n) for n in (100, 1000)]
   scale = 0.1 + rng.random((3, 4))
   scale[0, 3] = np.inf
-  distribution = noise.gaussian(scale, np.arange(4))
+  distribution = family(scale, np.arange(4))
   names = common.certificates_of(tuple(options), targets=("all",))
   smoothing = Smoothing("certificate", distribution, np.arange(60) % 3, names)
   against = ball(distribution, (0.0, 0.05, 0.1, 0.2, 0.3))
@@ -43,8 +43,14 @@ def larger_record(statistics=("votes", "margins"), options=None, k_fwer=0.0):
   return records.make_record("images", smoothing, sums, how, against, methods=options)
 
 
+def on_grid(family):
+  return lambda *given: noise.on_grid(family(*given), 1 / 255)
+
+
 RECORDS = {
   "gaussian": image_record,
+  "exact noise": lambda: image_record(on_grid(noise.gaussian)),
+  "exact margins": lambda: larger_record(options={"envelope": {}}, family=on_grid(noise.gaussian)),
   "margins and trees": larger_record,
   "laplace": lambda: image_record(noise.laplace),
   "uniform": lambda: image_record(noise.uniform),
@@ -227,3 +233,12 @@ def test_a_file_that_is_none_keeps_no_other_from_being_checked(tmp_path, capsys)
   assert CHECK["main"]([str(tmp_path)]) == 1
   told = capsys.readouterr().out
   assert told.count("REFUSED") == told.count(": holds") == 1
+
+
+def test_thresholds_of_real_noise_are_too_high_for_exact_noise(tmp_path, capsys):
+  exact, real = RECORDS["exact noise"](), RECORDS["gaussian"]()
+  forged = recertified(exact, base=exact.base._replace(eta=real.base.eta))
+  records.save(tmp_path / "record.npz", forged)
+  assert "does not follow" in refusal(tmp_path / "record.npz", capsys)
+  with pytest.raises(ValueError, match="does not follow"):
+    records.verify(forged)
