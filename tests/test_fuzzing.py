@@ -10,7 +10,7 @@ from PIL import Image
 
 from benchmarks import fuzzing
 from lrs_jax import storage
-from lrs_jax.tasks import counts
+from lrs_jax.tasks import counts, denoising
 from lrs_jax.tasks.data import citation, folders, images
 
 
@@ -87,3 +87,15 @@ def test_a_picture_with_a_broken_part_is_refused(tmp_path):
   ):
     with pytest.raises(ValueError, match="cannot read the image"):
       read()
+
+
+@pytest.mark.parametrize(("depth", "message"), [(None, "must be int"), (2**40, "too few arrays")])
+def test_a_denoiser_without_end_is_refused(depth, message, tmp_path):
+  path = tmp_path / "denoiser.npz"
+  fuzzing.make_denoiser(path)
+  arrays = storage.load_arrays(path)
+  meta = storage.from_json_array(arrays["meta"])
+  meta["network"]["depth"] = depth
+  storage.save_arrays(path, {**arrays, "meta": storage.json_array(meta)})
+  with pytest.raises(ValueError, match=message):
+    denoising.load(str(path))

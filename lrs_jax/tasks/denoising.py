@@ -97,8 +97,11 @@ def load(file: str) -> Denoiser:
     meta = storage.from_json_array(arrays.pop("meta"))
     if meta["task"] != TASK.name:
       raise ValueError("it is of another task.")
-    config = Config()._replace(**{name: meta["network"][name] for name in _DECISIVE})
+    plain = Config()._asdict() | {name: meta["network"][name] for name in _DECISIVE}
+    config = storage.from_plain(Config, plain)
     options.check(config)
+    if config.depth > len(arrays):
+      raise ValueError(f"it has too few arrays, {len(arrays)}, for {config.depth} blocks.")
   except (KeyError, TypeError, ValueError) as error:
     raise ValueError(f"{path} is no denoiser of lrs-jax train denoiser: {error!r}.") from None
   shapes = jax.eval_shape(_module(config).init, jax.random.key(0), jnp.zeros((8, 8, 3)))
