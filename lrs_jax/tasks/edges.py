@@ -35,7 +35,7 @@ class EdgeConfig(GraphConfig):
   theta_plus: Annotated[
     tuple[float, float],
     Option(f"probability to add an edge: {_ENDS}", "flips", "LOW,HIGH", **FRACTION),
-  ] = (0.001, 0.001)
+  ] = (0.001, 0.002)
   theta_minus: Annotated[
     tuple[float, float],
     Option(f"probability to delete one: {_ENDS}", "flips", "LOW,HIGH", **FRACTION),
