@@ -6,19 +6,17 @@ attacks smoothed models: CamVid images and documents by projected gradient desce
 noise, a citation graph by flips that the gradient proposes. At every budget it compares what is
 certified with what the best attack leaves, counted anew from samples that neither the certificate
 nor the attack has seen. It writes attacks.json, attacks.md and attacks.png under --out. Every input
-is kept under --work when it is finished, so that it may be stopped at any time; --tasks and --inputs
-say which are attacked, and the report is on all that are there.
+is kept under --work when it is finished, so that it may be stopped at any time; --tasks and
+--inputs say which are attacked, and the report is on all that are there.
 """
 
 import argparse
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
 import jax
 import numpy as np
-from matplotlib.figure import Figure
 from tqdm import tqdm
 
 from benchmarks.attack_study.gradients import Sandwich, Settings, sandwich
@@ -96,6 +94,36 @@ def on_images(options: argparse.Namespace, settings: Settings) -> Attack:
     key = jax.random.fold_in(keys.tagged(jax.random.key(0), "attacks on images"), index)
     found = sandwich(key, smoothed, images.RADII, settings)
     return smoothed.name, images.RADII, smoothed.base.eta.size, found
+
+  return attack
+
+
+def on_tokens(options: argparse.Namespace, settings: Settings) -> Attack:
+  """Attacks on documents."""
+  from benchmarks.attack_study import tokens
+
+  loaded = tokens.load(options.work, options.inputs)
+
+  def attack(index: int) -> tuple[str, np.ndarray, int, Sandwich]:
+    smoothed = tokens.smoothed(loaded, index, (100, settings.samples))
+    key = jax.random.fold_in(keys.tagged(jax.random.key(0), "attacks on tokens"), index)
+    found = sandwich(key, smoothed, tokens.RADII, settings)
+    return smoothed.name, tokens.RADII, smoothed.base.eta.size, found
+
+  return attack
+
+
+def on_graph(options: argparse.Namespace, settings: Settings) -> Attack:
+  """Attacks on one graph, within one budget after the other."""
+  from benchmarks.attack_study import graphs
+
+  loaded = graphs.load(options.job, options.data_dir)
+
+  def attack(index: int) -> tuple[str, np.ndarray, int, Sandwich]:
+    budget = graphs.BUDGETS[index % len(graphs.BUDGETS)]
+    key = jax.random.fold_in(keys.tagged(jax.random.key(0), "attacks on a graph"), index)
+    found = graphs.attack(key, loaded, budget, settings)
+    return loaded.case.name, budget[None], int(loaded.record.counted.sum()), found
 
   return attack
 

@@ -1,15 +1,16 @@
 """Gradient attacks on smoothed models, and what they change beside what is certified."""
 
-from collections.abc import Callable
-from functools import partial
+from collections.abc import Callable, Sequence
+from functools import cache, partial
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from lrs_jax import collective, keys, noise
-from lrs_jax.confidence import binomial_p_value
+from lrs_jax import collective, keys, noise, sampling
+from lrs_jax.cells.views import View
+from lrs_jax.confidence import binomial_p_value, certificates
 from lrs_jax.confidence.certificates import BaseCertificates
 
 Noisy = Callable[[jax.Array, Any, jax.Array], jax.Array]
@@ -17,6 +18,10 @@ Noisy = Callable[[jax.Array, Any, jax.Array], jax.Array]
 
 Counted = Callable[[jax.Array, np.ndarray, int], np.ndarray]
 """(key, x, number of samples) -> votes [N, K]."""
+
+
+ALPHA = 0.01
+"""Probability that what is certified of an input is wrong."""
 
 
 class Settings(NamedTuple):
@@ -52,11 +57,61 @@ class Sandwich(NamedTuple):
   kept: np.ndarray  # int [B]: whose label still has the most votes, told or not
 
 
-def margins(key: jax.Array, noisy: Noisy, params: Any, x: jax.Array, labels: jax.Array, draws: int):
-  """Log p_y - max_k log p_k over the other classes [N], p being mean scores over draws."""
-  keys = jax.random.split(key, draws)
-  logits = jax.vmap(noisy, in_axes=(0, None, None))(keys, params, x)
-  log_p = jax.nn.logsumexp(jax.nn.log_softmax(logits), axis=0) - np.log(draws).astype(np.float32)
+def certified_by(
+  name: str,
+  index: int,
+  x: np.ndarray,
+  apply: sampling.Apply,
+  params: Any,
+  one: noise.SmoothingDistribution,
+  view: View,
+  samples: Sequence[int],
+  *,
+  num_classes: int,
+) -> Smoothed:
+  """An input under isotropic Gaussian noise, certified by what outputs see of it.
+
+  `one` is the noise, `samples` are how many select labels, and how many bound their probabilities;
+  `name` and `index` decide what is drawn.
+  """
+  nothing = np.zeros(np.prod(view.shape), int)
+
+  def count(key: jax.Array, x: np.ndarray, num_samples: int) -> np.ndarray:
+    votes = sampling.vote_counts(
+      key, apply, params, x, one, nothing, num_samples, num_classes=num_classes, mesh=mesh()
+    )
+    return np.asarray(votes)
+
+  priced, groups = noise.in_blocks(one, nothing.reshape(view.shape), view)
+  key = jax.random.fold_in(keys.tagged(jax.random.key(0), f"votes before attacks, {name}"), index)
+  given = [
+    count(keys.tagged(key, part), x, number)
+    for part, number in zip(("selection", "estimation"), samples, strict=True)
+  ]
+  base = certificates.from_votes(priced, groups, *given, alpha=ALPHA)
+  return Smoothed(name, x, params, noisy(apply, one.scale.item()), count, base, priced, groups)
+
+
+@cache
+def noisy(apply: sampling.Apply, std: float) -> Noisy:
+  """One draw's logits; the same function for the same network, so that it is compiled once."""
+
+  def logits(key: jax.Array, params: Any, x: jax.Array) -> jax.Array:
+    found = apply(params, x + jnp.float32(std) * jax.random.normal(key, x.shape))
+    return found.reshape(-1, found.shape[-1])
+
+  return logits
+
+
+@cache
+def mesh() -> jax.sharding.Mesh:
+  """One device: small inputs are not worth spreading."""
+  return jax.make_mesh((1,), ("samples",), devices=jax.local_devices()[:1])
+
+
+def margin_of(logits: jax.Array, labels: jax.Array) -> jax.Array:
+  """Log p_y - max_k log p_k over the other classes [N], p being mean scores of logits [S, N, K]."""
+  log_p = jax.nn.logsumexp(jax.nn.log_softmax(logits), axis=0)
   own = jax.nn.one_hot(labels, log_p.shape[-1], dtype=bool)
   others = jnp.where(own, -jnp.inf, log_p).max(axis=-1)
   return jnp.where(own, log_p, 0).sum(axis=-1) - others
@@ -111,7 +166,8 @@ def _step(
   draws: int,
 ) -> tuple[jax.Array, jax.Array]:
   def loss(delta: jax.Array) -> jax.Array:
-    found = margins(key, noisy, params, x + delta, labels, draws)
+    keys = jax.random.split(key, draws)
+    found = margin_of(jax.vmap(noisy, in_axes=(0, None, None))(keys, params, x + delta), labels)
     return jnp.where(targets, jax.nn.sigmoid(2 * found), 0).sum()
 
   gradient = jax.grad(loss)(delta) * mask
