@@ -48,6 +48,13 @@ ABOUT = {
 }
 """What was attacked."""
 
+TRIES = {
+  "images": "{0.steps} steps, {0.restarts} attacks at every budget",
+  "tokens": "{0.steps} steps, {0.restarts} attacks at every budget",
+  "graph": "4 rounds of flips, {0.restarts} attacks at every budget",
+}
+"""How it was attacked."""
+
 Attack = Callable[[int], tuple[str, np.ndarray, int, Sandwich]]
 """Number of an input -> its name, budgets [B, ...], outputs N, and what was found."""
 
@@ -64,7 +71,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
   add("--out", type=Path, default=Path("benchmarks/results"), help="folder of the results")
   add("--tasks", nargs="*", default=list(TASKS), choices=TASKS)
   add("--inputs", type=int, default=20, help="images and documents; budgets of the graph")
-  add("--size", default="90x120", help="HxW, of images")
+  add("--size", default="60x80", help="HxW, of images")
+  add("--training", type=int, default=1500, help="steps, of the network of documents")
   for name, value in Settings()._asdict().items():
     add(f"--{name}", type=type(value), default=value, help=f"(default: {value:g})")
   options = parser.parse_args(arguments)
@@ -125,7 +133,7 @@ def on_tokens(options: argparse.Namespace, settings: Settings) -> Attack:
   """Attacks on documents."""
   from benchmarks.attack_study import tokens
 
-  loaded = tokens.load(options.work, options.inputs)
+  loaded = tokens.load(options.work, options.inputs, steps=options.training)
 
   def attack(index: int) -> tuple[str, np.ndarray, int, Sandwich]:
     smoothed = tokens.smoothed(loaded, index, (100, settings.samples))
@@ -200,14 +208,14 @@ def report(rows: Sequence[Mapping[str, Any]]) -> str:
       continue
     settings = Settings(**of_task[0]["settings"])
     seconds = sum(row["cpu_seconds"] for row in of_task)
+    outputs = max(row["outputs"] for row in of_task)
     lines += [
       "",
       f"## {title}",
       "",
-      f"{ABOUT[task]} An attack is {settings.steps} steps, or rounds of flips, of gradients that "
-      f"are means over {settings.draws} draws of the noise; the best of {settings.restarts} is "
-      f"kept. {settings.samples:,} samples count what it changed, at level {settings.level:g}. "
-      f"{seconds / 60:.0f} CPU minutes.",
+      f"{ABOUT[task]} {outputs:,} outputs. {settings.draws} draws of the noise for every gradient, "
+      f"{TRIES[task].format(settings)}; {settings.samples:,} samples count what the best attack "
+      f"changed, at level {settings.level:g}. {seconds / 60:.0f} CPU minutes.",
       "",
       "| budget | inputs | certified | survive | most votes |",
       "| ---: | ---: | ---: | ---: | ---: |",
