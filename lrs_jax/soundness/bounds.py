@@ -22,11 +22,11 @@ class Trials(NamedTuple):
 
 
 def trials(num_problems: int, seed: int = 0) -> tuple[Trials, ...]:
-  """Random numbers of trials, mostly small, up to 60, and levels over ten decades.
+  """Random numbers of trials, mostly small, up to 59, and levels over ten decades.
 
   Example:
     >>> trials(2)
-    (Trials(trials=14, alpha=0.001), Trials(trials=9, alpha=0.0003363566959937229))
+    (Trials(trials=13, alpha=0.1), Trials(trials=1, alpha=0.5))
   """
   rng = np.random.default_rng(seed)
   return tuple(

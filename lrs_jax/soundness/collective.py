@@ -36,7 +36,7 @@ def tiny_problems(
 
   Example:
     >>> [solved.survivors for solved in tiny_problems(6)]
-    [0, 4, 0, 0, 0, 1]
+    [0, 3, 0, 0, 0, 2]
   """
   return tuple(_solved(num_problems, seed, options, max_kinds))
 

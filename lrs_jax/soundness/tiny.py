@@ -39,9 +39,9 @@ def random_problem(rng: np.random.Generator, *, infinite: bool = True, max_kinds
     max_kinds: perturbation kinds A, at most.
 
   Example:
-    >>> problem = random_problem(np.random.default_rng(8))
+    >>> problem = random_problem(np.random.default_rng(16))
     >>> problem.weights.shape, problem.eta.size, optimum(problem)
-    ((1, 3, 2), 6, 3)
+    ((2, 3, 1), 6, 3)
   """
   num_kinds = int(rng.integers(1, max_kinds + 1))
   num_groups, num_cells = rng.choice([1, 2, 3, 4], 2, p=[0.1, 0.3, 0.4, 0.2])

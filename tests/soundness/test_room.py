@@ -1,7 +1,10 @@
 """The checks that others may run: ours pass, planted mistakes are found, examples can be pasted."""
 
 import math
+import re
+import shlex
 from fractions import Fraction
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -9,6 +12,7 @@ import pytest
 from lrs_jax import soundness
 from lrs_jax.soundness import __main__ as command
 
+ROOT = Path(__file__).parent.parent.parent
 PROBLEMS = soundness.tiny_problems(80)
 FUNCTIONS = [(kind, name) for kind, of_kind in soundness.OURS.items() for name in of_kind]
 MISTAKES = [(kind, name) for kind, of_kind in soundness.PLANTED.items() for name in of_kind]
@@ -109,6 +113,20 @@ def test_command(tmp_path, capsys):
   assert "assert certified <= 0" in printed
   assert command.main([f"{path}:nothing", "--kind", "bound", *asked]) == 0
   assert "claims nothing" in capsys.readouterr().out
+
+
+def test_the_page_prints_what_it_says_and_its_commands_are_understood(tmp_path, capsys):
+  page = (ROOT / "docs" / "soundness.md").read_text()
+  (told,) = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+  exec(told, {})
+  assert f"```text\n{capsys.readouterr().out}```" in page
+  path = tmp_path / "mine.py"
+  path.write_text("from lrs_jax.collective import certify\n")
+  (commands,) = re.findall(r"```sh\n(.*?)```", page, re.DOTALL)
+  for line in commands.splitlines():
+    words = shlex.split(line.replace("mine.py", str(path)), comments=True)
+    assert words[:3] == ["python", "-m", "lrs_jax.soundness"]
+    assert command.main([*words[3:], "--problems", "3"]) == ("--planted" in words)
 
 
 @pytest.mark.parametrize(
