@@ -114,7 +114,7 @@ def optimum(problem: Tiny, index: int = 0) -> int:
   threshold for each group is a linear program, whose feasibility the simplex method decides in
   rational arithmetic.
   """
-  return (_integral_optimum if problem.integral else _continuous_optimum)(problem, index)
+  return int((_integral_optimum if problem.integral else _continuous_optimum)(problem, index))
 
 
 def _alive(problem: Tiny) -> np.ndarray:
