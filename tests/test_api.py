@@ -3,7 +3,7 @@
 import inspect
 
 import lrs_jax
-from lrs_jax import collective, confidence, noise, sampling
+from lrs_jax import collective, confidence, noise, sampling, soundness
 
 NAMES = {
   "lrs_jax": (
@@ -25,6 +25,10 @@ NAMES = {
   ),
   "lrs_jax.collective": (
     "Attack CollectiveCertificate Witness attack certify from_arrays to_arrays verify"
+  ),
+  "lrs_jax.soundness": (
+    "OURS PLANTED Overclaim Report Solved Tiny Trials check_base check_bound check_collective "
+    "optimum options_of random_problem survivors tiny_problems trials"
   ),
 }
 
@@ -54,6 +58,9 @@ ARGUMENTS = {
   sampling.check_predict_view: "predict x view",
   collective.certify: "weights groups eta budgets",
   collective.verify: "weights groups eta certificate",
+  soundness.check_collective: "certify problems",
+  soundness.check_bound: "lower_bound problems",
+  soundness.check_base: "certificate family num_problems seed",
 }
 
 KEYWORDS = {
@@ -73,6 +80,7 @@ KEYWORDS = {
 def test_names():
   rooms = {"lrs_jax": lrs_jax, "lrs_jax.noise": noise, "lrs_jax.sampling": sampling}
   rooms |= {"lrs_jax.confidence": confidence, "lrs_jax.collective": collective}
+  rooms |= {"lrs_jax.soundness": soundness}
   for name, room in rooms.items():
     assert sorted(room.__all__) == sorted(NAMES[name].split()), name
     assert all(hasattr(room, each) for each in room.__all__)

@@ -46,6 +46,7 @@ ROOMS = {
     "segcertify",
     "sparse_smoothing",
   ],
+  "lrs_jax.soundness": [],
   "lrs_jax.tasks": [
     "task",
     "options",

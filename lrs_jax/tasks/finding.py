@@ -29,7 +29,7 @@ def find(name: str) -> tuple[Task, Config]:
   attribute, _, data = (rest or "TASK" * name.endswith(".py")).partition(":")
   if not where or not attribute.isidentifier():
     raise ValueError(f"a task is named FILE.py:TASK or MODULE:TASK, but this is {name!r}.")
-  found = getattr(_module(where), attribute, None)
+  found = getattr(module(where), attribute, None)
   if not isinstance(found, Task):
     raise ValueError(
       f"{name}: `{attribute}` must be an `lrs_jax.tasks.Task`, but it is {type(found).__name__}."
@@ -40,7 +40,8 @@ def find(name: str) -> tuple[Task, Config]:
   return found, found.data[data]
 
 
-def _module(where: str) -> ModuleType:
+def module(where: str) -> ModuleType:
+  """The module of that name, or that a file of that name is; a ValueError if there is none."""
   path = Path(where)
   try:
     if path.suffix != ".py":
@@ -49,13 +50,13 @@ def _module(where: str) -> ModuleType:
       raise ValueError(f"there is no file {where}.")
     name = f"_lrs_jax_{path.stem}"  # other than that of a package which has the file's name
     spec: Any = importlib.util.spec_from_file_location(name, path)
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module  # annotations of its classes are looked up there
+    found = importlib.util.module_from_spec(spec)
+    sys.modules[name] = found  # annotations of its classes are looked up there
     beside = str(path.resolve().parent)
     if beside not in sys.path:
       sys.path.append(beside)  # last, so that it hides nothing; it stays, for what `load` imports
-    spec.loader.exec_module(module)
-    return module
+    spec.loader.exec_module(found)
+    return found
   except ValueError:
     raise
   except Exception as error:

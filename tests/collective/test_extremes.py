@@ -9,7 +9,7 @@ import pytest
 
 from lrs_jax import collective
 from lrs_jax.collective.methods import METHODS
-from tests.collective.enumeration import optimum, random_problem
+from lrs_jax.soundness.tiny import optimum, random_problem
 
 INF = math.inf
 

@@ -9,7 +9,7 @@ from lrs_jax import collective, noise
 from lrs_jax.collective.certificate import seal
 from lrs_jax.collective.methods import METHODS
 from lrs_jax.confidence import certificates, corrections
-from tests.collective.enumeration import optimum, random_problem
+from lrs_jax.soundness.tiny import optimum, random_problem
 
 WEIGHTS, GROUPS, ETA = [[4.0, 1.0], [1.0, 4.0]], [0, 0, 1, 1], [1.0, 9.0, 1.0, 9.0]
 BUDGETS = [0.2, 0.4, 3.0]  # without forfeit: 4, 2 and 1 of 4

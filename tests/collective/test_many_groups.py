@@ -7,7 +7,7 @@ from scipy import optimize
 from lrs_jax import collective
 from lrs_jax.collective import attacks, envelope, highs
 from lrs_jax.collective.problem import make_problem
-from tests.collective.enumeration import Tiny, optimum
+from lrs_jax.soundness.tiny import Tiny, optimum
 
 
 def mosaic(shape, reach, per_group, seed, *, std=(0.5,)):

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from lrs_jax import collective
 from lrs_jax.collective.methods import METHODS
-from tests.collective.enumeration import Tiny, optimum, random_problem
+from lrs_jax.soundness.tiny import Tiny, optimum, random_problem
 
 THOROUGH = bool(os.environ.get("LRS_JAX_THOROUGH"))
 NUM_PROBLEMS = 10_000 if THOROUGH else 160

@@ -14,7 +14,7 @@ from lrs_jax.collective import highs
 from lrs_jax.collective.certificate import seal
 from lrs_jax.collective.methods import METHODS
 from lrs_jax.collective.problem import digest
-from tests.collective.enumeration import optimum, random_problem
+from lrs_jax.soundness.tiny import optimum, random_problem
 
 NUM_PROBLEMS = 300 if os.environ.get("LRS_JAX_THOROUGH") else 12
 PROBLEMS = [random_problem(np.random.default_rng(seed)) for seed in range(NUM_PROBLEMS)]

@@ -1,8 +1,9 @@
 """What anybody's randomized smoothing must satisfy: checks of functions that are handed in.
 
 Every check takes the implementation under test as plain functions of arrays, ours or another
-library's, and raises `Unsound` with what was claimed and what is true. `test_ours.py` judges
-lrs_jax, `test_plants.py` judges implementations with known mistakes, and one of other libraries.
+library's, and raises `Unsound` with what was claimed and what is true. `test_coverage.py` and
+`test_exactness.py` judge lrs_jax, `test_plants.py` judges implementations with known mistakes, and
+one of other libraries. What others may run as well is in `lrs_jax.soundness`.
 """
 
 import itertools
@@ -13,6 +14,8 @@ from typing import NamedTuple
 import mpmath as mp
 import numpy as np
 from scipy import stats
+
+from lrs_jax.soundness.base import SIXTEENTHS, enumerate_flips, flip_counts
 
 mp.mp.dps = 50
 
@@ -152,119 +155,7 @@ def eta_rounding(family: str, eta: Callable) -> None:
       raise Unsound(f"{family}: eta({q!r}) is {value!r}, above the exact {mp.nstr(truth, 20)}.")
 
 
-# Exactness, by enumeration of all noise and all perturbations of a few binary inputs.
-
-SIXTEENTHS = np.arange(1, 16) / 16
-"""Levels whose products are exact in floating point, so that an exact tie is seen as one."""
-
-
-class Binary(NamedTuple):
-  """A smoothed model on D binary inputs, enumerated."""
-
-  cells: np.ndarray  # int [D]
-  points: np.ndarray  # bool [2^D, D], the clean and the perturbed inputs
-  after: np.ndarray  # [2^D, Z], probability of each noisy input, after each clean one
-
-
-def enumerate_flips(plus, minus, cells) -> Binary:
-  """One group's noise, plus and minus [C]."""
-  points = _points(len(cells))
-  flip = np.where(points, minus[cells], plus[cells])  # [X, D]
-  same = points[:, None] == points[None]
-  return Binary(cells, points, np.where(same, 1 - flip[:, None], flip[:, None]).prod(axis=2))
-
-
-def enumerate_ablation(rho, cells) -> Binary:
-  """One group's noise, rho [C]; a noisy input says of every entry: hidden, 0 or 1."""
-  points = _points(len(cells))
-  seen = np.array(list(itertools.product((-1, 0, 1), repeat=len(cells))))  # [Z, D]
-  hidden = np.where(seen[None] == -1, rho[cells], 0.0)
-  visible = np.where(seen[None] == points[:, None], 1 - rho[cells], 0.0)
-  return Binary(cells, points, (hidden + visible).prod(axis=2))
-
-
-def _points(dimension):
-  return np.array(list(itertools.product((False, True), repeat=dimension))).reshape(-1, dimension)
-
-
-def flip_counts(points, cells, num_cells):
-  """Additions and deletions in every cell, between any two points: [2, X, X, C]."""
-  cell = np.arange(num_cells)[:, None] == cells  # [C, D]
-  added = points[None] & ~points[:, None]
-  counts = [flips @ cell.T.astype(int) for flips in (added, added.transpose(1, 0, 2))]
-  return np.stack(counts)
-
-
-def price(weights, counts):
-  """Sum of W b over kinds and cells, [X, X], where infinity times nothing is nothing."""
-  paid = np.where(counts > 0, weights[:, None, None] * np.maximum(counts, 1), 0.0)
-  return paid.sum(axis=(0, 3))
-
-
-def binary_exactness(
-  certificate: Callable, survives: Callable, *, family, soft=False, dimension=4, models=20, seed=0
-) -> int:
-  """No perturbation that is certified changes a smoothed label.
-
-  Base models: random votes or scores, ones that know the clean input, and the constant.
-
-  Args:
-    certificate: levels [1, C] (one array for ablation, two for flips) and cells -> weights
-      [A, 1, C], eta, a function of the exact q, or of the exact mean and variance if `soft`.
-    survives: (price, eta) -> bool, whether an attack of that price is certified to fail.
-    family: "flips" or "ablation".
-    soft: whether scores in [0, 1] are smoothed, not votes.
-    dimension: D.
-    models: random base models, each at all clean inputs.
-    seed: of the models and levels.
-
-  Returns:
-    How many perturbations of at least one entry were certified.
-  """
-  rng = np.random.default_rng(seed)
-  certified = 0
-  for model in range(models):
-    cells = rng.integers(0, 2, dimension)
-    if family == "flips":
-      levels = rng.choice(np.append(SIXTEENTHS, 0.0), (2, 2))
-      binary = enumerate_flips(*levels, cells)
-    else:
-      levels = rng.choice(SIXTEENTHS, (1, 2))
-      binary = enumerate_ablation(*levels, cells)
-    weights, eta = certificate(*(level[None] for level in levels), cells)
-    outcomes = binary.after.shape[1]
-    clean = int(rng.integers(len(binary.points)))
-    typical = binary.after[clean] >= np.quantile(binary.after[clean], rng.random())
-    base = [
-      np.ones(outcomes),
-      (binary.after[clean] > 0).astype(float),
-      typical.astype(float),
-      (rng.random(outcomes) < rng.random()).astype(float),
-    ][model % 4]
-    if soft:  # multiples of 1/256
-      amount = rng.integers(1, 257)
-      base = np.floor(base * amount + rng.integers(0, 257 - amount, outcomes)) / 256
-    smoothed = binary.after @ base  # [X]
-    if soft:
-      bound = eta(smoothed, np.maximum(binary.after @ base**2 - smoothed**2, 0.0))
-    else:
-      bound = eta(smoothed)
-    counts = flip_counts(binary.points, cells, 2)
-    if family == "ablation":
-      counts = counts.sum(axis=0, keepdims=True)
-    paid = price(np.asarray(weights)[:, 0], counts)
-    safe = np.asarray(survives(paid, np.asarray(bound)[:, None]))
-    wrong = safe & (smoothed[None] <= 0.5)
-    if wrong.any():
-      x, y = np.argwhere(wrong)[0]
-      raise Unsound(
-        f"{family}, levels {levels.tolist()}: the label of {binary.points[x].astype(int)} has "
-        f"{smoothed[x]:.6f} and eta {np.asarray(bound)[x]:.6g}, so that "
-        f"{binary.points[y].astype(int)} of price {paid[x, y]:.6g} is certified, "
-        f"where it has {smoothed[y]:.6f}."
-      )
-    certified += int((safe & (paid > 0)).sum())
-  return certified
+# Collective certificates of smoothed models, by enumeration of all noise and perturbations.
 
 
 def collective_exactness(certify: Callable, flips: Callable, *, dimension=5, seed=0) -> None:
@@ -272,7 +163,7 @@ def collective_exactness(certify: Callable, flips: Callable, *, dimension=5, see
 
   Args:
     certify: (weights [2, G, C], groups [N], eta [N], budgets [B, 2]) -> certified counts [B].
-    flips: as `certificate` in `binary_exactness`, for levels [G, C].
+    flips: as `certificate` in `soundness.check_base`, for levels [G, C].
     dimension: D.
     seed: of the models and levels.
   """
@@ -366,16 +257,15 @@ def gaussian_pipeline(pipeline: Callable, task: LinearTask, *, least=0.9) -> flo
   return float(np.median(near))
 
 
-def tight_ablation(certificate: Callable, survives: Callable) -> None:
+def tight_ablation(certificate: Callable) -> None:
   """A model that is right unless it sees a change survives k changes iff rho^k > 1/2, and no more.
 
   Args:
-    certificate: as in `binary_exactness`.
-    survives: likewise.
+    certificate: as in `soundness.check_base`.
   """
   for rho, changes in itertools.product((0.3, 0.5, 0.71, 0.8, 0.9, 0.95), range(1, 15)):
     weights, eta = certificate(np.array([[rho]]), np.zeros(1, int))
-    claimed = bool(survives(changes * np.asarray(weights)[0, 0, 0], eta(np.ones(1)))[0])
+    claimed = bool((changes * np.asarray(weights)[0, 0, 0] < eta(np.ones(1)))[0])
     truth = mp.mpf(rho) ** changes > mp.mpf(1) / 2
     if claimed and not truth:
       raise Unsound(f"rho {rho}: {changes} changes are certified.")
@@ -383,7 +273,7 @@ def tight_ablation(certificate: Callable, survives: Callable) -> None:
       raise AssertionError(f"rho {rho}: {changes} changes are not certified, which is not tight.")
 
 
-def tight_flips(certificate: Callable, survives: Callable) -> None:
+def tight_flips(certificate: Callable) -> None:
   """A score that falls with the likelihood ratio attains the soft certificate of flips.
 
   With :math:`h = \\mu - c (L - 1)`, :math:`E_{x'} h = \\mu - c\\,\\mathrm{Var}(L)` and
@@ -405,7 +295,7 @@ def tight_flips(certificate: Callable, survives: Callable) -> None:
             continue  # not a score
           weights, eta = certificate(np.array([[plus]]), np.array([[minus]]), np.zeros(1, int))
           paid = flips * np.asarray(weights)[0, 0, 0]
-          claimed = bool(survives(paid, eta(np.array([mean]), np.array([c**2 * variance])))[0])
+          claimed = bool((paid < eta(np.array([mean]), np.array([c**2 * variance])))[0])
           if claimed and excess > 1:
             raise Unsound(f"theta {plus}, {minus}: {flips} additions are certified, wrongly.")
           if not claimed and excess < 1:

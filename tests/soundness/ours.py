@@ -43,23 +43,9 @@ def scores(*methods):
   return procedure
 
 
-def survives(price, eta):
-  return price < eta
-
-
-def flips(theta_plus, theta_minus, cells):
-  distribution = noise.flips(theta_plus, theta_minus, cells)
-  return distribution.weights, distribution.eta
-
-
 def flips_soft(theta_plus, theta_minus, cells):
   distribution = noise.flips(theta_plus, theta_minus, cells)
   return distribution.weights, distribution.eta_soft
-
-
-def ablation(rho, cells):
-  distribution = noise.ablation(rho, cells)
-  return distribution.weights, distribution.eta
 
 
 def ablation_soft(rho, cells):

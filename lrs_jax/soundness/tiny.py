@@ -1,9 +1,9 @@
-"""Random tiny problems, and their exact optimum by enumeration in rational arithmetic."""
+"""Random tiny collective problems, and their exact optimum by enumeration in rationals (host)."""
 
 import itertools
 import math
 from fractions import Fraction
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -11,26 +11,39 @@ import numpy as np
 class Tiny(NamedTuple):
   """Arguments of `collective.certify`."""
 
-  weights: np.ndarray
-  groups: np.ndarray
-  eta: np.ndarray
-  budgets: np.ndarray
-  targets: np.ndarray | None
-  caps: np.ndarray | None
-  integral: bool
+  weights: np.ndarray  # float64 [A, G, C]
+  groups: np.ndarray  # int [N]
+  eta: np.ndarray  # float64 [N]
+  budgets: np.ndarray  # float64 [B, A]
+  targets: np.ndarray | None = None  # bool [N]
+  caps: np.ndarray | None = None  # float64 [A, C]
+  integral: bool = False
 
   @property
-  def inputs(self):
+  def inputs(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The first three arguments."""
     return self.weights, self.groups, self.eta
 
   @property
-  def options(self):
+  def options(self) -> dict[str, Any]:
+    """The keywords."""
     return {"targets": self.targets, "caps": self.caps, "integral": self.integral}
 
 
-def random_problem(rng, *, infinite=True):
-  """A problem small enough to enumerate; ties, decades, masks and corners are all frequent."""
-  num_kinds = int(rng.integers(1, 3))
+def random_problem(rng: np.random.Generator, *, infinite: bool = True, max_kinds: int = 2) -> Tiny:
+  """A problem small enough to enumerate; ties, decades, masks and corners are all frequent.
+
+  Args:
+    rng: decides everything.
+    infinite: whether weights may be infinite, where b is integral.
+    max_kinds: perturbation kinds A, at most.
+
+  Example:
+    >>> problem = random_problem(np.random.default_rng(16))
+    >>> problem.weights.shape, problem.eta.size, optimum(problem)
+    ((2, 3, 1), 6, 3)
+  """
+  num_kinds = int(rng.integers(1, max_kinds + 1))
   num_groups, num_cells = rng.choice([1, 2, 3, 4], 2, p=[0.1, 0.3, 0.4, 0.2])
   num_outputs = int(rng.choice([0, 1, 4, 6, 8, 10]))
   integral = bool(rng.integers(2))
@@ -84,22 +97,32 @@ def random_problem(rng, *, infinite=True):
   return Tiny(weights, groups, eta, budgets, targets, caps, integral)
 
 
-def _few_bits(x):
+def _few_bits(x: Any) -> np.ndarray:
   mantissa, exponent = np.frexp(x)
   return np.ldexp(np.round(mantissa * 2**12), exponent - 12)
 
 
+def survivors(problem: Tiny, index: int = 0) -> int:
+  """The targets that no attack of a budget can make fall, exactly: what may be certified."""
+  return int(_alive(problem).sum()) - optimum(problem, index)
+
+
 def optimum(problem: Tiny, index: int = 0) -> int:
-  """The most targets that can fall."""
-  return (_integral_optimum if problem.integral else _continuous_optimum)(problem, index)
+  """The most targets that can fall at a budget, exactly.
+
+  Integral attacks are enumerated. Others are not, but what they can reach is: every choice of a
+  threshold for each group is a linear program, whose feasibility the simplex method decides in
+  rational arithmetic.
+  """
+  return int((_integral_optimum if problem.integral else _continuous_optimum)(problem, index))
 
 
-def _alive(problem):
+def _alive(problem: Tiny) -> np.ndarray:
   targets = np.ones(problem.eta.size, bool) if problem.targets is None else problem.targets
   return targets & (problem.eta > 0)
 
 
-def _integral_optimum(problem, index):
+def _integral_optimum(problem: Tiny, index: int) -> int:
   """Every integral attack."""
   num_kinds, _, num_cells = problem.weights.shape
   caps = np.full((num_kinds, num_cells), np.inf) if problem.caps is None else problem.caps
@@ -125,7 +148,7 @@ def _integral_optimum(problem, index):
   return best
 
 
-def _continuous_optimum(problem, index):
+def _continuous_optimum(problem: Tiny, index: int) -> int:
   """Every choice of a threshold per group, each an exact LP feasibility problem."""
   num_kinds, num_groups, num_cells = problem.weights.shape
   alive, choices = _alive(problem), []
@@ -160,7 +183,7 @@ def _continuous_optimum(problem, index):
   return best
 
 
-def _feasible(rows, rhs):
+def _feasible(rows: list[list[Fraction]], rhs: list[Fraction]) -> bool:
   """Whether A x >= r has a solution x >= 0: phase one of the simplex method, by Bland's rule."""
   m, n = len(rows), len(rows[0])
   table = []
@@ -192,7 +215,7 @@ def _feasible(rows, rhs):
     basis[leaving] = entering
 
 
-def _times(weight, b):
+def _times(weight: float, b: int) -> Fraction | float:
   if b == 0:
     return Fraction(0)
   return Fraction(weight) * b if math.isfinite(weight) else math.inf
