@@ -49,7 +49,7 @@ MAX_STEPS = 500.0
 
 
 class Thresholds(NamedTuple):
-  """For each of L different scales, the thresholds 2 t_a of |Z| > a in units of 2^-64."""
+  """For each of L different scales, the thresholds 2 t_a of magnitudes above a, in units of 2^-64."""
 
   high: Any  # uint32 [L, M], their high words; zeros behind the last of them
   low: Any  # uint32 [L, M]
@@ -181,7 +181,7 @@ def steps_of(
   r"""Whole steps Z of noise, int32 [...], from uniform words uint32 [2, ...] (device).
 
   The last bit is the sign, the others are V. With c about :math:`|\xi| \sigma / h`, which is off by
-  less than 1/2, |Z| is the integer b below c, or b + 1: the latter where :math:`V < t_b`.
+  less than 1/2, the magnitude is the integer b below c, or b + 1: the latter where :math:`V < t_b`.
 
   Args:
     words: high and low ones.

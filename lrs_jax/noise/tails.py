@@ -1,4 +1,4 @@
-r"""Tails of standard noise, P(|xi| > t): exactly (host), and roughly turned round (device).
+r"""Tails of standard noise, :math:`P(|\xi| > t)`: exactly (host), and roughly inverted (device).
 
 `noise.grids` draws whole steps by comparing 63 random bits with such probabilities. The first
 function of a pair makes the probabilities. The second one says where to look among them: at the t
