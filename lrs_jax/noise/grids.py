@@ -49,7 +49,7 @@ MAX_STEPS = 500.0
 
 
 class Thresholds(NamedTuple):
-  """For each of L different scales, the thresholds 2 t_a of magnitudes above a, in units of 2^-64."""
+  """For each of L different scales, the thresholds 2 t_a of magnitudes, in units of 2^-64."""
 
   high: Any  # uint32 [L, M], their high words; zeros behind the last of them
   low: Any  # uint32 [L, M]
