@@ -32,6 +32,7 @@ class EdgeConfig(GraphConfig):
   """Configuration of a job on edges; `lrs-jax certify citeseer_edges --help` explains them."""
 
   data: str = "citeseer_edges"
+  clusters: graph_parts.Clusters = 5
   theta_plus: Annotated[
     tuple[float, float],
     Option(f"probability to add an edge: {_ENDS}", "flips", "LOW,HIGH", **FRACTION),

@@ -23,6 +23,7 @@ from lrs_jax.tasks.task import Adversary, Case, Data, Models, Network, Smoothing
 
 _ENDS = "in a group's own cluster, and in the least affine one"
 _BASELINE = "of the isotropic baseline; by default the low end of"
+Clusters = Annotated[int, Option("clusters of nodes", "flips", **ONE)]
 Budgets = Annotated[
   tuple[int, int], Option("all of 0..A additions and 0..D deletions", metavar="A,D", **ZERO)
 ]
@@ -37,7 +38,7 @@ class GraphConfig(options.Shared):
     Option("any other graph: .npz of labels, adj_{data,...}, attr_{data,...}", "data", "FILE"),
   ] = None
   binarize: Annotated[bool, Option("turn attributes of --graph into 0 and 1", "data")] = False
-  clusters: Annotated[int, Option("clusters of nodes", "flips", **ONE)] = 5
+  clusters: Clusters = 3
   partition: Annotated[
     str,
     Option("metis: of equal size; spectral: as they are", "flips", choices=("metis", "spectral")),
