@@ -191,7 +191,7 @@ def study(
     "seconds_lost": {
       "mean": seconds_lost.mean(), "median": np.median(seconds_lost), "most": seconds_lost.max(),
     },
-    "merges": merges(data, folder, kills // 4, samples, interval, rng),
+    "merges": merges(data, folder, kills // 4, samples, interval, rng) if kills >= 4 else None,
     "all": lost,
   }  # fmt: skip
 
@@ -262,9 +262,12 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, Any]:
     of, merged = results[data], results[data]["merges"]
     print(
       f"{data}: {of['kills']} kills, {of['identical']} of {of['jobs_ended']} jobs identical; "
-      f"lost at most {of['samples_lost']['most']} samples, {of['seconds_lost']['most']:.2f} s; "
-      f"{merged['kills']} kills of merges, {merged['identical']} of {merged['ended']} identical"
+      f"lost at most {of['samples_lost']['most']} samples, {of['seconds_lost']['most']:.2f} s"
     )
+    if merged:
+      print(
+        f"{merged['kills']} kills of merges, {merged['identical']} of {merged['ended']} identical"
+      )
   return results
 
 

@@ -81,6 +81,12 @@ def plan_edges(adjacency: sparse.csr_array, noise: SmoothingDistribution) -> Fli
 
   Raises:
     ValueError: as of `sparse_flips.plan_flips`, of the matrix that `fold` makes.
+
+  Example:
+    >>> from lrs_jax import noise
+    >>> flips = noise.flips([[0.1]], [[0.5]], np.zeros((4, 2), int))
+    >>> plan_edges(sparse.csr_array((4, 4)), flips).arrays.occupied.ravel()  # twice in the layout
+    Array([0, 0, 2, 2], dtype=uint32)
   """
   if adjacency.shape[0] < 2:
     raise ValueError("`adjacency` must have two nodes at least: there is no pair to flip.")
@@ -105,6 +111,13 @@ def flipped_pairs(key: jax.Array, arrays: FlipArrays, sizes: FlipSizes) -> tuple
 
   Groups share their draws: what one deletes with a small probability, all others delete that do so
   with a larger one, and what one adds, others add in the same way.
+
+  Example:
+    >>> from lrs_jax import noise
+    >>> flips = noise.flips([[0.0], [0.0]], [[0.0], [0.9]], np.zeros((2, 1), int))
+    >>> plan = plan_edges(sparse.csr_array(np.array([[0, 1], [1, 0]])), flips)
+    >>> flipped_pairs(jax.random.key(1), plan.arrays, plan.sizes)[0].present  # for both groups
+    Array([[ True, False]], dtype=bool)
   """
   survived, added, overflow = drawn_flips(key, arrays, sizes)
   drawn = [(arrays.rows, arrays.columns, survived, arrays.minus_index)]
@@ -163,7 +176,17 @@ def stitched_logits(
   *,
   sizes: FlipSizes,
 ) -> tuple[jax.Array, jax.Array]:
-  """One sample's logits [N, K], and whether the draw overflowed (device)."""
+  """One sample's logits [N, K], and whether the draw overflowed (device).
+
+  Example:
+    >>> from lrs_jax import noise
+    >>> flips = noise.flips([[0.0]], [[0.0]], np.zeros((2, 1), int))
+    >>> plan = plan_edges(sparse.csr_array(np.array([[0, 1], [1, 0]])), flips)
+    >>> apply = lambda params, pairs: jnp.full((2, 1, 3), params)
+    >>> given = apply, jnp.float32(7), plan.arrays, jnp.zeros(2, jnp.int32)
+    >>> stitched_logits(jax.random.key(0), *given, sizes=plan.sizes)[0].shape
+    (2, 3)
+  """
   pairs, overflow = flipped_pairs(key, arrays, sizes)
   logits = apply(params, pairs)
   return jnp.take_along_axis(logits, groups[:, None, None], axis=1)[:, 0], overflow
