@@ -96,10 +96,15 @@ def test_a_front_is_joined_by_what_the_more_robust_one_has():
 
 
 @pytest.mark.parametrize("data", ["citeseer", "cora_ml"])
-@pytest.mark.parametrize("kind", ["additions", "deletions", "both"])
+@pytest.mark.parametrize("kind", ["additions", "deletions"])
 def test_the_points_of_graphs_are_named_without_overlaps(data, kind):
   path = Path(graph_study.__file__).parent / "results" / "graphs.json"
   summaries = [of for name, of in json.loads(path.read_text()).items() if name.startswith(data)]
+  for summary in summaries:  # stored by version 0.1
+    summary["smoothings"] = {
+      new: summary[old] | {"accuracy": summary[old]["smoothed_accuracy"]}
+      for new, old in (("certificate", "localized"), ("isotropic", "isotropic"))
+    }
   points = graph_study.points(summaries, kind)
   figure = graph_study.pareto_figure(points, "area under certified accuracy", "t")
   figures.check_texts(figure)
