@@ -43,7 +43,7 @@ NOTE = "Up and right is better. θ₋: the least probability that the noise dele
 
 def job_of(name: str, data_dir: str | None) -> GraphConfig:
   default = TASK.data[name.partition("-")[0]]
-  return default._replace(data_dir=data_dir, **STUDY[name])  # type: ignore[arg-type]
+  return default._replace(data_dir=data_dir, clusters=5, **STUDY[name])  # type: ignore[arg-type]
 
 
 def areas(summary: dict[str, Any], smoothing: str) -> dict[str, float]:
