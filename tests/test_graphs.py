@@ -5,7 +5,6 @@ from types import SimpleNamespace
 import jax
 import numpy as np
 import pytest
-from scipy import sparse
 
 from lrs_jax import collective, keys, noise
 from lrs_jax.baselines import sparse_smoothing
@@ -17,26 +16,12 @@ from lrs_jax.tasks import common, graph_parts, graph_training, graphs, options, 
 from lrs_jax.tasks.data import citation
 from lrs_jax.tasks.graphs import TASK, GraphConfig
 from lrs_jax.tasks.models import gnn
+from tests.toys import write_graph
 
 
 @pytest.fixture(scope="module")
 def toy(tmp_path_factory):
-  """Three communities of 14 nodes with their own words, in the layout of a graph file."""
-  rng = np.random.default_rng(0)
-  labels = np.repeat([0, 1, 2], 14)
-  same = labels[:, None] == labels
-  upper = np.triu(rng.random((42, 42)) < np.where(same, 0.35, 0.02), 1)
-  words = rng.random((42, 24)) < np.where(labels[:, None] == np.arange(24) % 3, 0.6, 0.05)
-  path = tmp_path_factory.mktemp("graph") / "toy.npz"
-  arrays = {"labels": labels}
-  for name, matrix in (("adj_matrix", upper), ("attr_matrix", words)):
-    matrix = sparse.csr_array(matrix * 1.0)
-    arrays |= {
-      f"{name}.{part}": np.asarray(getattr(matrix, part))
-      for part in ("data", "indices", "indptr", "shape")
-    }
-  np.savez(path, **arrays)
-  return path
+  return write_graph(tmp_path_factory.mktemp("graph") / "toy.npz")
 
 
 def toy_config(toy, **changes):

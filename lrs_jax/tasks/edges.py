@@ -15,10 +15,8 @@ from typing import Annotated, Any
 import jax
 import numpy as np
 
-from lrs_jax import noise
-from lrs_jax.cells import clusters
-from lrs_jax.sampling import ClassSums, edge_flips
-from lrs_jax.tasks import common, graph_parts, graph_regions, graph_training
+from lrs_jax.sampling import edge_flips
+from lrs_jax.tasks import graph_parts, graph_regions, graph_training
 from lrs_jax.tasks.data import citation
 from lrs_jax.tasks.graph_parts import GraphConfig
 from lrs_jax.tasks.graph_training import matrix
@@ -87,16 +85,9 @@ def _block_numbers(num_clusters: int) -> np.ndarray:
 
 
 def smoothings(config: EdgeConfig, data: Data, case: Case) -> tuple[Smoothing, ...]:
-  """Localized flips of edges, then the isotropic ones, each with a network of its own."""
-  groups, (plus, minus) = case.x.clusters, graph_parts.isotropic_thetas(config)
-  ranks, cells = block_ranks(case.x.ranks), blocks(groups)
-  localized = noise.flips(
-    clusters.levels_by_rank(ranks, *config.theta_plus),
-    clusters.levels_by_rank(ranks, *config.theta_minus),
-    cells,
-  )
-  isotropic = noise.flips(np.array([[plus]]), np.array([[minus]]), np.zeros_like(cells))
-  return graph_parts.pair_of(config, localized, isotropic, groups)
+  """Localized flips of edges, by the rank of a pair's block, then the isotropic ones."""
+  groups = case.x.clusters
+  return graph_parts.pair_of(config, block_ranks(case.x.ranks), blocks(groups), groups)
 
 
 def adversaries(
@@ -121,14 +112,7 @@ def counter(config: EdgeConfig, data: Data, params: Any, case: Case, smoothing: 
   apply = graph_training.edges_of(graph_parts.model(config, data), smoothing.groups.size)
   attributes = graph_training.entries(matrix(case.x.attributes))
   asked = apply, (params, attributes), plan, smoothing.groups
-  chunk_size = graph_parts.chunk_size(config, case)
-  how: dict[str, Any] = {"chunk_size": chunk_size, "mesh": common.local_mesh()}
-
-  def count(key: jax.Array, num_samples: int, first_sample: int) -> ClassSums:
-    with jax.default_matmul_precision(config.precision):
-      return edge_flips.class_sums(key, *asked, num_samples, first_sample=first_sample, **how)
-
-  return count
+  return graph_parts.counting(config, case, edge_flips.class_sums, asked)
 
 
 def check_record(config: EdgeConfig, record: Any) -> None:

@@ -14,12 +14,13 @@ from matplotlib.figure import Figure
 from lrs_jax import noise, storage
 from lrs_jax.cells import clusters
 from lrs_jax.evaluation import plots
+from lrs_jax.sampling import ClassSums
 from lrs_jax.tasks import common, graph_training, options, training
 from lrs_jax.tasks.data import citation
 from lrs_jax.tasks.graph_training import Graph, matrix, ones
 from lrs_jax.tasks.models import gnn
 from lrs_jax.tasks.options import FRACTION, ONE, TRAINING, ZERO, Option, positive
-from lrs_jax.tasks.task import Adversary, Case, Data, Models, Network, Smoothing
+from lrs_jax.tasks.task import Adversary, Case, Count, Data, Models, Network, Smoothing
 
 _ENDS = "in a group's own cluster, and in the least affine one"
 _BASELINE = "of the isotropic baseline; by default the low end of"
@@ -107,7 +108,7 @@ def check(config: GraphConfig) -> None:
         "LOW is for a group's own cluster, HIGH for the least affine one."
       )
   pairs = [("--", *pair) for pair in zip(config.theta_plus, config.theta_minus, strict=True)]
-  for flag, plus, minus in (*pairs, ("--isotropic-", *isotropic_thetas(config))):
+  for flag, plus, minus in (*pairs, ("--isotropic-", *_isotropic_thetas(config))):
     if plus + minus > 1 + 1e-9:
       raise ValueError(
         f"{flag}theta-plus and {flag}theta-minus must not exceed 1 together, or attributes would "
@@ -152,12 +153,21 @@ def load(config: GraphConfig) -> Data:
 
 
 def pair_of(
-  config: GraphConfig,
-  localized: noise.SmoothingDistribution,
-  isotropic: noise.SmoothingDistribution,
-  groups: np.ndarray,
+  config: GraphConfig, ranks: np.ndarray, cells: np.ndarray, groups: np.ndarray
 ) -> tuple[Smoothing, ...]:
-  """Localized and isotropic flips, with the certificates that a job makes of each."""
+  """Localized flips, then the isotropic ones, each with a network of its own.
+
+  The former flip every cell by its rank in the eyes of every group, int [G, C], the latter all
+  alike, by default as those of rank 0. The envelope is combined for every Rényi order. The exact
+  method (--method milp) is for the localized flips alone.
+  """
+  plus, minus = _isotropic_thetas(config)
+  localized = noise.flips(
+    clusters.levels_by_rank(ranks, *config.theta_plus),
+    clusters.levels_by_rank(ranks, *config.theta_minus),
+    cells,
+  )
+  isotropic = noise.flips(np.array([[plus]]), np.array([[minus]]), np.zeros_like(cells))
   of_correct = partial(common.certificates_of, orders=config.orders, targets=("correct",))
   methods = *of_correct((*common.COMPARED, config.method)), "all/envelope"
   baseline = *of_correct(("envelope",)), "all/envelope"
@@ -177,6 +187,19 @@ def adversary_of(config: GraphConfig, caps: np.ndarray) -> Adversary:
   few = [np.unique(np.linspace(0, most, 6).round()) for most in config.budgets]
   coarse = np.isin(grid[:, 0], few[0]) & np.isin(grid[:, 1], few[1]) | (grid == 0).any(axis=1)
   return Adversary(grid, caps=caps, integral=True, coarse=coarse)
+
+
+def counting(
+  config: GraphConfig, case: Case, class_sums: Callable[..., ClassSums], asked: tuple
+) -> Count:
+  """A task's `counter`, of a sampler's `class_sums` and what is asked of it behind the key."""
+  how: dict[str, Any] = {"chunk_size": chunk_size(config, case), "mesh": common.local_mesh()}
+
+  def count(key: jax.Array, num_samples: int, first_sample: int) -> ClassSums:
+    with jax.default_matmul_precision(config.precision):
+      return class_sums(key, *asked, num_samples, first_sample=first_sample, **how)
+
+  return count
 
 
 def edges(case: Case) -> gnn.Edges:
@@ -243,7 +266,7 @@ def surface_figure(surface: np.ndarray, title: str, flipped: str = "attribute") 
   return figure
 
 
-def isotropic_thetas(config: GraphConfig) -> tuple[float, float]:
+def _isotropic_thetas(config: GraphConfig) -> tuple[float, float]:
   """Probabilities of the baseline to add and to delete an attribute."""
   plus, minus = config.isotropic_theta_plus, config.isotropic_theta_minus
   low = config.theta_plus[0], config.theta_minus[0]

@@ -7,10 +7,8 @@ from typing import Any
 import jax
 import numpy as np
 
-from lrs_jax import noise
-from lrs_jax.cells import clusters
-from lrs_jax.sampling import ClassSums, sparse_flips
-from lrs_jax.tasks import common, graph_parts, graph_regions, graph_training
+from lrs_jax.sampling import sparse_flips
+from lrs_jax.tasks import graph_parts, graph_regions, graph_training
 from lrs_jax.tasks.data import citation
 from lrs_jax.tasks.graph_parts import GraphConfig
 from lrs_jax.tasks.graph_training import matrix
@@ -18,21 +16,9 @@ from lrs_jax.tasks.task import Adversary, Case, Count, Data, Smoothing, Task
 
 
 def smoothings(config: GraphConfig, data: Data, case: Case) -> tuple[Smoothing, ...]:
-  """Localized flips, then the isotropic ones, each with a network of its own.
-
-  The former flip the attributes of every cluster by its rank in the eyes of every other one, the
-  latter all alike, by default as those of a group's own cluster. The envelope is combined for every
-  Rényi order. The exact method (--method milp) is for the localized flips alone.
-  """
-  groups, (plus, minus) = case.x.clusters, graph_parts.isotropic_thetas(config)
-  localized = noise.flips(
-    clusters.levels_by_rank(case.x.ranks, *config.theta_plus),
-    clusters.levels_by_rank(case.x.ranks, *config.theta_minus),
-    groups[:, None],
-  )
-  everywhere = np.zeros_like(groups)
-  isotropic = noise.flips(np.array([[plus]]), np.array([[minus]]), everywhere[:, None])
-  return graph_parts.pair_of(config, localized, isotropic, groups)
+  """Localized flips of attributes, by the rank of a node's cluster, then the isotropic ones."""
+  groups = case.x.clusters
+  return graph_parts.pair_of(config, case.x.ranks, groups[:, None], groups)
 
 
 def adversaries(
@@ -71,14 +57,7 @@ def counter(
   head = graph_training.head_of(graph_parts.model(config, data))
   kernel = params["params"]["first_kernel"]
   asked = head, (params, graph_parts.edges(case)), kernel, plan, smoothing.groups
-  chunk_size = graph_parts.chunk_size(config, case)
-  how: dict[str, Any] = {"chunk_size": chunk_size, "mesh": common.local_mesh()}
-
-  def count(key: jax.Array, num_samples: int, first_sample: int) -> ClassSums:
-    with jax.default_matmul_precision(config.precision):
-      return sparse_flips.class_sums(key, *asked, num_samples, first_sample=first_sample, **how)
-
-  return count
+  return graph_parts.counting(config, case, sparse_flips.class_sums, asked)
 
 
 def check_record(config: GraphConfig, record: Any) -> None:
