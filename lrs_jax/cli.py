@@ -20,6 +20,7 @@ from lrs_jax.jobs import (
   cards,
   counted,
   folders,
+  machines,
   merging,
   networks,
   page,
@@ -115,7 +116,7 @@ def _parser(jobs: Jobs) -> argparse.ArgumentParser:
     description="Proves how many predictions of a multi-output model no single perturbation of its "
     "input can change, by localized randomized smoothing (arXiv 2210.16140).",
   )
-  version = f"lrs-jax {running.versions()['lrs_jax']}"
+  version = f"lrs-jax {machines.versions()['lrs_jax']}"
   parser.add_argument("--version", action="version", version=version)
   commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
   certify = _add_parser(commands, "certify", "train or load a network, sample, certify, draw")

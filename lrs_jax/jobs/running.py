@@ -2,10 +2,8 @@
 
 import functools
 import itertools
-import platform
 import time
 from collections.abc import Callable, Mapping, Sequence
-from importlib import metadata
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -14,7 +12,17 @@ import numpy as np
 from tqdm import tqdm
 
 from lrs_jax import keys, noise, storage
-from lrs_jax.jobs import cards, checkpoints, page, preparing, processes, records, reports
+from lrs_jax.jobs import (
+  cards,
+  checkpoints,
+  claims,
+  machines,
+  page,
+  preparing,
+  processes,
+  records,
+  reports,
+)
 from lrs_jax.jobs.networks import Obtained
 from lrs_jax.jobs.preparing import Item, Setting
 from lrs_jax.jobs.records import Bounds, Record
@@ -74,40 +82,42 @@ def certify(
 
   Raises:
     OtherResultsError: `out` holds results of another job; nothing is done.
+    FolderInUseError: another job runs in `out`; nothing is done.
     ValueError: configuration, data or files that cannot be used, before anything is written.
     OSError: `out` cannot be written.
   """
-  every_sample = [(0, config.samples)]
-  setting = preparing.prepare(task, config, out, model, None if force else every_sample)
-  ranges = [[0, config.samples]]
-  metas = {item.path: facts(setting, item) | told(item, ranges) for item in setting.items}
-  parts = {"selection": (0, config.selection_samples), "estimation": (0, config.samples)}
-  run = _start(setting, parts, "{stem}-{part}.partial.npz", interval, force)
-  done: dict[Path, Record] = {}
-  with run.progress:
-    for shared in run.items:
-      found = {item.path: already_done(setting, item, metas[item.path]) for item in shared}
-      missing = [item for item in shared if found[item.path] is None]
-      if missing:
-        sums = _count_item(run, shared[0])
-        start = time.perf_counter()
-        for item in missing:
-          meta = metas[item.path] | {"ranges": [[0, int(sums[1].num_samples)]]}
-          found[item.path] = certify_item(setting, item, sums, meta)
-        run.seconds["certificates"] += time.perf_counter() - start
-      else:
-        _go_on(run.progress, checkpoints.num_samples(list(parts.values())))
-      done |= {path: record for path, record in found.items() if record is not None}
-      for part, bounds in parts.items():
-        file, described = _file(run, shared[0], part), manifest(setting, shared[0], part)
-        checkpoints.discard(file, described, [bounds])
-  processes.wait_for_all("certificates")
-  for item in setting.items:
-    record = done.get(item.path) or already_done(setting, item, metas[item.path])
-    if record is None:
-      raise ValueError(f"{item.path} is missing: all processes must see the same folder {out}.")
-    done[item.path] = record
-  return finish(setting, done, run.seconds)
+  with claims.held(out, task, config, model):
+    every_sample = [(0, config.samples)]
+    setting = preparing.prepare(task, config, out, model, None if force else every_sample)
+    ranges = [[0, config.samples]]
+    metas = {item.path: facts(setting, item) | told(item, ranges) for item in setting.items}
+    parts = {"selection": (0, config.selection_samples), "estimation": (0, config.samples)}
+    run = _start(setting, parts, "{stem}-{part}.partial.npz", interval, force)
+    done: dict[Path, Record] = {}
+    with run.progress:
+      for shared in run.items:
+        found = {item.path: already_done(setting, item, metas[item.path]) for item in shared}
+        missing = [item for item in shared if found[item.path] is None]
+        if missing:
+          sums = _count_item(run, shared[0])
+          start = time.perf_counter()
+          for item in missing:
+            meta = metas[item.path] | {"ranges": [[0, int(sums[1].num_samples)]]}
+            found[item.path] = certify_item(setting, item, sums, meta)
+          run.seconds["certificates"] += time.perf_counter() - start
+        else:
+          _go_on(run.progress, checkpoints.num_samples(list(parts.values())))
+        done |= {path: record for path, record in found.items() if record is not None}
+        for part, bounds in parts.items():
+          file, described = _file(run, shared[0], part), manifest(setting, shared[0], part)
+          checkpoints.discard(file, described, [bounds])
+    processes.wait_for_all("certificates")
+    for item in setting.items:
+      record = done.get(item.path) or already_done(setting, item, metas[item.path])
+      if record is None:
+        raise ValueError(f"{item.path} is missing: all processes must see the same folder {out}.")
+      done[item.path] = record
+    return finish(setting, done, run.seconds)
 
 
 def count(
@@ -136,16 +146,17 @@ def count(
       f"--sample-range must lie in 0:{config.samples}, which is --samples, and not be empty, "
       f"but it is {first}:{end}."
     )
-  setting = preparing.prepare(task, config, out, model)
-  parts = {"estimation": (first, end)}
-  if first == 0:
-    parts = {"selection": (0, config.selection_samples), **parts}
-  run = _start(setting, parts, "{stem}-{part}-{first}-{end}.counts.npz", interval, force)
-  with run.progress:
-    for shared in run.items:
-      _count_item(run, shared[0])
-  processes.wait_for_all("counts")
-  return [_file(run, shared[0], part) for shared in run.items for part in parts]
+  with claims.held(out, task, config, model):
+    setting = preparing.prepare(task, config, out, model)
+    parts = {"estimation": (first, end)}
+    if first == 0:
+      parts = {"selection": (0, config.selection_samples), **parts}
+    run = _start(setting, parts, "{stem}-{part}-{first}-{end}.counts.npz", interval, force)
+    with run.progress:
+      for shared in run.items:
+        _count_item(run, shared[0])
+    processes.wait_for_all("counts")
+    return [_file(run, shared[0], part) for shared in run.items for part in parts]
 
 
 def _start(
@@ -277,7 +288,7 @@ def finish(
   summary = {
     **common_facts(setting),
     "unit": task.unit,
-    "device": describe_devices(),
+    "device": machines.describe_devices(),
     "inputs": [case.name for case in data.cases],
     "facts": dict(data.facts),
     "ranges": done[setting.items[0].path].meta["ranges"] if config.until is None else None,
@@ -345,7 +356,7 @@ def told(item: Item, ranges: Sequence[Sequence[int]]) -> dict[str, Any]:
 def common_facts(setting: Setting) -> dict[str, Any]:
   """What a summary and all certificates say of their job."""
   job = common.plain_config(setting.config)
-  return {"task": setting.task.name, "job": job, "versions": versions()}
+  return {"task": setting.task.name, "job": job, "versions": machines.versions()}
 
 
 def _go_on(progress: tqdm, done: int) -> None:
@@ -379,21 +390,3 @@ def already_done(setting: Setting, item: Item, meta: Mapping[str, Any]) -> Recor
     others -= {"ranges"}
   made = item.smoothing, item.adversary, item.case.truth is not None
   return record if not others and records.is_of(record, *made) else None
-
-
-@functools.cache
-def versions() -> dict[str, str]:
-  """Versions of Python and of what computes."""
-  found = {"python": platform.python_version()}
-  for package in ("lrs_jax", "jax", "jaxlib", "flax", "numpy", "scipy", "highspy"):
-    try:
-      found[package] = metadata.version(package)
-    except metadata.PackageNotFoundError:
-      found[package] = "not installed"
-  return found
-
-
-def describe_devices() -> str:
-  """The devices that samples are spread over, such as "1 x cpu"."""
-  devices = jax.devices()
-  return f"{len(devices)} x {devices[0].device_kind}"
