@@ -1,17 +1,21 @@
 """What goes wrong in a long run is one clear line, and loses nothing: files and signals."""
 
 import errno
+import itertools
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from tqdm import std as tqdm_clock
 from tqdm import tqdm
 
 from lrs_jax import sampling, storage
@@ -210,6 +214,52 @@ def meanwhile(job, monkeypatch):
     return returned
 
   return arrange
+
+
+def of_one_left_alone(job, folder):
+  """Makes sure that a job's counts are those of one that nothing happened to."""
+  assert job(folder / "alone") == 0
+  one, other = (records.load(folder / out / CERTIFICATE) for out in ("out", "alone"))
+  np.testing.assert_array_equal(one.estimation.votes, other.estimation.votes)
+  np.testing.assert_array_equal(one.selection.votes, other.selection.votes)
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGSTOP"), reason="there is no SIGSTOP")
+def test_a_job_that_is_stopped_for_a_while_goes_on(job, meanwhile, tmp_path):
+  def stopped():
+    with subprocess.Popen(["sh", "-c", f"sleep 1; kill -CONT {os.getpid()}"]) as waking:
+      os.kill(os.getpid(), signal.SIGSTOP)
+    return waking.returncode
+
+  said = meanwhile(stopped)
+  assert job() == 0
+  assert said == [0]
+  of_one_left_alone(job, tmp_path)
+
+
+def test_a_folder_that_vanishes_is_made_again(job, meanwhile, tmp_path):
+  said = meanwhile(lambda: shutil.rmtree(tmp_path / "out"))
+  assert job() == 0
+  assert said == [None]
+  assert main(["verify", str(tmp_path / "out")]) == 0
+  of_one_left_alone(job, tmp_path)
+
+
+@pytest.mark.parametrize("jump", [-1e6, 1e6])
+def test_a_clock_that_is_changed_changes_nothing(job, stopped, jump, monkeypatch, tmp_path):
+  """Every look at the clock finds that it was changed by days, before the stop and after it."""
+  before = checkpoints.load(stopped).seconds
+  changes, clock = itertools.count(1), time.time
+  for module in (time, tqdm_clock):
+    monkeypatch.setattr(module, "time", lambda: clock() + next(changes) * jump)
+  assert job() == 0
+  assert next(changes) > 2
+  seconds = storage.load_json(tmp_path / "out" / "summary.json")["seconds"]
+  assert before >= 0
+  assert all(0 <= value < 1000 for value in seconds.values())
+  assert main(["verify", str(tmp_path / "out")]) == 0
+  assert job() == 0  # all is there
+  of_one_left_alone(job, tmp_path)
 
 
 def in_use(status, capsys, name):

@@ -6,6 +6,8 @@ from importlib import metadata
 
 import jax
 
+from lrs_jax.jobs import processes
+
 
 @functools.cache
 def versions() -> dict[str, str]:
@@ -20,6 +22,6 @@ def versions() -> dict[str, str]:
 
 
 def describe_devices() -> str:
-  """The devices that samples are spread over, such as "1 x cpu"."""
+  """The devices of all processes of a job, if they are like these, such as "1 x cpu"."""
   devices = jax.devices()
-  return f"{len(devices)} x {devices[0].device_kind}"
+  return f"{len(devices) * processes.total()} x {devices[0].device_kind}"

@@ -67,9 +67,9 @@ def certify(
 
   Writes `summary.json`, figures and, in a folder per case, `certificate.npz` (the task's own
   smoothing) with its card and a file for every baseline, such as `isotropic.npz`. What was already
-  certified by the same job, network and versions is not done again. Where JAX runs in several
-  processes, all call this: they share the folder `out`, cases and smoothings are dealt out to them,
-  and the first writes what concerns all.
+  certified by the same job, network and versions is not done again. After `processes.start` all
+  processes call this: they share the folder `out`, cases and smoothings are dealt out to them, and
+  the first writes what concerns all.
 
   Args:
     task: what is certified.
