@@ -17,8 +17,10 @@ from lrs_jax.collective.envelope import (
   extend,
   incidence_of,
   make_layout,
+  make_program,
   point,
   relax,
+  repriced,
 )
 from lrs_jax.collective.lp import attackable, bound_outputs, relax_outputs
 from lrs_jax.collective.problem import (
@@ -260,7 +262,8 @@ def _relaxations(
 ) -> Iterator[tuple[int, Region, list[Hull], Relaxation | None]]:
   """The envelope LP of every budget, from small to large ones; None beyond one that is lost."""
   solver, box = highs.new_solver(), whole_box(problem)
-  incidence, start, origin = incidence_of(problem), None, point(0.0, 0.0)
+  incidence, origin = incidence_of(problem), point(0.0, 0.0)
+  program, start = None, None
   known = [(0, origin)] * len(problem.thresholds)  # hull of the first thresholds, per group
   for i, region in _ascending(problem):
     if _is_lost(problem, i, lost):
@@ -275,9 +278,9 @@ def _relaxations(
     hulls = [hull for _, hull in known]
     for g in np.flatnonzero(region.lost).tolist():
       hulls[g] = point(0.0, problem.counts[g][-1])
-    relaxation = relax(
-      solver, hulls, make_layout(region, incidence), box, time_limit=time_limit, start=start
-    )
+    program = program and repriced(program, hulls, region)
+    program = program or make_program(hulls, make_layout(region, incidence), box)
+    relaxation = relax(solver, program, time_limit=time_limit, start=start)
     start = relaxation.solution
     yield i, region, hulls, relaxation
 

@@ -145,7 +145,7 @@ def guaranteed(problem: Problem, given: Given, attackable: float, forfeit: int) 
   Whichever these are, what falls under an attack is what it reaches and, beyond that, at most
   these: each a target that counts for at most the largest worth, or none that was counted.
   """
-  lost = math.floor(attackable) + forfeit * given.largest_worth
+  lost = math.floor(attackable) + (forfeit and forfeit * given.largest_worth)
   return max(problem.num_targets - lost, 0)
 
 
