@@ -25,11 +25,14 @@ from lrs_jax.collective.envelope import (
 from lrs_jax.collective.lp import attackable, bound_outputs, relax_outputs
 from lrs_jax.collective.problem import (
   Given,
+  Outputs,
   Problem,
   Region,
   check_forfeit,
   guaranteed,
   make_problem,
+  prepare,
+  problem_of,
   whole_region,
 )
 from lrs_jax.collective.witness import Witness, bound, tree, whole_box
@@ -99,6 +102,28 @@ def certify(
   References:
     Schuchardt et al. 2023 (arXiv 2210.16140), sections 4 and 5.
   """
+  outputs = prepare(weights, groups, eta)
+  return certify_prepared(
+    outputs, budgets, method=method, targets=targets, worth=worth, caps=caps, integral=integral,
+    time_limit=time_limit, bins=bins, gap=gap, forfeit=forfeit,
+  )  # fmt: skip
+
+
+def certify_prepared(
+  outputs: Outputs,
+  budgets: ArrayLike,
+  *,
+  method: str = "envelope",
+  targets: ArrayLike | None = None,
+  worth: ArrayLike | None = None,
+  caps: ArrayLike | None = None,
+  integral: bool = False,
+  time_limit: float | None = None,
+  bins: int | None = None,
+  gap: float = 1e-3,
+  forfeit: int = 0,
+) -> CollectiveCertificate:
+  """`certify` for many sets of targets of the same outputs, checked and sorted by `prepare`."""
   if method not in METHODS:
     raise ValueError(f"`method` must be one of {METHODS}, but it is {method!r}.")
   if time_limit is not None and not (isinstance(time_limit, int | float) and time_limit > 0):
@@ -108,7 +133,7 @@ def certify(
   if not (isinstance(gap, int | float) and 0 <= gap < np.inf):
     raise ValueError(f"`gap` must be a number >= 0, but it is {gap!r}.")
   forfeit = check_forfeit(forfeit)
-  problem, given = make_problem(weights, groups, eta, budgets, targets, caps, integral, worth)
+  problem, given = problem_of(outputs, budgets, targets, caps, integral, worth)
   stages = {
     "naive": [_naive(problem)],
     "lp": [_lp(problem, bins, time_limit, merge=worth is not None or bins is not None)],
