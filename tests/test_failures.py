@@ -20,7 +20,7 @@ from tqdm import tqdm
 
 from lrs_jax import sampling, storage
 from lrs_jax.cli import main
-from lrs_jax.jobs import checkpoints, claims, records, running
+from lrs_jax.jobs import checkpoints, claims, machines, records, running
 from tests.test_cli import TOY
 
 pytestmark = pytest.mark.usefixtures("no_figures", "small_chunks")
@@ -89,6 +89,19 @@ def test_sigterm_keeps_what_was_counted_and_the_job_goes_on(job, stopped, tmp_pa
   np.testing.assert_array_equal(one.estimation.votes, other.estimation.votes)
   assert (one.estimation.votes.sum(axis=1) == 5000).all()
   assert not list(tmp_path.rglob("*.partial.npz"))
+
+
+def test_a_record_names_all_processors_that_counted(job, stopped, tmp_path, monkeypatch):
+  here = machines.processor()
+  monkeypatch.setattr(machines, "processor", lambda: "another")
+  assert job() == 0
+  record = records.load(tmp_path / "out" / CERTIFICATE)
+  assert record.meta["processor"] == " | ".join(sorted({here, "another"}))
+  written = (tmp_path / "out" / CERTIFICATE).stat().st_mtime_ns
+  monkeypatch.undo()
+  monkeypatch.setattr(sampling, "votes", votes)
+  assert job() == 0  # what is done stays, whoever did it
+  assert (tmp_path / "out" / CERTIFICATE).stat().st_mtime_ns == written
 
 
 def test_the_bar_of_a_resumed_job_starts_where_it_was_left(job, stopped, monkeypatch):

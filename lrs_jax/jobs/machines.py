@@ -1,8 +1,10 @@
 """What a job runs on (host)."""
 
+import contextlib
 import functools
 import platform
 from importlib import metadata
+from pathlib import Path
 
 import jax
 
@@ -25,3 +27,14 @@ def describe_devices() -> str:
   """The devices of all processes of a job, if they are like these, such as "1 x cpu"."""
   devices = jax.devices()
   return f"{len(devices) * processes.total()} x {devices[0].device_kind}"
+
+
+@functools.cache
+def processor() -> str:
+  """The name of the host's processor, as far as the system says: it decides how `cpu` rounds."""
+  with contextlib.suppress(OSError):
+    for line in Path("/proc/cpuinfo").read_text(errors="replace").splitlines():
+      name, _, value = line.partition(":")
+      if name.strip() == "model name":
+        return " ".join(value.split())
+  return platform.processor() or platform.machine()

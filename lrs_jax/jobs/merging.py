@@ -19,7 +19,18 @@ from lrs_jax.tasks.task import Config, Task
 Share = tuple[str, str, str]
 """Case, smoothing and part: "selection" or "estimation"."""
 
-_OWN = {"case", "smoothing", "part", "ranges", "input", "noise", "key", "model", "chunk_size"}
+_OWN = {
+  "case",
+  "smoothing",
+  "part",
+  "ranges",
+  "input",
+  "noise",
+  "key",
+  "model",
+  "chunk_size",
+  "processor",
+}
 """What differs between the items of one job; all else is the same for all."""
 
 
@@ -91,6 +102,7 @@ def merge(
         for name, value in running.facts(setting, item).items()
       }
       meta |= running.told(item, ranges)
+      meta |= {"processor": checkpoints.processors(selection.manifest, estimation.manifest)}
       start = time.perf_counter()
       record = running.already_done(setting, item, meta) or running.certify_item(
         setting, item, [_class_sums(part.sums) for part in (selection, estimation)], meta
@@ -165,6 +177,7 @@ def _common_job(tasks: Mapping[str, Task], shares: Mapping[Share, Merged]) -> tu
   manifest = first.counts.manifest
   for other in others:
     differing = set(checkpoints.differences(manifest, other.counts.manifest)) - _OWN
+    differing -= {"processor"}
     checkpoints.refuse(f"{other.path} holds samples of another job than {first.path}", differing)
   for part in PARTS:
     same = {share: _ranges(of) for share, of in shares.items() if share[2] == part}
@@ -198,4 +211,4 @@ def _check_manifests(setting: Setting, shares: Mapping[Share, Merged]) -> None:
     found = checkpoints.differences(counts.manifest, running.manifest(setting, item, part))
     differing = {name for name in found if not name.startswith("versions.")}
     what = f"{path} does not fit the job, the data or the network that is here"
-    checkpoints.refuse(what, differing - {"ranges", "device"})
+    checkpoints.refuse(what, differing - {"ranges", "device", "processor"})

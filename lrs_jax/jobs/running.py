@@ -103,6 +103,7 @@ def certify(
           start = time.perf_counter()
           for item in missing:
             meta = metas[item.path] | {"ranges": [[0, int(sums[1].num_samples)]]}
+            meta |= {"processor": _counted_by(run, shared[0])}
             found[item.path] = certify_item(setting, item, sums, meta)
           run.seconds["certificates"] += time.perf_counter() - start
         else:
@@ -218,6 +219,12 @@ def _count(
   _go_on(run.progress, checkpoints.num_samples(ranges) - int(sums.num_samples))
   run.seconds["sampling"] += seconds
   return sums
+
+
+def _counted_by(run: Run, item: Item) -> str:
+  """The processors that took an item's samples, in this run and before it was stopped."""
+  files = [_file(run, item, part) for part in run.parts]
+  return checkpoints.processors(*(checkpoints.load(file).manifest for file in files))
 
 
 def _enough(setting: Setting, item: Item, sums: Sequence[ClassSums]) -> bool:
@@ -343,6 +350,7 @@ def facts(setting: Setting, item: Item) -> dict[str, Any]:
     "keys": {part: jax.random.key_data(key).tolist() for part, key in drew.items()},
     "chunk_size": setting.task.chunk_size(setting.config, item.case),
     "device": jax.local_devices()[0].device_kind,
+    "processor": machines.processor(),
   }
 
 
@@ -378,14 +386,14 @@ def _telling(progress: tqdm) -> Callable[[int], Any]:
 def already_done(setting: Setting, item: Item, meta: Mapping[str, Any]) -> Record | None:
   """The record of an earlier run of the same job, if it is there and can be believed.
 
-  The device may be another: what was certified elsewhere is not done again here.
+  Device and processor may be others: what was certified elsewhere is not done again here.
   """
   try:
     record = records.load(item.path)
     records.verify(record, task=setting.task)
   except ValueError:
     return None
-  others = set(checkpoints.differences(record.meta, meta)) - {"device"}
+  others = set(checkpoints.differences(record.meta, meta)) - {"device", "processor"}
   if setting.config.until is not None:  # `verify` has checked how many samples there may be
     others -= {"ranges"}
   made = item.smoothing, item.adversary, item.case.truth is not None
