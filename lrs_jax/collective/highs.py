@@ -85,6 +85,9 @@ _OPTIONS = {
 }
 
 
+_DUAL, _PRIMAL = 1, 4  # HiGHS's "simplex_strategy"
+
+
 class _Silent(highspy.Highs):
   """HiGHS that prints nothing, not even its version while it is being constructed."""
 
@@ -143,8 +146,10 @@ def _solve(
   held, solver.held = getattr(solver, "held", None), model
   if held is not None and all(one is other for one, other in zip(model[1:], held[1:], strict=True)):
     changed = np.flatnonzero(model.cost != held.cost).astype(np.int32)
-    solver.changeColsCost(changed.size, changed, model.cost[changed])  # goes on from its basis
+    solver.changeColsCost(changed.size, changed, model.cost[changed])
+    solver.setOptionValue("simplex_strategy", _PRIMAL)  # its basis is still feasible
   else:
+    solver.setOptionValue("simplex_strategy", _DUAL)
     accepted = solver.passModel(
       model.cost.size,
       model.row_lower.size,
