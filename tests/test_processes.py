@@ -69,7 +69,7 @@ def run_two(out, *, victim="", timeout=900):
 
 
 @pytest.fixture(scope="module")
-def killed(tmp_path_factory, small_chunks):
+def killed(tmp_path_factory):
   """Both processes are killed once, each in a life of the job: what the other one said."""
   out, said = tmp_path_factory.mktemp("pair"), []
   for victim in range(2):

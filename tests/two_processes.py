@@ -14,6 +14,7 @@ from scipy import sparse
 
 from lrs_jax import noise, sampling
 from lrs_jax.cli import main
+from lrs_jax.jobs import reports
 from lrs_jax.sampling import checks, scores, sparse_flips
 from lrs_jax.tasks.data import sets
 
@@ -81,6 +82,7 @@ def lose(victim, index, out):
 
 if __name__ == "__main__":
   checks.LARGEST_CHUNK, sets.SCENES = 16, 50  # as fixtures do in `conftest`
+  reports.draw = lambda *args: None
   place, *arguments = sys.argv[1:]
   address, index, victim = place.split(",")
   folder = Path(arguments[arguments.index("--out") + 1])
