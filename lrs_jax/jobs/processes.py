@@ -133,8 +133,8 @@ def lost() -> str | None:
 def leave() -> None:
   """Tells the others that this process has done its part."""
   _say(_GOODBYE)
-  for link in _LINKS.values():
-    link.connection.close()
+  while _LINKS:  # who ends later is no more lost
+    _LINKS.popitem()[1].connection.close()
 
 
 _GOODBYE, _GONE = "goodbye", "gone "
@@ -152,12 +152,14 @@ def _next(link: _Link) -> str:
   while not _LOST:
     with contextlib.suppress(queue.Empty):
       return link.said.get(timeout=0.5)
+  for _ in range(10):  # the SIGTERM is on its way, and does the same
+    time.sleep(0.1)
   raise KeyboardInterrupt
 
 
 def _listen(number: int) -> None:
   """Hears what a process says, until it says goodbye, or is gone."""
-  link = _LINKS[number]
+  link, gone = _LINKS[number], number
   with (
     contextlib.suppress(OSError, ValueError),  # it is out of reach, or this process has left
     link.connection.makefile(encoding="utf-8", errors="replace") as lines,
@@ -166,12 +168,14 @@ def _listen(number: int) -> None:
       if line == _GOODBYE:
         return
       if line.startswith(_GONE):
-        number = int(line.removeprefix(_GONE))
+        gone = int(line.removeprefix(_GONE))
         break
       link.said.put(line)
-  _LOST.append(number)
+  if _LINKS.get(number) is not link:
+    return
+  _LOST.append(gone)
   if is_first():
-    _say(f"{_GONE}{number}")
+    _say(f"{_GONE}{gone}")
   _thread.interrupt_main(signal.SIGTERM)
 
 
