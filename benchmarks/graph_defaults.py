@@ -16,7 +16,6 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.graphs import areas
 from lrs_jax import storage
 from lrs_jax.jobs import running
 from lrs_jax.tasks import TASKS
@@ -43,15 +42,45 @@ def only(task: Task, name: str) -> Task:
   return task._replace(smoothings=smoothings)
 
 
-def jobs_of(names: Sequence[str], files: Sequence[Path]) -> dict[str, tuple[Task, Config]]:
+def parser_of(about: str, named: Sequence[str]) -> argparse.ArgumentParser:
+  """Options of a benchmark of these data sets, which `jobs_of` reads."""
+  parser = argparse.ArgumentParser(description=about.partition("\n")[0])
+  add = parser.add_argument
+  add("--data-dir", required=True, help="folder of citeseer.npz and cora_ml.npz")
+  add("--work", type=Path, required=True, help="folder for the jobs")
+  add("--graphs", nargs="*", default=named, choices=named)
+  add("--files", nargs="*", type=Path, default=[], help="other graphs")
+  add("--seeds", type=int, default=3, help="jobs of each graph: seeds 0, 1, ... (default: 3)")
+  add("--samples", type=int, default=1000, help="(default: 1000)")
+  add("--selection-samples", type=int, default=200, help="(default: 200)")
+  add("--budgets", type=int, nargs=2, default=[15, 30], metavar=("A", "D"), help="(default: 15 30)")
+  add("--out", type=Path, default=Path("benchmarks/results"), help="of the table")
+  return parser
+
+
+def jobs_of(options: argparse.Namespace) -> dict[str, tuple[Task, Config]]:
   """Task and configuration of every data set that is named, and both tasks' of every file."""
   tasks = TASKS["graphs"], TASKS["edges"]
-  found = {name: (task, task.data[name]) for name in names for task in tasks if name in task.data}
-  for path in files:
+  found = {
+    name: (task, task.data[name]) for name in options.graphs for task in tasks if name in task.data
+  }
+  for path in options.files:
     for task, suffix in zip(tasks, ("", "_edges"), strict=True):
       default = next(iter(task.data.values()))._replace(graph=str(path), binarize=True)
       found[path.stem + suffix] = task, default
-  return found
+  shared = {name: getattr(options, name) for name in ("data_dir", "samples", "selection_samples")}
+  shared["budgets"] = tuple(options.budgets)
+  return {name: (task, default._replace(**shared)) for name, (task, default) in found.items()}
+
+
+def areas(summary: Mapping[str, Any], smoothing: str) -> dict[str, float]:
+  """Area under certified accuracy against each kind of flips, and both, by the strongest method.
+
+  All methods of a job follow from the same bounds, so that the best may be taken afterwards.
+  """
+  methods = summary["smoothings"][smoothing]["certified_accuracy"].values()
+  kinds = {kind for method in methods for kind in method}
+  return {kind: max(m[kind]["area"] for m in methods) for kind in kinds}
 
 
 def measured(summary: Mapping[str, Any]) -> dict[str, Any]:
@@ -59,7 +88,7 @@ def measured(summary: Mapping[str, Any]) -> dict[str, Any]:
   found: dict[str, Any] = {"seconds": summary["seconds"]}
   for smoothing in summary["smoothings"]:
     accuracy = summary["smoothings"][smoothing]["accuracy"]
-    found[smoothing] = {"accuracy": accuracy, **areas(dict(summary), smoothing)}
+    found[smoothing] = {"accuracy": accuracy, **areas(summary, smoothing)}
   return found
 
 
@@ -105,31 +134,15 @@ def table(results: Mapping[str, Sequence[Mapping[str, Any]]]) -> str:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-  parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
   named = [*TASKS["graphs"].data, *TASKS["edges"].data]
-  add = parser.add_argument
-  add("--data-dir", required=True, help="folder of citeseer.npz and cora_ml.npz")
-  add("--work", type=Path, required=True, help="folder for the jobs")
-  add("--graphs", nargs="*", default=named, choices=named)
-  add("--files", nargs="*", type=Path, default=[], help="other graphs, for both tasks")
-  add("--seeds", type=int, default=3, help="jobs of each graph: seeds 0, 1, ... (default: 3)")
-  add("--samples", type=int, default=1000, help="(default: 1000)")
-  add("--selection-samples", type=int, default=200, help="(default: 200)")
-  add("--budgets", type=int, nargs=2, default=[15, 30], metavar=("A", "D"), help="(default: 15 30)")
-  add("--out", type=Path, default=Path("benchmarks/results"), help="of the table")
-  options = parser.parse_args(arguments)
-  results: dict[str, list[dict[str, Any]]] = {}
-  for name, (task, default) in jobs_of(options.graphs, options.files).items():
-    config = default._replace(
-      data_dir=options.data_dir,
-      samples=options.samples,
-      selection_samples=options.selection_samples,
-      budgets=tuple(options.budgets),
-    )
-    results[name] = [
+  options = parser_of(__doc__, named).parse_args(arguments)
+  results: dict[str, list[dict[str, Any]]] = {
+    name: [
       compare(task, config._replace(seed=seed), options.work / f"{name}-{seed}")
       for seed in range(options.seeds)
     ]
+    for name, (task, config) in jobs_of(options).items()
+  }
   seconds = [
     sum(sum(job[name]["seconds"].values()) for name in ("certificate", "isotropic"))
     for jobs in results.values()
