@@ -6,7 +6,7 @@ runs `lrs-jax certify citeseer`, `cora_ml` and their `_edges` with every seed, e
 itself; then isotropic smoothing again, of as many samples as take the time of the localized one.
 Seeds choose split, clusters, network and samples. --files adds other graphs, such as
 `software_graph.py` makes. What is finished under --work is not done again. It writes
-graph-defaults.md and .json under --out.
+graph-defaults.md and .json and figures of the curves under --out.
 """
 
 import argparse
@@ -15,9 +15,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from matplotlib.figure import Figure
 
 from lrs_jax import storage
-from lrs_jax.jobs import running
+from lrs_jax.evaluation import plots
+from lrs_jax.jobs import reports, running
 from lrs_jax.tasks import TASKS
 from lrs_jax.tasks.task import Case, Config, Data, Smoothing, Task
 
@@ -54,7 +56,7 @@ def parser_of(about: str, named: Sequence[str]) -> argparse.ArgumentParser:
   add("--samples", type=int, default=1000, help="(default: 1000)")
   add("--selection-samples", type=int, default=200, help="(default: 200)")
   add("--budgets", type=int, nargs=2, default=[15, 30], metavar=("A", "D"), help="(default: 15 30)")
-  add("--out", type=Path, default=Path("benchmarks/results"), help="of the table")
+  add("--out", type=Path, default=Path("benchmarks/results"), help="of table and figures")
   return parser
 
 
@@ -92,13 +94,21 @@ def measured(summary: Mapping[str, Any]) -> dict[str, Any]:
   return found
 
 
+def curves(summary: Mapping[str, Any], smoothing: str) -> dict[str, list[float]]:
+  """Certified accuracy at 0, 1, 2, ... flips of each kind, and both, by the method of most area."""
+  methods = summary["smoothings"][smoothing]["certified_accuracy"].values()
+  kinds = {kind: [method[kind] for method in methods if kind in method] for kind in KINDS}
+  return {kind: max(of, key=lambda one: one["area"])["curve"] for kind, of in kinds.items()}
+
+
 def run(task: Task, config: Config, name: str, out: Path) -> dict[str, Any]:
   """What one smoothing measures; its times are those of the first run, which are kept."""
   kept = out / "measured.json"
   if not kept.exists():
     found = measured(running.certify(only(task, name), config, out))
     storage.save_json(kept, {**found[name], "seconds": found["seconds"], "samples": config.samples})
-  return dict(storage.load_json(kept))
+  summary = storage.load_json(out / "summary.json")
+  return {**storage.load_json(kept), "curves": curves(summary, name)}
 
 
 def compare(task: Task, config: Config, out: Path) -> dict[str, dict[str, Any]]:
@@ -133,6 +143,26 @@ def table(results: Mapping[str, Sequence[Mapping[str, Any]]]) -> str:
   return "\n".join(lines)
 
 
+def curves_figure(results: Mapping[str, Sequence[Mapping[str, Any]]]) -> Figure:
+  """Certified accuracy, the mean over the seeds, a row for every graph, a column for every kind."""
+  figure = Figure(figsize=(10, 0.8 + 2.3 * len(results)), layout="constrained")
+  panels = figure.subplots(len(results), len(KINDS), squeeze=False, sharex="col", sharey="row")
+  for row, (graph, jobs) in zip(panels, results.items(), strict=True):
+    row[0].set_ylabel(f"{graph}\ncertified accuracy")
+    for axes, kind in zip(row, KINDS, strict=True):
+      for i, (smoothing, title) in enumerate(reversed(TITLES.items())):
+        mean = np.mean([job[smoothing]["curves"][kind] for job in jobs], axis=0)
+        end = int(np.max(np.flatnonzero(mean), initial=0)) + 2
+        axes.plot(mean[:end], ("-", "--", ":")[i], color=plots.COLORS[i], drawstyle="steps-pre")
+        axes.lines[-1].set_label(title)
+      axes.set(ylim=(0, None))
+      axes.grid(alpha=0.3)
+  for axes, kind in zip(panels[-1], KINDS, strict=True):
+    axes.set_xlabel({"both": "additions, and as many deletions"}.get(kind, kind))
+  figure.legend(*panels[0, 0].get_legend_handles_labels(), loc="outside upper center", ncols=3)
+  return figure
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
   named = [*TASKS["graphs"].data, *TASKS["edges"].data]
   options = parser_of(__doc__, named).parse_args(arguments)
@@ -143,11 +173,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
     ]
     for name, (task, config) in jobs_of(options).items()
   }
-  seconds = [
-    sum(sum(job[name]["seconds"].values()) for name in ("certificate", "isotropic"))
-    for jobs in results.values()
-    for job in jobs
-  ]
   text = (
     "# The default jobs on graphs\n\nFlips of attributes, or of edges where the name says so. Area "
     "under certified accuracy: the sum of it at 1, 2, 3, ... additions, deletions, or as many of "
@@ -155,12 +180,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
     f"(ICML 2020) among theirs. {options.selection_samples} samples to select, alpha = "
     f"{TASKS['graphs'].data['citeseer'].alpha:g}; all other options are the defaults. Means over "
     "the seeds; in brackets the range of the ratios, at equal samples. Equal time: as many samples "
-    f"as take the time of the localized ones, at most {MOST} times as many.\n\n{table(results)}\n\n"
-    f"Both smoothings of equal samples, training included: {min(seconds):.0f} to "
-    f"{max(seconds):.0f} s.\n"
+    f"as take the time of the localized ones, at most {MOST} times as many.\n\n{table(results)}\n"
   )
   storage.save_text(options.out / "graph-defaults.md", text)
   storage.save_json(options.out / "graph-defaults.json", results)
+  for file, edges in (("graph-defaults", False), ("graph-defaults-edges", True)):
+    drawn = {name: jobs for name, jobs in results.items() if name.endswith("_edges") == edges}
+    if drawn:
+      reports.save_figure(options.out / f"{file}.png", curves_figure(drawn))
   print(text)
 
 
