@@ -159,6 +159,7 @@ def curves_figure(results: Mapping[str, Sequence[Mapping[str, Any]]]) -> Figure:
       axes.grid(alpha=0.3)
   for axes, kind in zip(panels[-1], KINDS, strict=True):
     axes.set_xlabel({"both": "additions, and as many deletions"}.get(kind, kind))
+    axes.set_xticks(plots.whole_ticks(axes.get_xlim()[1]))
   figure.legend(*panels[0, 0].get_legend_handles_labels(), loc="outside upper center", ncols=3)
   return figure
 

@@ -4,6 +4,7 @@ An adversary chooses b[a, c] >= 0 with sum_c b[a, c] <= B_a (and b <= caps), gro
 s_g = sum_a sum_c W[a, g, c] b[a, c], and output n falls iff s_{groups[n]} >= eta[n].
 """
 
+import functools
 import hashlib
 import json
 import math
@@ -196,7 +197,12 @@ def feed(hasher: "hashlib._Hash", name: str, value: Any) -> None:
     raise ValueError(
       f"`{name}` must be numbers of at most 8 bytes or strings, but its dtype is {array.dtype}."
     )
-  hasher.update(json.dumps([name, kind, array.shape]).encode() + content)
+  hasher.update(_header(name, kind, array.shape) + content)
+
+
+@functools.lru_cache(maxsize=1000)  # few differ, and every budget of a certificate has the same
+def _header(name: str, kind: str, shape: tuple[int, ...]) -> bytes:
+  return json.dumps([name, kind, shape]).encode()
 
 
 def make_region(
