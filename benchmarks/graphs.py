@@ -8,6 +8,7 @@ there. It writes graphs.md, graphs.json and graphs.png under --out.
 """
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -21,6 +22,7 @@ from lrs_jax import storage
 from lrs_jax.evaluation import labels, metrics, plots
 from lrs_jax.jobs import reports
 from lrs_jax.tasks import TASKS
+from lrs_jax.tasks.task import Config, Task
 
 THETAS = 0.4, 0.6, 0.8
 """The least probability that the noise deletes an attribute: that of isotropic flips everywhere,
@@ -124,6 +126,27 @@ def _draw_front(axes: Axes, points: np.ndarray) -> Line2D:
   return line
 
 
+def title_of(panels: Mapping[str, Mapping[str, Sequence[Point]]]) -> str:
+  """What a figure shows, if it does: a better localized distribution for every isotropic one."""
+  of = [list(series.values()) for series in panels.values()]
+  pairs = [pair for series in of for pair in zip(series[::2], series[1::2], strict=True)]
+  better = all(
+    any(ours.area > point.area and ours.accuracy > point.accuracy for ours in localized)
+    for localized, isotropic in pairs
+    for point in isotropic
+  )
+  if better:
+    return (
+      "For all isotropic flips there are localized ones that are more accurate and certify more"
+    )
+  return "Flips of attributes, localized and isotropic"
+
+
+def _measured(task: Task, config: Config, name: str, out: Path) -> dict[str, Any]:
+  found = graph_defaults.run(task, config, name, out)
+  return {what: found[what] for what in ("accuracy", *KINDS, "seconds")}
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
   options = graph_defaults.parser_of(__doc__, list(TASKS["graphs"].data)).parse_args(arguments)
   results: dict[str, dict[str, list[dict[str, Any]]]] = {}
@@ -137,7 +160,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
       suffix = "" if theta == low else f"-{theta:g}"
       results[name][f"{theta:g}"] = [
         {
-          each: graph_defaults.run(
+          each: _measured(
             task, noisier._replace(seed=seed), each, options.work / f"{name}-{seed}{suffix}" / each
           )
           for each in FAMILIES
@@ -156,8 +179,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
   storage.save_text(options.out / "graphs.md", text)
   storage.save_json(options.out / "graphs.json", results)
   panels = {kind: points(results, kind) for kind in KINDS[:2]}
-  figure = pareto_figure(panels, "Flips of attributes, localized and isotropic")
-  reports.save_figure(options.out / "graphs.png", figure)
+  reports.save_figure(options.out / "graphs.png", pareto_figure(panels, title_of(panels)))
   print(text)
 
 
