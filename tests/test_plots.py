@@ -107,10 +107,11 @@ def test_the_points_of_graphs_are_named_without_overlaps():
 
 
 def test_a_title_says_no_more_than_the_points():
-  better, worse = [graph_study.Point(2.0, 0.8, "")], [graph_study.Point(1.0, 0.7, "")]
-  assert "more accurate" in graph_study.title_of({"additions": {"ours": better, "other": worse}})
-  less = [graph_study.Point(2.0, 0.7, "")]
-  assert "more" not in graph_study.title_of({"additions": {"ours": less, "other": worse}})
+  def points(*areas):
+    return [graph_study.Point(area, 0.7, "") for area in areas]
+
+  both = {"a, localized": points(3.0, 1.99, 1.0), "a, isotropic": points(1.0, 1.0, 0.0)}
+  assert " 1.9 times " in graph_study.title_of({"additions": both})
 
 
 NAMES = "exact", "envelope", "LP", "naive", "Holm", "Bonferroni"
