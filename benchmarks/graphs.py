@@ -91,7 +91,8 @@ def pareto_figure(panels: Mapping[str, Mapping[str, Sequence[Point]]], title: st
   figure = Figure(figsize=(10, 4.8), layout="constrained")
   figure.suptitle(title, fontsize=12)
   figure.supxlabel(NOTE, fontsize=9, color="0.3")
-  for axes, (kind, series) in zip(figure.subplots(1, len(panels)), panels.items(), strict=True):
+  (row,) = figure.subplots(1, len(panels), squeeze=False)
+  for axes, (kind, series) in zip(row, panels.items(), strict=True):
     axes.set(xlabel=f"area under certified accuracy, {kind}")
     axes.set(ylabel="smoothed accuracy on test nodes")
     axes.margins(0.14)
