@@ -79,7 +79,7 @@ class Sizes(NamedTuple):
 TOY = Sizes(
   seconds=2.0, turns=1, allocators=("kept",), width=2, depth=1, num_classes=3, grid=(2, 3),
   sizes=((24, 32),), size=(24, 32), naive_outputs=2, naive_samples=8, batch_sizes=(2,),
-  devices=(1, 2), chunk_sizes=(2,), scaled=((24, 32),), memory_samples=(8, 32), nodes=60,
+  devices=(2,), chunk_sizes=(2,), scaled=((24, 32),), memory_samples=(8, 32), nodes=60,
   attributes=40, sparse_samples=20, dense_samples=20, job_size=(32, 48), job_grid=(2, 3),
   job_classes=4, job_samples=16,
 )  # fmt: skip

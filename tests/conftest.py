@@ -58,26 +58,19 @@ def no_figures():
     yield
 
 
-@pytest.fixture(scope="module")
-def small_chunks():
-  """A device evaluates 16 samples at once, not 256: of toy jobs most of those would not count.
+@pytest.fixture(scope="session", autouse=True)
+def small_sizes():
+  """Networks learn from 50 examples, not from thousands, which take seconds to make every time.
 
-  What is counted is the same for all sizes of chunks, which has tests of its own.
+  A device evaluates 16 samples at once, not 256: of toy jobs most of those would not count. What is
+  counted is the same for all sizes of chunks, which has tests of its own.
   """
   from lrs_jax.sampling import checks
-
-  with pytest.MonkeyPatch.context() as patch:
-    patch.setattr(checks, "LARGEST_CHUNK", 16)
-    yield
-
-
-@pytest.fixture(scope="session", autouse=True)
-def few_examples():
-  """Networks learn from 50 examples, not from thousands, which take seconds to make every time."""
   from lrs_jax.tasks import tokens, volumes
   from lrs_jax.tasks.data import sets
 
   with pytest.MonkeyPatch.context() as patch:
+    patch.setattr(checks, "LARGEST_CHUNK", 16)
     for module, name in (
       (sets, "SCENES"), (tokens, "TRAINING_DOCUMENTS"), (volumes, "TRAINING_VOLUMES"),
     ):  # fmt: skip

@@ -5,7 +5,6 @@ from pathlib import Path
 
 import jax
 import numpy as np
-import pytest
 from PIL import Image
 
 from benchmarks import external, fields, forfeits, methods, picture, schedules
@@ -18,8 +17,6 @@ from lrs_jax.tasks.task import Case, Data
 from tests import figures
 from tests.making import image_record as make
 from tests.test_cli import SCENES
-
-pytestmark = pytest.mark.usefixtures("small_chunks")
 
 ROOT = Path(__file__).parents[1]
 

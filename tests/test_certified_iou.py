@@ -1,6 +1,7 @@
 """Certified IoU against every attack and every relabelling of tiny segmentations."""
 
 import itertools
+import os
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from lrs_jax.collective import slopes as linear
 from lrs_jax.confidence.certificates import BaseCertificates
 from lrs_jax.evaluation import metrics
 
+THOROUGH = bool(os.environ.get("LRS_JAX_THOROUGH"))
 NUM_CLASSES = 3  # 3 is void, or an abstention
 
 
@@ -61,7 +63,7 @@ problems = st.tuples(st.integers(0, 10**6), st.integers(1, 3), st.integers(1, 3)
 budgets = st.sampled_from([0.0, 0.5, 1.0, 2.0, 3.0])
 
 
-@settings(deadline=None, max_examples=150)
+@settings(deadline=None, max_examples=500 if THOROUGH else 50)
 @given(problems, budgets, st.sampled_from(["naive", "envelope", "milp"]))
 def test_no_attack_and_no_relabelling_is_worse(problem, budget, method):
   base, truth = random_base(*problem)
@@ -75,7 +77,7 @@ def test_no_attack_and_no_relabelling_is_worse(problem, budget, method):
   certified_iou.verify(base, truth, found, num_classes=NUM_CLASSES)
 
 
-@pytest.mark.parametrize("seed", range(40))
+@pytest.mark.parametrize("seed", range(200 if THOROUGH else 20))
 def test_every_class_alone_is_exact_where_the_attack_is_unique(seed):
   """One group: what falls is known, and every class can be hurt by all of it."""
   base, truth = random_base(seed, 1, 1, 6)
@@ -175,7 +177,7 @@ def both(base, truth, budgets, num_steps=6, **options):
   return separate, certified_iou.jointly(base, truth, separate, num_steps=num_steps, **options)
 
 
-@settings(deadline=None, max_examples=100)
+@settings(deadline=None, max_examples=500 if THOROUGH else 40)
 @given(problems, budgets, st.sampled_from(["naive", "lp", "envelope", "milp"]))
 def test_no_attack_and_no_relabelling_is_worse_for_all_classes(problem, budget, method):
   base, truth = random_base(*problem)
@@ -255,7 +257,7 @@ def test_one_class_and_none():
     assert (joint.mean_iou >= separate.mean_iou).all() or np.isnan(joint.mean_iou).all()
 
 
-@settings(deadline=None, max_examples=40)
+@settings(deadline=None, max_examples=200 if THOROUGH else 20)
 @given(problems, budgets)
 def test_one_forfeited_bound_is_covered(problem, budget):
   """Whichever pixel's bound fails, it is the adversary's."""

@@ -22,7 +22,7 @@ pytestmark = pytest.mark.usefixtures("no_figures")
 @pytest.fixture(
   scope="module", params=[name for name in TASKS if name != "counts"]
 )  # it has no network
-def job(request, tmp_path_factory, small_chunks):
+def job(request, tmp_path_factory):
   """A toy job that is done: (its arguments without a command, its folder, its network's file)."""
   folder = tmp_path_factory.mktemp(request.param)
   toy = toys(folder)[request.param]

@@ -17,7 +17,7 @@ from lrs_jax.cli import main
 from lrs_jax.jobs import checkpoints, records, running
 from tests.test_cli import TOY
 
-pytestmark = pytest.mark.usefixtures("no_figures", "small_chunks")
+pytestmark = pytest.mark.usefixtures("no_figures")
 
 JOB = ("certify", "scenes", *TOY, "--samples", "5000", "--images", "1", "--budgets", "0,0.03")
 CERTIFICATE = "scene-000/certificate.npz"

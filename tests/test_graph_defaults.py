@@ -23,14 +23,14 @@ def where(monkeypatch, tmp_path):
     data = {name: config._replace(**small)}
     monkeypatch.setitem(TASKS, task, TASKS[task]._replace(data=data))
   folders = ["--data-dir", str(tmp_path), "--work", str(tmp_path / "work"), "--out", str(tmp_path)]
-  return [*folders, *("--samples", "300", "--selection-samples", "100", "--budgets", "2", "3")]
+  return [*folders, *("--samples", "150", "--selection-samples", "50", "--budgets", "2", "3")]
 
 
 def test_a_toy_runs_and_goes_on_where_it_was(where, tmp_path, monkeypatch):
   arguments = [*where, "--graphs", "citeseer", "--seeds", "1"]
   graph_defaults.main(arguments)
   text = (tmp_path / "graph-defaults.md").read_text()
-  assert "| citeseer, 1 | isotropic | 300 |" in text
+  assert "| citeseer, 1 | isotropic | 150 |" in text
   assert " times (" in text
   jobs = json.loads((tmp_path / "graph-defaults.json").read_text())["citeseer"]
   assert len(jobs) == 1
@@ -39,7 +39,7 @@ def test_a_toy_runs_and_goes_on_where_it_was(where, tmp_path, monkeypatch):
   ratio = (
     jobs[0]["certificate"]["seconds"]["sampling"] / jobs[0]["isotropic"]["seconds"]["sampling"]
   )
-  assert jobs[0]["equal time"]["samples"] == round(300 * min(max(ratio, 1), 20), -1)
+  assert jobs[0]["equal time"]["samples"] == round(150 * min(max(ratio, 1), 20), -1)
   curve = jobs[0]["certificate"]["curves"]["deletions"]
   assert sum(curve[1:]) == pytest.approx(jobs[0]["certificate"]["deletions"])
   monkeypatch.setattr(graph_defaults.running, "certify", None)  # all is there

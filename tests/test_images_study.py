@@ -24,7 +24,7 @@ NAMES = (
 
 
 @pytest.fixture(scope="module")
-def study(tmp_path_factory, small_chunks):
+def study(tmp_path_factory):
   folder = tmp_path_factory.mktemp("study")
   make_camvid(folder / "camvid", size=(32, 24))
   with pytest.MonkeyPatch.context() as patch:

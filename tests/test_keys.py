@@ -33,7 +33,7 @@ def primitive(jaxpr):
 
 
 @pytest.fixture
-def drawn(monkeypatch, small_chunks):
+def drawn(monkeypatch):
   """What is drawn from, by (function, key given to it)."""
   streams, current = defaultdict(set), []
   random_bits = primitive(RANDOM_BITS)
@@ -109,7 +109,7 @@ def test_splitting_and_folding_one_key_collide():
 def test_an_image_job(drawn, tmp_path):
   job = images.Config(
     size=(16, 16), grid=(1, 2), std_max=0.6, images=2, width=2, depth=1, steps=2, batch_size=2,
-    samples=64, selection_samples=16, budgets=(0.0, 0.1), alpha=0.5,
+    samples=16, selection_samples=8, budgets=(0.0, 0.1), alpha=0.5,
   )  # fmt: skip
   running.certify(images.TASK, job, tmp_path)
   # one training, two images times two smoothings times two parts, and the figures
@@ -130,8 +130,8 @@ def test_a_graph_job(drawn, tmp_path):
     }
   np.savez(tmp_path / "toy.npz", **arrays)
   job = graphs.GraphConfig(
-    graph=str(tmp_path / "toy.npz"), model_name="gcn", per_class=3, clusters=2, steps=20,
-    samples=40, selection_samples=20, budgets=(1, 1), theta_plus=(0.02, 0.05), orders=(2.0,),
+    graph=str(tmp_path / "toy.npz"), model_name="gcn", per_class=3, clusters=2, steps=4,
+    samples=16, selection_samples=8, budgets=(1, 1), theta_plus=(0.02, 0.05), orders=(2.0,),
     theta_minus=(0.4, 0.8), alpha=0.5,
   )  # fmt: skip
   running.certify(graphs.TASK, job, tmp_path / "out")

@@ -10,8 +10,6 @@ from lrs_jax.cli import main
 from lrs_jax.jobs import checkpoints, records
 from tests.test_cli import TOY
 
-pytestmark = pytest.mark.usefixtures("small_chunks")
-
 JOB = ("certify", "scenes", *TOY, "--images", "1", "--budgets", "0,0.03")
 NAMES = ["certificate", "isotropic"]
 

@@ -45,16 +45,26 @@ def test_every_notebook_has_a_toy_size():
   assert [path.stem for path in NOTEBOOKS] == sorted(TOY)
 
 
+@pytest.fixture(scope="module")
+def kernel(tmp_path_factory):
+  """One for all notebooks, which is emptied between them: imports take longer than toys."""
+  with pytest.MonkeyPatch.context() as patch:
+    patch.setenv("PYTHONPATH", str(ROOT))
+    patch.setenv("MPLBACKEND", "agg")
+    where = {"metadata": {"path": str(tmp_path_factory.mktemp("notebooks"))}}
+    client = NotebookClient(nbformat.v4.new_notebook(), kernel_name="python3", resources=where)
+    with client.setup_kernel(cleanup_kc=True):
+      yield client
+
+
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
-def test_runs_from_beginning_to_end(path, monkeypatch, tmp_path):
-  monkeypatch.setenv("PYTHONPATH", str(ROOT))
-  monkeypatch.setenv("MPLBACKEND", "agg")
+def test_runs_from_beginning_to_end(path, kernel):
   notebook = load(path)
   assert names(sizes(notebook).source) == names(TOY[path.stem])
   sizes(notebook).source = f"{TOY[path.stem]}\n{SMALL_CHUNKS}"
-  NotebookClient(
-    notebook, timeout=600, kernel_name="python3", resources={"metadata": {"path": str(tmp_path)}}
-  ).execute()  # raises what a cell raises
+  notebook.cells.insert(0, nbformat.v4.new_code_cell("%reset -f"))
+  kernel.nb = notebook
+  kernel.execute(cleanup_kc=False)  # raises what a cell raises
   drawn = [
     out for cell in code(notebook) for out in cell.outputs if "image/png" in out.get("data", {})
   ]

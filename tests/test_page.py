@@ -14,8 +14,6 @@ from lrs_jax import cli
 from lrs_jax.jobs import records
 from lrs_jax.tasks import common
 
-pytestmark = pytest.mark.usefixtures("small_chunks")
-
 CHROMIUM = shutil.which("chromium")
 
 

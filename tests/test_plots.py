@@ -17,8 +17,6 @@ from lrs_jax.tasks import graph_parts
 from tests import figures
 from tests.test_cli import SCENES
 
-pytestmark = pytest.mark.usefixtures("small_chunks")
-
 
 def drawn(line, epsilon):
   """The height at which a line is drawn at some budgets."""

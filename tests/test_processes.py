@@ -63,7 +63,7 @@ def run_two(out, *, timeout=900):
 
 
 @pytest.fixture(scope="module")
-def pair(tmp_path_factory, small_chunks):
+def pair(tmp_path_factory):
   out = tmp_path_factory.mktemp("pair")
   ended = run_two(out)
   for _, error, status in ended:

@@ -246,7 +246,7 @@ def test_a_stopped_training_goes_on_to_the_same_network(data, trained, tmp_path)
     volumes.TASK.models.train(jax.random.key(0), TINY, data, "", path, {"job": 2})
 
 
-def test_a_task_from_data_to_certificates(data, trained, small_chunks):
+def test_a_task_from_data_to_certificates(data, trained):
   task, (variables, meta) = volumes.TASK, trained
   assert len(meta["loss"]) == TINY.steps
   shape = jax.tree.map(lambda a: (a.shape, a.dtype), task.models.shapes(TINY, data))

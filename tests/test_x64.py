@@ -16,10 +16,11 @@ from tests import two_processes
 from tests.test_noise import FAMILIES
 from tests.test_sparse_flips import products
 
-FILES = ("sampling", "windows", "noise", "guards")
+FILES = ("sampling", "noise")
 """Tests of what runs on the device, but for sums of scores and sparse flips, which are the same bit
-for bit: see the two tests below. Lowered code is looked at without the flag, under which numbers
-of Python are float64 before they are rounded; and a network's own parameters may be float64."""
+for bit: see the two tests below. Windows and guards have no types of their own. Lowered code is
+looked at without the flag, under which numbers of Python are float64 before they are rounded; and a
+network's own parameters may be float64."""
 
 DRAWN = (
   *("distribution", "dense", "law", "gaps", "long_stream", "permuted", "nested", "standard_draw"),

@@ -34,8 +34,8 @@ def write_graph(path, num_nodes=42, seed=0):
 
 
 GRAPH = (
-  *("--model-name", "gcn", "--per-class", "4", "--clusters", "3", "--steps", "60"),
-  *("--samples", "400", "--selection-samples", "100", "--budgets", "2,4"),
+  *("--model-name", "gcn", "--per-class", "4", "--clusters", "3", "--steps", "30"),
+  *("--samples", "200", "--selection-samples", "50", "--budgets", "2,4"),
   *("--theta-plus", "0.02,0.05", "--theta-minus", "0.4,0.8"),
 )
 
@@ -75,7 +75,7 @@ def toys(folder):
     "graphs": Toy("citeseer", ("--graph", str(graph), *GRAPH), "nodes"),
     "edges": Toy(
       "citeseer_edges",
-      ("--graph", str(graph), *GRAPH, "--steps", "20", "--samples", "200"),
+      ("--graph", str(graph), *GRAPH, "--steps", "20"),
       "nodes",
     ),
   }

@@ -10,6 +10,7 @@ from scipy import sparse
 
 from lrs_jax import noise, sampling
 from lrs_jax.cli import main
+from lrs_jax.jobs import reports
 from lrs_jax.sampling import checks, scores, sparse_flips
 from lrs_jax.tasks.data import sets
 
@@ -54,6 +55,7 @@ def counts():
 
 if __name__ == "__main__":
   checks.LARGEST_CHUNK, sets.SCENES = 16, 50  # as fixtures do in `conftest`
+  reports.draw = lambda *args: None
   status = main(sys.argv[1:])
   out = Path(sys.argv[sys.argv.index("--out") + 1])
   devices = np.array([jax.local_device_count(), jax.device_count()])

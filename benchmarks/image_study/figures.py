@@ -87,10 +87,13 @@ def _name_series(axes: Axes, shown: Sequence[Point]) -> None:
   names = [labels.Label(str(of.get_label()), _along(of.get_xydata()), of, 10) for of in lines]
   if not labels.place(axes, names):
     labels.legend_below(axes.figure)
-  for line in lines:
-    for p in (p for p in shown if p.method == line.get_label()):
-      where = np.array([[p.miou, p.radius["right"]]])
-      labels.place(axes, [labels.Label(p.noise, where, line, 8)])
+  points = [
+    labels.Label(p.noise, np.array([[p.miou, p.radius["right"]]]), line, 8)
+    for line in lines
+    for p in shown
+    if p.method == line.get_label()
+  ]
+  labels.place_some(axes, points)
 
 
 def _along(points: Any) -> np.ndarray:

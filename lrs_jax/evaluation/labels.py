@@ -65,6 +65,23 @@ def place(axes: Axes, labels: Sequence[Label]) -> bool:
   return _place(axes, labels)
 
 
+def place_some(axes: Axes, labels: Sequence[Label]) -> int:
+  """Writes those labels that find room, one after the other, as `place` does.
+
+  Returns:
+    How many there are.
+
+  Example:
+    >>> axes = Figure().subplots()
+    >>> (line,) = axes.plot([0, 1], [0, 1])
+    >>> texts = "as wide as a page" * 10, "a line"
+    >>> place_some(axes, [Label(text, line.get_xydata(), line) for text in texts])
+    1
+  """
+  _figure(axes).draw_without_rendering()
+  return sum(_place(axes, [label]) for label in labels)
+
+
 def _place(axes: Axes, labels: Sequence[Label]) -> bool:
   unit = _figure(axes).dpi / 72
   traces = {line: trace(line, _STEP * unit) for line in axes.get_lines()}

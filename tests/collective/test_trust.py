@@ -16,7 +16,8 @@ from lrs_jax.collective.methods import METHODS
 from lrs_jax.collective.problem import digest
 from lrs_jax.soundness.tiny import optimum, random_problem
 
-NUM_PROBLEMS = 300 if os.environ.get("LRS_JAX_THOROUGH") else 12
+THOROUGH = bool(os.environ.get("LRS_JAX_THOROUGH"))
+NUM_PROBLEMS = 300 if THOROUGH else 8
 PROBLEMS = [random_problem(np.random.default_rng(seed)) for seed in range(NUM_PROBLEMS)]
 OPTIMA = [optimum(problem) for problem in PROBLEMS]
 TRUE_SOLVE = highs.solve
@@ -179,7 +180,7 @@ def test_the_example_has_everything_to_tamper_with():
   collective.verify(*INPUTS, CERTIFICATE, exact=True)
 
 
-@settings(max_examples=400, deadline=None, derandomize=True)
+@settings(max_examples=1000 if THOROUGH else 150, deadline=None, derandomize=True)
 @given(st.data())
 def test_any_single_changed_number_is_refused(data):
   name = data.draw(st.sampled_from(sorted(set(ARRAYS))))
@@ -188,7 +189,7 @@ def test_any_single_changed_number_is_refused(data):
     collective.verify(*INPUTS, collective.from_arrays(arrays))
 
 
-@settings(max_examples=200, deadline=None, derandomize=True)
+@settings(max_examples=1000 if THOROUGH else 80, deadline=None, derandomize=True)
 @given(st.data(), st.booleans())
 def test_a_sealed_change_is_accepted_only_if_it_is_proven(data, exact):
   """Change anything, recompute the seals: what is still accepted is still true."""

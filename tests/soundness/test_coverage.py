@@ -9,7 +9,7 @@ from lrs_jax.confidence.bounds import clopper_pearson_lower
 from lrs_jax.confidence.certificates import METHODS as METHODS_BY_DEFAULT
 from tests.soundness import judge, ours
 
-REPETITIONS = 600 if os.environ.get("LRS_JAX_THOROUGH") else 120
+REPETITIONS = 600 if os.environ.get("LRS_JAX_THOROUGH") else 80
 ALPHA = 0.05
 DEPENDENCE = ("independent", "comonotone")
 VOTES = {"bonferroni": ours.votes, "weighted": ours.votes_weighted, "k_fwer": ours.votes_k_fwer}
@@ -58,7 +58,7 @@ def holm_levels_as_bounds(sample, alpha):
 def test_holm_levels_are_no_simultaneous_levels():
   """Many distinct probabilities: the i-th largest count has level alpha / (N - i + 1), always."""
   probabilities = binary(np.linspace(0.52, 0.98, 200))
-  arguments = (probabilities, "independent", 1_000_000, 0.01, 4 * REPETITIONS)
+  arguments = (probabilities, "independent", 1_000_000, 0.01, 6 * REPETITIONS)
   with pytest.raises(judge.Unsound) as failure:
     judge.vote_coverage(holm_levels_as_bounds, *arguments)
   rate = float(str(failure.value).split("(")[1].split("%")[0])
