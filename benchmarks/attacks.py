@@ -29,7 +29,7 @@ from tqdm import tqdm
 from benchmarks.attack_study.gradients import ALPHA, Sandwich, Settings, sandwich
 from lrs_jax import keys, storage
 from lrs_jax.evaluation import plots
-from lrs_jax.jobs.running import versions
+from lrs_jax.jobs.machines import versions
 
 TASKS = "images", "tokens", "graph"
 

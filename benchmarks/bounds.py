@@ -17,7 +17,7 @@ import numpy as np
 from lrs_jax import noise, storage
 from lrs_jax.confidence import certificates
 from lrs_jax.confidence.corrections import bonferroni
-from lrs_jax.jobs.running import versions
+from lrs_jax.jobs.machines import versions
 from lrs_jax.sampling.scores import ScoreSums
 
 ALPHA = 0.01

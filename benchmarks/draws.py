@@ -19,7 +19,7 @@ import numpy as np
 from scipy import special
 
 from lrs_jax import noise, storage
-from lrs_jax.jobs.running import describe_devices, versions
+from lrs_jax.jobs.machines import describe_devices, versions
 from lrs_jax.noise import draws
 
 SPLIT = 5.0  # tails beyond this many standard deviations are counted

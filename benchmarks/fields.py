@@ -33,7 +33,8 @@ from lrs_jax.confidence import certificates, corrections, margins, planning
 from lrs_jax.confidence.certificates import BaseCertificates
 from lrs_jax.evaluation import labels, metrics, plots
 from lrs_jax.jobs import networks, reports
-from lrs_jax.jobs.running import PARTS, describe_devices, versions
+from lrs_jax.jobs.machines import describe_devices, versions
+from lrs_jax.jobs.running import PARTS
 from lrs_jax.tasks import common, images
 from lrs_jax.tasks.images import Config
 from lrs_jax.tasks.models.architectures import architecture

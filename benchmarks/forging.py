@@ -23,7 +23,7 @@ import numpy as np
 
 from lrs_jax import cli, noise, storage
 from lrs_jax.collective import certificate as collective
-from lrs_jax.collective.problem import digest
+from lrs_jax.collective.digests import digest
 from lrs_jax.jobs import folders, formats, records, resampling
 from lrs_jax.jobs.records import Record
 from lrs_jax.tasks import TASKS

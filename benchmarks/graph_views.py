@@ -33,8 +33,8 @@ from lrs_jax.baselines import receptive_field, sparse_smoothing
 from lrs_jax.cells import hops
 from lrs_jax.evaluation import metrics
 from lrs_jax.jobs import preparing, records, reports
+from lrs_jax.jobs.machines import versions
 from lrs_jax.jobs.records import Record
-from lrs_jax.jobs.running import versions
 from lrs_jax.noise import SmoothingDistribution, views
 from lrs_jax.tasks import common, graph_regions, graphs
 from lrs_jax.tasks.graph_training import matrix

@@ -30,7 +30,7 @@ import numpy as np
 from benchmarks.fuzzing import community_graph
 from lrs_jax import cli, storage
 from lrs_jax.jobs import checkpoints, records
-from lrs_jax.jobs.running import describe_devices, versions
+from lrs_jax.jobs.machines import describe_devices, versions
 
 JOBS = {
   "scenes": (

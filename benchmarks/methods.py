@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 from lrs_jax import collective, storage
 from lrs_jax.evaluation import metrics, plots
 from lrs_jax.jobs import records
-from lrs_jax.jobs.running import versions
+from lrs_jax.jobs.machines import versions
 
 METHODS = {
   "milp": "exact (to the gap)",

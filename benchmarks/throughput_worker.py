@@ -21,7 +21,7 @@ import numpy as np
 
 from lrs_jax import noise, sampling
 from lrs_jax.cells import locality, partition
-from lrs_jax.jobs.running import describe_devices, versions
+from lrs_jax.jobs.machines import describe_devices, versions
 from lrs_jax.tasks.models import folded_unet
 from lrs_jax.tasks.models.unet import UNet
 

@@ -20,6 +20,7 @@ from lrs_jax.jobs import (
   cards,
   counted,
   folders,
+  machines,
   merging,
   networks,
   page,
@@ -36,22 +37,25 @@ from lrs_jax.tasks.task import Config, Task
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-  """Runs the command line; returns the exit status: 0, 1 on bad input, 130 on Ctrl-C."""
+  """Runs the command line; returns the exit status: 0, 1 on any error, 130 on Ctrl-C."""
   before = signal.getsignal(signal.SIGTERM)
   try:
     words = sys.argv[1:] if arguments is None else arguments
     given = _parser(_jobs(words)).parse_args(words)
     if getattr(given, "coordinator", None) is not None:
       processes.start(given.coordinator, given.num_processes, given.process_id)
-    signal.signal(signal.SIGTERM, _stop)  # after JAX's runtime has set its own
-    return _run(given)
+    signal.signal(signal.SIGTERM, _stop)
+    status = _run(given)
+    processes.leave()
+    return status
   except (ValueError, OSError) as error:
     print(f"lrs-jax: error: {error}", file=sys.stderr)
     return 1
   except KeyboardInterrupt:
-    told = "interrupted; samples counted so far are kept for the same command."
-    print(f"lrs-jax: {told}", file=sys.stderr)
-    return 130
+    told = f"error: {lost}" if (lost := processes.lost()) else "interrupted"
+    kept = "samples counted so far are kept for the same command."
+    print(f"lrs-jax: {told}; {kept}", file=sys.stderr)
+    return 1 if lost else 130
   finally:
     signal.signal(signal.SIGTERM, before)
 
@@ -72,7 +76,8 @@ def _run(given: argparse.Namespace) -> int:
 
 
 def _stop(number: int, frame: object) -> None:
-  """SIGTERM ends a job as Ctrl-C does: what was counted is kept."""
+  """SIGTERM ends a job as Ctrl-C does, what was counted is kept; another one does not disturb."""
+  signal.signal(number, signal.SIG_IGN)
   raise KeyboardInterrupt
 
 
@@ -115,7 +120,7 @@ def _parser(jobs: Jobs) -> argparse.ArgumentParser:
     description="Proves how many predictions of a multi-output model no single perturbation of its "
     "input can change, by localized randomized smoothing (arXiv 2210.16140).",
   )
-  version = f"lrs-jax {running.versions()['lrs_jax']}"
+  version = f"lrs-jax {machines.versions()['lrs_jax']}"
   parser.add_argument("--version", action="version", version=version)
   commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
   certify = _add_parser(commands, "certify", "train or load a network, sample, certify, draw")
@@ -393,7 +398,3 @@ def _sample_range(text: str) -> tuple[int, int]:
   if not (first.isdigit() and end.isdigit()):
     raise argparse.ArgumentTypeError(f"expected two numbers such as 0:5000, not {text!r}")
   return int(first), int(end)
-
-
-if __name__ == "__main__":
-  sys.exit(main())

@@ -53,6 +53,10 @@ class OtherResultsError(ValueError):
   """A folder holds results of another job, which this one would replace."""
 
 
+class FolderInUseError(ValueError):
+  """Another job runs in the folder at this moment."""
+
+
 class OtherProblemError(ValueError):
   """A certificate was proven for other weights, groups or thresholds than those given."""
 

@@ -2,7 +2,11 @@
 
 import json
 import re
+import runpy
+from pathlib import Path
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -55,6 +59,71 @@ def test_they_are_certified_as_calls_certify_them(tmp_path, capsys):
   assert cli.main(["verify", str(tmp_path / "out")]) == 0
   assert "card.md: agrees" in capsys.readouterr().out
   assert cli.main(["report", str(tmp_path / "out")]) == 0
+
+
+@pytest.mark.parametrize("scores", ["votes", "votes,margins"])
+def test_votes_of_exact_noise_are_certified_with_its_allowance(tmp_path, capsys, scores):
+  """Each output's eta is that of a bound which is lower by `DISTANCE`."""
+  assert certify(write(tmp_path, step=1 / 255), "--scores", scores) == 0
+  path = tmp_path / "out" / "mine" / "certificate.npz"
+  record = records.load(path)
+  given = arrays()
+  real = noise.gaussian(given["scale"], given["cells"])
+  exact = noise.on_grid(real, 1 / 255)
+  votes = given["groups"], given["selection"], given["estimation"]
+  etas = [certificates.from_votes(of, *votes, alpha=0.01).eta for of in (real, exact)]
+  if scores == "votes":
+    np.testing.assert_allclose(record.base.eta, etas[1], rtol=1e-8)  # rounded down
+    assert (record.base.eta <= etas[1]).all()
+    assert (etas[1] < etas[0] * (1 - 2e-8)).all()
+  assert record.noise.family.step == 1 / 255
+  assert "exact" in path.with_name("card.md").read_text()
+  assert cli.main(["verify", str(tmp_path / "out")]) == 0
+  assert cli.main(["verify", str(path), "--exact"]) == 0
+  check = Path(__file__).parents[1] / "docs" / "check_record.py"
+  assert runpy.run_path(str(check))["main"]([str(path)]) == 0
+  assert certify(write(tmp_path)) == 1  # float noise is another job
+  assert "holds results of another job" in capsys.readouterr().err
+
+
+def test_votes_that_a_model_cast_under_exact_noise_certify_as_they_do_here(tmp_path):
+  """Drawn by `noise.sample`, counted in NumPy: base certificates are those of the front door."""
+  x = np.arange(10, dtype=np.float32) / 255
+  exact = noise.on_grid(noise.gaussian([[0.1]], np.zeros(10, int)), 1 / 255)
+  draw = jax.vmap(lambda key: noise.sample(key, exact, jnp.asarray(x), 0))
+  draws = np.asarray(draw(jax.random.split(jax.random.key(0), 300)))
+  labels = (draws > x.mean()).astype(int)
+  assert (np.abs(draws * 255 - np.rint(draws * 255)) < 1e-3).all()
+  parts = [
+    np.stack([np.bincount(c, minlength=2) for c in part.T]) for part in (labels[:100], labels[100:])
+  ]
+  np.savez(
+    tmp_path / "mine.npz", family="gaussian", scale=[[0.1]], cells=np.zeros(10, int), step=1 / 255,
+    groups=np.zeros(10, int), selection=parts[0], estimation=parts[1],
+  )  # fmt: skip
+  assert certify(tmp_path / "mine.npz") == 0
+  record = records.load(tmp_path / "out" / "mine" / "certificate.npz")
+  expected = certificates.from_votes(exact, np.zeros(10, int), *parts, alpha=0.01)
+  np.testing.assert_allclose(record.base.eta, expected.eta, rtol=1e-8)
+
+
+@pytest.mark.parametrize(
+  ("changes", "message"),
+  [
+    ({"step": 0.0}, "`step` must be positive"),
+    ({"step": np.nan}, "`step` must be positive"),
+    ({"step": 1e-4}, "at least 0.002 for scales up to 500 steps"),
+    ({"step": [0.1]}, "`step` must be a number"),
+    ({"step": "a"}, "`step` must be a number"),
+    (
+      {"step": 1.0, "family": "ablation", "scale": None, "rho": [[0.5, 0.5]] * 2},
+      "must be additive",
+    ),
+  ],
+)
+def test_a_step_that_cannot_be(tmp_path, changes, message, capsys):
+  assert certify(write(tmp_path, **changes)) == 1
+  assert message in capsys.readouterr().err
 
 
 def test_done_once_and_no_other_counts_replace_it(tmp_path, capsys):

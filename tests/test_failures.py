@@ -1,20 +1,26 @@
 """What goes wrong in a long run is one clear line, and loses nothing: files and signals."""
 
 import errno
+import itertools
 import os
 import re
+import shutil
 import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from tqdm import std as tqdm_clock
 from tqdm import tqdm
 
 from lrs_jax import sampling, storage
 from lrs_jax.cli import main
-from lrs_jax.jobs import checkpoints, records, running
+from lrs_jax.jobs import checkpoints, claims, machines, records, running
 from tests.test_cli import TOY
 
 pytestmark = pytest.mark.usefixtures("no_figures")
@@ -22,6 +28,14 @@ pytestmark = pytest.mark.usefixtures("no_figures")
 JOB = ("certify", "scenes", *TOY, "--samples", "5000", "--images", "1", "--budgets", "0,0.03")
 CERTIFICATE = "scene-000/certificate.npz"
 PARTIAL = "scene-000/certificate-estimation.partial.npz"
+HOLDS = """
+import fcntl, sys
+file = open(sys.argv[1], "a+")
+fcntl.flock(file, fcntl.LOCK_SH)
+print("held", flush=True)
+sys.stdin.read()
+"""
+"""Another process, which holds the folder of a file that some job claimed."""
 
 
 def votes(key, apply, params, x, noise, groups, num_samples, *, num_classes, first_sample=0, **_):
@@ -75,6 +89,19 @@ def test_sigterm_keeps_what_was_counted_and_the_job_goes_on(job, stopped, tmp_pa
   np.testing.assert_array_equal(one.estimation.votes, other.estimation.votes)
   assert (one.estimation.votes.sum(axis=1) == 5000).all()
   assert not list(tmp_path.rglob("*.partial.npz"))
+
+
+def test_a_record_names_all_processors_that_counted(job, stopped, tmp_path, monkeypatch):
+  here = machines.processor()
+  monkeypatch.setattr(machines, "processor", lambda: "another")
+  assert job() == 0
+  record = records.load(tmp_path / "out" / CERTIFICATE)
+  assert record.meta["processor"] == " | ".join(sorted({here, "another"}))
+  written = (tmp_path / "out" / CERTIFICATE).stat().st_mtime_ns
+  monkeypatch.undo()
+  monkeypatch.setattr(sampling, "votes", votes)
+  assert job() == 0  # what is done stays, whoever did it
+  assert (tmp_path / "out" / CERTIFICATE).stat().st_mtime_ns == written
 
 
 def test_the_bar_of_a_resumed_job_starts_where_it_was_left(job, stopped, monkeypatch):
@@ -181,6 +208,163 @@ def test_a_folder_that_cannot_be_written_to_is_refused_before_sampling(
   refused(job, capsys, "cannot write .*certificate-selection.partial.npz: ")
   assert sum(sampled) == 0
   assert (tmp_path / "out").read_text() == "a file is in the way"
+
+
+@pytest.fixture
+def meanwhile(job, monkeypatch):
+  """(function) -> it is called once, as soon as a job samples; what it returned, in a list."""
+
+  def arrange(function):
+    returned = []
+
+    def sampled(*asked, **options):
+      if asked[-1] and not returned:
+        returned.append(None)
+        returned[0] = function()
+      return votes(*asked, **options)
+
+    monkeypatch.setattr(sampling, "votes", sampled)
+    return returned
+
+  return arrange
+
+
+def of_one_left_alone(job, folder):
+  """Makes sure that a job's counts are those of one that nothing happened to."""
+  assert job(folder / "alone") == 0
+  one, other = (records.load(folder / out / CERTIFICATE) for out in ("out", "alone"))
+  np.testing.assert_array_equal(one.estimation.votes, other.estimation.votes)
+  np.testing.assert_array_equal(one.selection.votes, other.selection.votes)
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGSTOP"), reason="there is no SIGSTOP")
+def test_a_job_that_is_stopped_for_a_while_goes_on(job, meanwhile, tmp_path):
+  def stopped():
+    with subprocess.Popen(["sh", "-c", f"sleep 1; kill -CONT {os.getpid()}"]) as waking:
+      os.kill(os.getpid(), signal.SIGSTOP)
+    return waking.returncode
+
+  said = meanwhile(stopped)
+  assert job() == 0
+  assert said == [0]
+  of_one_left_alone(job, tmp_path)
+
+
+def test_a_folder_that_vanishes_is_made_again(job, meanwhile, tmp_path):
+  said = meanwhile(lambda: shutil.rmtree(tmp_path / "out"))
+  assert job() == 0
+  assert said == [None]
+  assert main(["verify", str(tmp_path / "out")]) == 0
+  of_one_left_alone(job, tmp_path)
+
+
+@pytest.mark.parametrize("jump", [-1e6, 1e6])
+def test_a_clock_that_is_changed_changes_nothing(job, stopped, jump, monkeypatch, tmp_path):
+  """Every look at the clock finds that it was changed by days, before the stop and after it."""
+  before = checkpoints.load(stopped).seconds
+  changes, clock = itertools.count(1), time.time
+  for module in (time, tqdm_clock):
+    monkeypatch.setattr(module, "time", lambda: clock() + next(changes) * jump)
+  assert job() == 0
+  assert next(changes) > 2
+  seconds = storage.load_json(tmp_path / "out" / "summary.json")["seconds"]
+  assert before >= 0
+  assert all(0 <= value < 1000 for value in seconds.values())
+  assert main(["verify", str(tmp_path / "out")]) == 0
+  assert job() == 0  # all is there
+  of_one_left_alone(job, tmp_path)
+
+
+def in_use(status, capsys, name):
+  error = capsys.readouterr().err.rpartition("lrs-jax: error: ")[2]
+  assert status == 1
+  assert "is in use, another job runs there (process " in error
+  assert f"which differs in {name}: wait until it has ended, or choose another --out.\n" in error
+
+
+locks = pytest.mark.skipif(claims.fcntl is None, reason="there are no locks of files")
+
+
+@locks
+@pytest.mark.parametrize("options", [("--force",), ("--sample-range", "0:20")])
+def test_another_job_is_refused_as_long_as_one_runs(
+  job, meanwhile, model, options, capsys, tmp_path
+):
+  """Even where nothing would be replaced by it, and whether options or the network differ."""
+  out, network = tmp_path / "out", tmp_path / "unet.npz"
+  network.write_bytes(model.read_bytes() + b"0")
+
+  def tried():
+    in_use(job(out, "--seed", "1", *options), capsys, "job.seed")
+    in_use(job(out, "--model", str(network), *options), capsys, "model")
+    return True
+
+  said = meanwhile(tried)
+  assert job() == 0
+  assert said == [True]
+  assert job(out, "--seed", "1", *options) == 0  # for it has ended
+  assert not list(out.rglob(".*"))
+  assert main(["verify", str(out)]) == 0
+
+
+def test_ranges_of_one_job_share_a_folder_and_so_do_equal_jobs(job, meanwhile, model, tmp_path):
+  out = tmp_path / "out"
+  said = meanwhile(lambda: job(out, "--sample-range", "256:5000"))
+  assert job(out, "--sample-range", "0:256") == 0
+  assert said == [0]
+  said = meanwhile(job)
+  assert job() == 0
+  assert said == [0]
+  assert main(["merge", str(out), "--out", str(tmp_path / "m"), "--model", str(model)]) == 0
+  one, other = (records.load(tmp_path / folder / CERTIFICATE) for folder in ("out", "m"))
+  np.testing.assert_array_equal(one.estimation.votes, other.estimation.votes)
+  assert not list(tmp_path.rglob(".*"))
+
+
+@locks
+def test_a_claim_ends_with_its_process_even_by_sigkill(job, meanwhile, capsys, tmp_path):
+  """What is left of it then, `.running`, is in nobody's way."""
+  out = tmp_path / "out"
+  file = out / ".running"
+  kept = meanwhile(file.read_bytes)
+  assert job() == 0
+  file.write_bytes(kept[0])
+  holding = [sys.executable, "-S", "-E", "-c", HOLDS, str(file)]
+  with subprocess.Popen(holding, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as other:
+    assert other.stdout.readline() == b"held\n"
+    in_use(job(out, "--samples", "4500", "--force"), capsys, "job.samples")
+    assert job() == 0
+    other.kill()
+  assert job(out, "--samples", "4500", "--force") == 0
+  assert not file.exists()
+
+
+@locks
+@pytest.mark.parametrize("content", [b"\xff", b"[]", b'{"who": "process \\u001b[2J"}'])
+def test_what_no_job_wrote_is_told_on_one_line_at_most(job, content, capsys, tmp_path):
+  file = tmp_path / "out" / ".running"
+  file.parent.mkdir()
+  file.write_bytes(content)
+  holding = [sys.executable, "-S", "-E", "-c", HOLDS, str(file)]
+  with subprocess.Popen(holding, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as other:
+    assert other.stdout.readline() == b"held\n"
+    if b"who" in content:
+      in_use(job(), capsys, "job, task")
+    else:
+      assert job() == 0
+    other.kill()
+
+
+@pytest.mark.parametrize("error", [errno.ENOLCK, None])
+def test_where_there_are_no_locks_jobs_run_all_the_same(job, error, monkeypatch):
+  def fails(*_):
+    raise OSError(error, os.strerror(error))
+
+  if error is None:
+    monkeypatch.setattr(claims, "fcntl", None)
+  elif claims.fcntl is not None:
+    monkeypatch.setattr(claims.fcntl, "flock", fails)
+  assert job() == 0
 
 
 @pytest.mark.parametrize("keep", [0, 50, 1000, -20])

@@ -1,9 +1,10 @@
-"""Two processes on loopback, through JAX's own runtime: the same counts as in one."""
+"""Two processes on loopback: the same counts as in one, even if each of them is lost once."""
 
 import contextlib
 import json
 import os
 import re
+import signal
 import socket
 import subprocess
 import sys
@@ -13,7 +14,7 @@ import numpy as np
 import pytest
 
 from lrs_jax.cli import main
-from lrs_jax.jobs import processes, records
+from lrs_jax.jobs import checkpoints, processes, records
 from lrs_jax.tasks import common
 from tests import two_processes
 from tests.test_cli import TOY
@@ -21,7 +22,10 @@ from tests.test_cli import TOY
 SLURM_PORTS = 65535 - 2**12 + 1
 """JAX adds the last 12 bits of Slurm's number of a job to this."""
 
-JOB = ("certify", "scenes", *TOY, "--images", "3", "--budgets", "0,0.03", "--isotropic-std", "0.2")
+JOB = (
+  *("certify", "scenes", *TOY, "--images", "3", "--budgets", "0,0.03", "--isotropic-std", "0.2"),
+  *("--samples", "600"),  # more than a piece of 256 for each of two devices
+)
 
 
 def free_port(first, last):
@@ -33,23 +37,25 @@ def free_port(first, last):
   raise OSError("no port is free")
 
 
-def run_two(out, *, timeout=900):
+def run_two(out, *, victim="", timeout=900):
   """Runs `tests.two_processes` as processes 0 and 1 with two devices each.
 
-  The first finds the others by itself, as under Slurm; the second is told.
+  The first finds the others by itself, as under Slurm; the second is told. A `victim` is killed.
   """
   port = free_port(SLURM_PORTS, 65535)
+  address = f"127.0.0.1:{port}"
   slurm = {
     "SLURM_JOB_ID": str(port - SLURM_PORTS), "SLURM_STEP_NODELIST": "127.0.0.1,elsewhere",
     "SLURM_NTASKS": "2", "SLURM_PROCID": "0", "SLURM_LOCALID": "0", "SLURM_STEP_NUM_NODES": "2",
   }  # fmt: skip
   where = [
     ("--coordinator", "auto"),
-    ("--coordinator", f"127.0.0.1:{port}", "--num-processes", "2", "--process-id", "1"),
+    ("--coordinator", address, "--num-processes", "2", "--process-id", "1"),
   ]
+  job = (*JOB, "--out", str(out))
   running = [
     subprocess.Popen(
-      [sys.executable, "-m", "tests.two_processes", *JOB, "--out", str(out), *where[i]],
+      [sys.executable, "-m", "tests.two_processes", f"{address},{i},{victim}", *job, *where[i]],
       env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
     )
     for i, environment in enumerate(({**os.environ, **slurm}, None))
@@ -63,12 +69,39 @@ def run_two(out, *, timeout=900):
 
 
 @pytest.fixture(scope="module")
-def pair(tmp_path_factory):
-  out = tmp_path_factory.mktemp("pair")
+def killed(tmp_path_factory):
+  """Both processes are killed once, each in a life of the job: what the other one said."""
+  out, said = tmp_path_factory.mktemp("pair"), []
+  for victim in range(2):
+    ended = run_two(out, victim=victim, timeout=120)
+    assert ended[victim][2] == -signal.SIGKILL, ended
+    kept = {path.name: checkpoints.load(path).done for path in out.rglob("*.partial.npz")}
+    said.append((*ended[1 - victim], kept))
+    for marker in out.glob("second-*"):
+      marker.unlink()
+  return out, said
+
+
+@pytest.fixture(scope="module")
+def pair(killed):
+  """The job that was killed twice goes on to its end."""
+  out, _ = killed
   ended = run_two(out)
   for _, error, status in ended:
     assert status == 0, error
   return out, ended
+
+
+@pytest.mark.parametrize("victim", [0, 1])
+def test_a_process_that_is_lost_is_one_clear_line_and_loses_nothing(killed, victim):
+  _, error, status, kept = killed[1][victim]
+  told = f"process {victim} (of 0 to 1) has ended, or is out of reach; samples counted so far are"
+  assert status == 1
+  assert error.rpartition("lrs-jax: ")[2] == f"error: {told} kept for the same command.\n"
+  assert "Traceback" not in error
+  assert "coordination" not in error
+  share = "isotropic" if victim == 0 else "certificate"  # of the one that is left
+  assert kept[f"{share}-estimation.partial.npz"] == 512
 
 
 def test_samples_over_a_mesh_of_two_processes_are_those_of_one(pair):

@@ -8,7 +8,7 @@ import pytest
 
 from lrs_jax import storage
 from lrs_jax.cli import main
-from lrs_jax.jobs import records, resampling
+from lrs_jax.jobs import machines, records, resampling
 from lrs_jax.sampling import ClassSums
 
 FILE = Path(__file__).parents[1] / "docs" / "toy_task.py"
@@ -73,12 +73,15 @@ def test_votes_that_were_made_up_pass_verify_and_not_a_new_draw(job, tmp_path, c
   assert "`estimation/votes` are not those of its samples" in said(path, capsys, "--resample", "50")
 
 
-def test_a_device_that_rounds_otherwise_is_asked_by_a_test(job, tmp_path, capsys):
+@pytest.mark.parametrize("changes", [{"device": "another"}, {"processor": "A | B"}, {}])
+def test_a_device_that_rounds_otherwise_is_asked_by_a_test(job, changes, tmp_path, capsys):
+  """And so is a processor that is another, or that a record does not name."""
   record = records.load(job / "strip-0" / "certificate.npz")
-  elsewhere = {**record.meta, "device": "another"}
+  assert record.meta["processor"] == machines.processor() != ""
+  elsewhere = {name: value for name, value in record.meta.items() if name != "processor"} | changes
   path = forged(job, tmp_path / "true", meta=elsewhere)
   told = said(path, capsys, "--resample", "200")
-  assert "as well as can be seen on another device or version" in told
+  assert "as well as can be seen on another device, processor or version" in told
   path = forged(job, tmp_path / "forged", meta=elsewhere, estimation=raised(record, 1.0))
   told = said(path, capsys, "--resample", "200")
   assert "such a difference has probability" in told

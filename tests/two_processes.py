@@ -1,11 +1,15 @@
 """What each of the two processes of `test_processes` runs: a job, then counts over all devices."""
 
+import os
+import signal
 import sys
+import time
 from pathlib import Path
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.extend.backend import clear_backends
 from scipy import sparse
 
 from lrs_jax import noise, sampling
@@ -53,11 +57,38 @@ def counts():
   }
 
 
+def count_together(out, address, index):
+  """Through JAX's own runtime for several processes, which jobs do without."""
+  clear_backends()
+  jax.distributed.initialize(address, 2, index)
+  devices = np.array([jax.local_device_count(), jax.device_count()])
+  np.savez(out / f"process-{index}.npz", devices=devices, **counts())
+
+
+def lose(victim, index, out):
+  """One process is killed, and no other goes on, once both are in the second piece of samples."""
+  votes = sampling.votes
+
+  def lost(*asked, first_sample, **options):
+    while first_sample:
+      (out / f"second-{index}").touch()
+      if index == victim and (out / f"second-{1 - index}").exists():
+        os.kill(os.getpid(), signal.SIGKILL)
+      time.sleep(0.01)
+    return votes(*asked, first_sample=first_sample, **options)
+
+  sampling.votes = lost
+
+
 if __name__ == "__main__":
   checks.LARGEST_CHUNK, sets.SCENES = 16, 50  # as fixtures do in `conftest`
   reports.draw = lambda *args: None
-  status = main(sys.argv[1:])
-  out = Path(sys.argv[sys.argv.index("--out") + 1])
-  devices = np.array([jax.local_device_count(), jax.device_count()])
-  np.savez(out / f"process-{jax.process_index()}.npz", devices=devices, **counts())
+  place, *arguments = sys.argv[1:]
+  address, index, victim = place.split(",")
+  folder = Path(arguments[arguments.index("--out") + 1])
+  if victim:
+    lose(int(victim), int(index), folder)
+  status = main(arguments)
+  if not status:
+    count_together(folder, address, int(index))
   sys.exit(status)

@@ -23,7 +23,7 @@ from lrs_jax.collective import iou as certified_iou
 from lrs_jax.confidence import certificates, corrections, planning
 from lrs_jax.evaluation import metrics
 from lrs_jax.jobs import reports
-from lrs_jax.jobs.running import describe_devices, versions
+from lrs_jax.jobs.machines import describe_devices, versions
 from lrs_jax.tasks.data.images import LabelledImages
 
 THRESHOLDS = (0.75, 0.9, 0.95)

@@ -23,7 +23,7 @@ from benchmarks.image_study.configurations import (
 from benchmarks.image_study.counting import windows
 from lrs_jax import keys, noise, sampling
 from lrs_jax.evaluation import choosing
-from lrs_jax.jobs.running import describe_devices, versions
+from lrs_jax.jobs.machines import describe_devices, versions
 from lrs_jax.tasks.data import camvid
 from lrs_jax.tasks.data.images import LabelledImages
 from lrs_jax.tasks.models import folded_unet

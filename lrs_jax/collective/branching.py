@@ -21,6 +21,7 @@ from lrs_jax.collective.envelope import (
   hull_of,
   incidence_of,
   make_layout,
+  make_program,
   relax,
 )
 from lrs_jax.collective.problem import Problem, Region, make_region
@@ -147,13 +148,13 @@ def _solved(solver: Any, problem: Problem, node: Node) -> Node:
   If the LP is infeasible, the latter plus ever larger multiples of those that prove it empty.
   """
   box, layout, hulls, region = node.box, node.layout, node.hulls, node.layout.region
-  status, multipliers, attack, _ = relax(solver, hulls, layout, box)
+  status, multipliers, attack, _ = relax(solver, make_program(hulls, layout, box))
   proven = bound_hulls(hulls, region, box, multipliers)
   if proven >= node.bound:
     multipliers, proven = node.multipliers, bound_hulls(hulls, region, box, node.multipliers)
   if status == "infeasible":
     attack = None
-    ray = relax(solver, hulls, layout, box, elastic=True).multipliers
+    ray = relax(solver, make_program(hulls, layout, box, elastic=True)).multipliers
     for exponent in range(2, 40, 4):  # 0 proves an empty box as well as less does
       if proven <= 0:
         break

@@ -6,7 +6,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from lrs_jax.collective.problem import check_forfeit, feed
+from lrs_jax.collective.digests import feed
+from lrs_jax.collective.problem import check_forfeit
 from lrs_jax.collective.witness import Witness
 
 

@@ -17,6 +17,7 @@ dominate, and the attack is their duals. Another budget changes little but the p
 leaving out cells nor a start changes the optimum, which HiGHS finds up to its tolerances.
 """
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -64,6 +65,18 @@ class Layout(NamedTuple):
   perceived: np.ndarray  # float64 [entries]: weights x size / reach
   price: np.ndarray  # float64 [k]: costs of mu, for every budget, and nu, for every cap that binds
   paid: Entries  # of their columns
+
+
+class Program(NamedTuple):
+  """The LP, and what its columns and rows stand for."""
+
+  model: highs.Model
+  layout: Layout
+  group: np.ndarray  # int [parts]: the first columns are parts of the multiplier of this group
+  unit: float  # of the objective
+  is_cut: np.ndarray  # bool [G]: groups whose multiplier may be negative
+  hulls: Sequence[Hull]
+  budgets: np.ndarray  # float64 [A], units of the budgets
 
 
 class Relaxation(NamedTuple):
@@ -116,7 +129,7 @@ def hull_of(problem: Problem, region: Region, box: Box, g: int) -> Hull | None:
   return extend(start, eta[first:last], counts[first + 1 : last + 1])
 
 
-def _joined(hulls: list[Hull]) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+def _joined(hulls: Sequence[Hull]) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
   """All vertices, group by group: s, heights, and the first and the last of every group."""
   ends = np.cumsum([hull.s.size for hull in hulls], dtype=np.int64)
   s = np.concatenate([np.zeros(0), *(hull.s for hull in hulls)])
@@ -125,7 +138,7 @@ def _joined(hulls: list[Hull]) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.n
 
 
 @np.errstate(over="ignore", invalid="ignore")
-def bound_hulls(hulls: list[Hull], region: Region, box: Box, multipliers: np.ndarray) -> float:
+def bound_hulls(hulls: Sequence[Hull], region: Region, box: Box, multipliers: np.ndarray) -> float:
   """`witness.bound`, from the hulls: a linear function is largest at a vertex, but for the slack.
 
   The same roundings, and at least as large up to them.
@@ -220,17 +233,10 @@ def _perceived(layout: Layout, group: np.ndarray, large: np.ndarray) -> Entries:
 
 
 @np.errstate(over="ignore", invalid="ignore", divide="ignore")
-def relax(
-  solver: Any,
-  hulls: list[Hull],
-  layout: Layout,
-  box: Box,
-  *,
-  elastic: bool = False,
-  time_limit: float | None = None,
-  start: highs.Solution | None = None,
-) -> Relaxation:
-  """Solves the envelope LP over a box; `elastic` finds multipliers that prove it empty.
+def make_program(
+  hulls: Sequence[Hull], layout: Layout, box: Box, *, elastic: bool = False
+) -> Program:
+  """The envelope LP over a box; `elastic` finds multipliers that prove it empty.
 
   The columns are the parts of every multiplier: below the slope of every hull edge, but not below
   that of the next; above them all, where s has a lower end; below 0, where it has an upper one.
@@ -250,7 +256,7 @@ def relax(
   limit = 1.0 if elastic else np.inf
   group = np.concatenate([group, raised, cut])
   at = np.concatenate([s[right], box.lower[raised], box.upper[cut]]) / reach[group]
-  fixed = region.lower[layout.incidence.kinds, layout.incidence.cells] / layout.size
+  fixed = _fixed(layout)
   if fixed.any():
     perceived = np.append(0.0, np.cumsum(layout.perceived * fixed[layout.incidence.rows]))
     at -= np.diff(perceived[layout.incidence.starts])[group]
@@ -267,17 +273,62 @@ def relax(
     rows=np.append(seen.rows, layout.paid.rows),
     values=np.append(seen.values, layout.paid.values),
   )
+  return Program(model, layout, group, unit, is_cut, hulls, region.scales[2])
+
+
+def _fixed(layout: Layout) -> np.ndarray:
+  """What every attack of the region spends on the cells: [rows], in their units."""
+  return layout.region.lower[layout.incidence.kinds, layout.incidence.cells] / layout.size
+
+
+def repriced(program: Program, hulls: Sequence[Hull], region: Region) -> Program | None:
+  """The LP of a larger budget, if nothing but the budget's price differs; else None.
+
+  So it is where the hulls are the same, and no attack is limited by anything but the budget. The
+  units stay what they were, for budgets up to twice as large.
+  """
+  layout, budgets, earlier = program.layout, program.budgets, program.layout.region
+  if (
+    any(hull is not other for hull, other in zip(hulls, program.hulls, strict=True))
+    or not np.isfinite(region.budget).all()
+    or not (earlier.budget > 0).all()
+    or not (budgets <= region.budget).all()
+    or not (region.budget <= 2 * budgets).all()
+    or not (region.upper == region.budget[:, None]).all()
+    or not (earlier.upper == earlier.budget[:, None]).all()
+    or region.lower.any()
+    or region.lost.any()
+    or program.is_cut.any()
+  ):
+    return None
+  cost = np.append(program.model.cost[: -budgets.size], region.budget / budgets)
+  return program._replace(
+    model=program.model._replace(cost=cost), layout=layout._replace(region=region)
+  )
+
+
+def relax(
+  solver: Any,
+  program: Program,
+  *,
+  time_limit: float | None = None,
+  start: highs.Solution | None = None,
+) -> Relaxation:
+  """Solves the envelope LP: the multipliers of the groups, and its rows' duals, the attack."""
+  model, layout, group, unit, is_cut, *_ = program
+  region, reach = layout.region, layout.reach
   solution = highs.solve(solver, model, time_limit=time_limit, start=start)
   multipliers = np.zeros(reach.size)
-  if (found := highs.leading(solution, model, np.ones(group.size))) is not None:
-    multipliers = np.bincount(group, found * unit, reach.size) / reach
-  multipliers[region.lost | ~np.isfinite(multipliers)] = 0.0
-  multipliers = np.where(is_cut, multipliers, np.maximum(multipliers, 0.0))
-  attack = None
-  if solution.dual is not None and solution.dual.shape == model.row_upper.shape:
-    attack = region.lower.copy()
-    spent = (fixed - solution.dual[:num_cells]) * layout.size
-    attack[layout.incidence.kinds, layout.incidence.cells] = spent
-    attack = np.clip(attack, region.lower, region.upper) if np.isfinite(attack).all() else None
+  with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
+    if (found := highs.leading(solution, model, np.ones(group.size))) is not None:
+      multipliers = np.bincount(group, found * unit, reach.size) / reach
+    multipliers[region.lost | ~np.isfinite(multipliers)] = 0.0
+    multipliers = np.where(is_cut, multipliers, np.maximum(multipliers, 0.0))
+    attack = None
+    if solution.dual is not None and solution.dual.shape == model.row_upper.shape:
+      attack = region.lower.copy()
+      spent = (_fixed(layout) - solution.dual[: layout.size.size]) * layout.size
+      attack[layout.incidence.kinds, layout.incidence.cells] = spent
+      attack = np.clip(attack, region.lower, region.upper) if np.isfinite(attack).all() else None
   status = "infeasible" if solution.status == "unbounded" else solution.status
   return Relaxation(status, multipliers, attack, solution)

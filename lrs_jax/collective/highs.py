@@ -85,6 +85,9 @@ _OPTIONS = {
 }
 
 
+_DUAL, _PRIMAL = 1, 4  # HiGHS's "simplex_strategy"
+
+
 class _Silent(highspy.Highs):
   """HiGHS that prints nothing, not even its version while it is being constructed."""
 
@@ -113,7 +116,8 @@ def solve(
   """Solves an LP (by simplex) or a MILP (`model.integer`), up to this relative gap.
 
   The solver is from `new_solver`, the limit in seconds; presolving is worth it for large models. An
-  LP may start at the basis of another one's solution; it does if as many rows and columns are.
+  LP may start at the basis of another one's solution; it does if as many rows and columns are. One
+  that has the very arrays of the solver's last model, but for the cost, goes on where that ended.
   """
   limit = np.inf if time_limit is None else time_limit
   try:
@@ -139,20 +143,28 @@ def _solve(
   solver.setOptionValue("presolve", "on" if presolve else "off")
   solver.setOptionValue("time_limit", solver.getRunTime() + time_limit)  # its clock runs on
   solver.setOptionValue("mip_rel_gap", float(gap))
-  accepted = solver.passModel(
-    model.cost.size,
-    model.row_lower.size,
-    model.rows.size,
-    int(highspy.MatrixFormat.kColwise),
-    int(highspy.ObjSense.kMinimize),
-    0.0,
-    *(model.cost, model.lower, model.upper, model.row_lower, model.row_upper),
-    *(model.starts, model.rows, model.values, integer.astype(np.int32)),
-  )
-  if accepted == highspy.HighsStatus.kError:
-    return Solution("model refused")
-  if start is not None and start.basis is not None:
-    solver.setBasis(start.basis)  # refused, if it is that of another shape
+  held, solver.held = getattr(solver, "held", None), model
+  if held is not None and all(one is other for one, other in zip(model[1:], held[1:], strict=True)):
+    changed = np.flatnonzero(model.cost != held.cost).astype(np.int32)
+    solver.changeColsCost(changed.size, changed, model.cost[changed])
+    solver.setOptionValue("simplex_strategy", _PRIMAL)  # its basis is still feasible
+  else:
+    solver.setOptionValue("simplex_strategy", _DUAL)
+    accepted = solver.passModel(
+      model.cost.size,
+      model.row_lower.size,
+      model.rows.size,
+      int(highspy.MatrixFormat.kColwise),
+      int(highspy.ObjSense.kMinimize),
+      0.0,
+      *(model.cost, model.lower, model.upper, model.row_lower, model.row_upper),
+      *(model.starts, model.rows, model.values, integer.astype(np.int32)),
+    )
+    if accepted == highspy.HighsStatus.kError:
+      solver.held = None
+      return Solution("model refused")
+    if start is not None and start.basis is not None:
+      solver.setBasis(start.basis)  # refused, if it is that of another shape
   solver.run()
   status = solver.getModelStatus()
   solution = solver.getSolution()

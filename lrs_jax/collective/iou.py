@@ -17,7 +17,9 @@ the mean over all predicted classes at little cost; `metrics.mean_iou` counts su
 where they are predicted, and may therefore be smaller even on the clean image.
 """
 
+import functools
 import math
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -26,6 +28,8 @@ from jax.typing import ArrayLike
 from lrs_jax import collective
 from lrs_jax.collective import CollectiveCertificate, slopes
 from lrs_jax.collective.certificate import checked, typed
+from lrs_jax.collective.methods import certify_prepared
+from lrs_jax.collective.problem import prepare
 from lrs_jax.confidence.certificates import BaseCertificates
 
 
@@ -81,8 +85,9 @@ def per_class(
   _refuse(options, "targets", "worth", "forfeit")
   if not np.ndim(budgets):
     raise ValueError(f"`budgets` must have shape [B] or [B, A], but it is {budgets!r}.")
+  certified = _certifier(base)
   found = {
-    name: tuple(_certified(base, budgets, targets=targets, **options) for targets in of_all)
+    name: tuple(certified(budgets, targets=targets, **options) for targets in of_all)
     for name, of_all in wanted.items()
   }
   return _per_class(classes, sizes, len(np.asarray(budgets)), **found)
@@ -100,9 +105,10 @@ def _wanted(
   return classes, sizes, {"hits": hits, "rejections": rejections}
 
 
-def _certified(base: BaseCertificates, budgets: ArrayLike, **options: Any) -> CollectiveCertificate:
-  inputs = base.weights, base.groups, base.eta
-  return collective.certify(*inputs, budgets, forfeit=base.forfeit, **options)
+def _certifier(base: BaseCertificates) -> Callable[..., CollectiveCertificate]:
+  """(budgets, **options) -> a certificate of the base's outputs, which are sorted only once."""
+  outputs = prepare(base.weights, base.groups, base.eta)
+  return functools.partial(certify_prepared, outputs, forfeit=base.forfeit)
 
 
 def _per_class(
@@ -282,7 +288,7 @@ def jointly(
   pixels = slopes.make_pixels(truth, base.labels, separate.classes, separate.sizes)
   given = separate.hits[0]
   options |= {"caps": given.caps, "integral": given.integral}
-  best = []
+  certified, best = _certifier(base), []
   for i in range(num_budgets):
     box = _box(base, separate, i)
     u, v = box.u_upper, box.v_lower
@@ -290,7 +296,7 @@ def jointly(
     for step in range(num_steps):
       lines, unit = slopes.whole(pixels, *slopes.supporting(box, u, v))
       worth, budget = slopes.worth(pixels, lines), given.budgets[i : i + 1]
-      certificate = _certified(base, budget, worth=worth, **options)
+      certificate = certified(budget, worth=worth, **options)
       bound = slopes.mean_bound(pixels, box, lines, unit, certificate)
       found.append((bound, lines, unit, certificate))
       share, (u_left, v_left) = 2 / (step + 3), slopes.left(base, pixels, lines, certificate)

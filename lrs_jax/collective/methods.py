@@ -18,17 +18,22 @@ from lrs_jax.collective.envelope import (
   extend,
   incidence_of,
   make_layout,
+  make_program,
   point,
   relax,
+  repriced,
 )
 from lrs_jax.collective.lp import attackable, bound_outputs, relax_outputs
 from lrs_jax.collective.problem import (
   Given,
+  Outputs,
   Problem,
   Region,
   check_forfeit,
   guaranteed,
   make_problem,
+  prepare,
+  problem_of,
   whole_region,
 )
 from lrs_jax.collective.witness import Witness, bound, tree, whole_box
@@ -98,6 +103,28 @@ def certify(
   References:
     Schuchardt et al. 2023 (arXiv 2210.16140), sections 4 and 5.
   """
+  outputs = prepare(weights, groups, eta)
+  return certify_prepared(
+    outputs, budgets, method=method, targets=targets, worth=worth, caps=caps, integral=integral,
+    time_limit=time_limit, bins=bins, gap=gap, forfeit=forfeit,
+  )  # fmt: skip
+
+
+def certify_prepared(
+  outputs: Outputs,
+  budgets: ArrayLike,
+  *,
+  method: str = "envelope",
+  targets: ArrayLike | None = None,
+  worth: ArrayLike | None = None,
+  caps: ArrayLike | None = None,
+  integral: bool = False,
+  time_limit: float | None = None,
+  bins: int | None = None,
+  gap: float = 1e-3,
+  forfeit: int = 0,
+) -> CollectiveCertificate:
+  """`certify` for many sets of targets of the same outputs, checked and sorted by `prepare`."""
   if method not in METHODS:
     raise ValueError(f"`method` must be one of {METHODS}, but it is {method!r}.")
   if time_limit is not None and not (isinstance(time_limit, int | float) and time_limit > 0):
@@ -107,7 +134,7 @@ def certify(
   if not (isinstance(gap, int | float) and 0 <= gap < np.inf):
     raise ValueError(f"`gap` must be a number >= 0, but it is {gap!r}.")
   forfeit = check_forfeit(forfeit)
-  problem, given = make_problem(weights, groups, eta, budgets, targets, caps, integral, worth)
+  problem, given = problem_of(outputs, budgets, targets, caps, integral, worth)
   stages = {
     "naive": [_naive(problem)],
     "lp": [_lp(problem, bins, time_limit, merge=worth is not None or bins is not None)],
@@ -286,7 +313,8 @@ def _relaxations(
 ) -> Iterator[tuple[int, Region, list[Hull], Relaxation]]:
   """The envelope LP of some budgets, from small to large ones."""
   solver, box = highs.new_solver(), whole_box(problem)
-  incidence, start, origin = incidence_of(problem), None, point(0.0, 0.0)
+  incidence, origin = incidence_of(problem), point(0.0, 0.0)
+  program, start = None, None
   known = [(0, origin)] * len(problem.thresholds)  # hull of the first thresholds, per group
   for i in indices:
     region = whole_region(problem, i)
@@ -299,9 +327,9 @@ def _relaxations(
     hulls = [hull for _, hull in known]
     for g in np.flatnonzero(region.lost).tolist():
       hulls[g] = point(0.0, problem.counts[g][-1])
-    relaxation = relax(
-      solver, hulls, make_layout(region, incidence), box, time_limit=time_limit, start=start
-    )
+    program = program and repriced(program, hulls, region)
+    program = program or make_program(hulls, make_layout(region, incidence), box)
+    relaxation = relax(solver, program, time_limit=time_limit, start=start)
     start = relaxation.solution
     yield i, region, hulls, relaxation
 

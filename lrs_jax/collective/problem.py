@@ -4,14 +4,13 @@ An adversary chooses b[a, c] >= 0 with sum_c b[a, c] <= B_a (and b <= caps), gro
 s_g = sum_a sum_c W[a, g, c] b[a, c], and output n falls iff s_{groups[n]} >= eta[n].
 """
 
-import functools
-import hashlib
-import json
 import math
 from typing import Any, NamedTuple
 
 import numpy as np
 from jax.typing import ArrayLike
+
+from lrs_jax.collective.digests import digest
 
 EPS = 2.0**-52  # twice the unit roundoff: fl(x op y) lies within (1 +- EPS / 2) of the truth
 LEAST = 2.0**-1074  # or, where that underflows, within this
@@ -40,6 +39,16 @@ class Problem(NamedTuple):
   def worth(self, fallen: list[int]) -> int:
     """What the targets of so many thresholds of each group count for."""
     return int(sum(counts[k] for counts, k in zip(self.counts, fallen, strict=True)))
+
+
+class Outputs(NamedTuple):
+  """What certificates of the same outputs share, whichever their targets and budgets are."""
+
+  weights: np.ndarray  # float64 [A, G, C]
+  groups: np.ndarray  # int64 [N]
+  eta: np.ndarray  # float64 [N]
+  order: np.ndarray  # int64: outputs that do not abstain, by their group, then by rising eta
+  digest: str  # of weights, groups and eta
 
 
 class Given(NamedTuple):
@@ -91,7 +100,31 @@ def make_problem(
   worth: ArrayLike | None = None,
 ) -> tuple[Problem, Given]:
   """Checks the arguments of `certify`, raising as it does, and sorts the thresholds."""
+  return problem_of(prepare(weights, groups, eta), budgets, targets, caps, integral, worth)
+
+
+def prepare(weights: ArrayLike, groups: ArrayLike, eta: ArrayLike) -> Outputs:
+  """Checks what all problems of the same outputs share, and sorts it once."""
   weights, groups, eta = check_inputs(weights, groups, eta)
+  alive, num_groups = np.flatnonzero(eta > 0), weights.shape[1]
+  members = groups[alive].astype(np.uint16) if num_groups < 2**16 else groups[alive]  # by radix
+  order = alive[np.argsort(members, kind="stable")]
+  ends = np.cumsum(np.bincount(members, minlength=num_groups))
+  for start, end in zip(np.append(0, ends), ends, strict=False):
+    order[start:end] = order[start:end][np.argsort(eta[order[start:end]])]
+  return Outputs(weights, groups, eta, order, digest(weights, groups, eta))
+
+
+def problem_of(
+  outputs: Outputs,
+  budgets: ArrayLike,
+  targets: ArrayLike | None,
+  caps: ArrayLike | None,
+  integral: bool,
+  worth: ArrayLike | None = None,
+) -> tuple[Problem, Given]:
+  """`make_problem` of outputs that were checked and sorted before."""
+  weights, groups, eta, _, known = outputs
   num_kinds, num_groups, num_cells = weights.shape
   budgets = _floats("budgets", budgets)
   budgets = budgets[:, None] if budgets.ndim == 1 and num_kinds == 1 else budgets
@@ -117,13 +150,13 @@ def make_problem(
   usable_caps = np.full((num_kinds, num_cells), np.inf) if caps is None else caps
   problem = Problem(
     weights,
-    *_sort(groups, eta, targets, num_groups),
+    *_thresholds(outputs, targets),
     np.floor(budgets) if integral else budgets,
     np.floor(usable_caps) if integral else usable_caps,
     bool(integral),
     np.full(num_groups, np.inf),
   )
-  given = Given(groups, eta, budgets, targets, caps, digest(weights, groups, eta))
+  given = Given(groups, eta, budgets, targets, caps, known)
   return (_tighten(problem) if integral else problem), given
 
 
@@ -146,7 +179,7 @@ def guaranteed(problem: Problem, given: Given, attackable: float, forfeit: int) 
   Whichever these are, what falls under an attack is what it reaches and, beyond that, at most
   these: each a target that counts for at most the largest worth, or none that was counted.
   """
-  lost = math.floor(attackable) + forfeit * given.largest_worth
+  lost = math.floor(attackable) + (forfeit and forfeit * given.largest_worth)
   return max(problem.num_targets - lost, 0)
 
 
@@ -169,40 +202,6 @@ def check_inputs(
   rule = f"lie in [0, G) with G = {num_groups} groups in `weights`"
   _check_all("groups", rule, groups, (groups >= 0) & (groups < num_groups))
   return weights, groups.astype(np.int64), eta
-
-
-def digest(weights: np.ndarray, groups: np.ndarray, eta: np.ndarray) -> str:
-  """SHA-256 of what `check_inputs` returns: names, types, shapes and values."""
-  hasher = hashlib.sha256()
-  for name, array in (("weights", weights), ("groups", groups), ("eta", eta)):
-    feed(hasher, name, array + 0)  # -0.0 + 0 = 0.0
-  return hasher.hexdigest()
-
-
-def feed(hasher: "hashlib._Hash", name: str, value: Any) -> None:
-  """Adds a named value: no two that differ, in a name or type or shape either, add the same bytes.
-
-  The value is None, a string, a number or an array of these. Numbers count as those of 8 bytes, in
-  the order of bytes of most machines; strings as JSON, so that neither their width nor how NumPy
-  prints them matters. Anything else, or floats of more than 8 bytes, raise a `ValueError`.
-  """
-  array = np.asarray("" if value is None else value)
-  stored = {"b": "|b1", "i": "<i8", "u": "<u8", "f": "<f8"}.get(array.dtype.kind)
-  if array.dtype.kind == "U":
-    kind = "none" if value is None else "str"
-    content = json.dumps([value] if isinstance(value, str) else array.ravel().tolist()).encode()
-  elif stored is not None and array.dtype.itemsize <= 8:
-    kind, content = stored, np.ascontiguousarray(array, stored).tobytes()
-  else:
-    raise ValueError(
-      f"`{name}` must be numbers of at most 8 bytes or strings, but its dtype is {array.dtype}."
-    )
-  hasher.update(_header(name, kind, array.shape) + content)
-
-
-@functools.lru_cache(maxsize=1000)  # few differ, and every budget of a certificate has the same
-def _header(name: str, kind: str, shape: tuple[int, ...]) -> bytes:
-  return json.dumps([name, kind, shape]).encode()
 
 
 def make_region(
@@ -294,19 +293,16 @@ def _times(x: np.ndarray, y: np.ndarray) -> np.ndarray:
   return np.where((x == 0) | (y == 0), 0.0, x * y)
 
 
-def _sort(
-  groups: np.ndarray, eta: np.ndarray, targets: np.ndarray, num_groups: int
+def _thresholds(
+  outputs: Outputs, targets: np.ndarray
 ) -> tuple[tuple[np.ndarray, ...], tuple[np.ndarray, ...]]:
-  alive = (targets > 0) & (eta > 0)
-  groups, eta, size = groups[alive], eta[alive], targets[alive].astype(np.int64)
-  small = groups.astype(np.uint16) if num_groups < 2**16 else groups  # sorted by radix
-  order = np.argsort(small, kind="stable")
-  eta, size = eta[order], size[order]
+  """The thresholds of every group's targets, rising, and what they and all below count for."""
+  chosen = outputs.order[targets[outputs.order] > 0]
+  eta, size = outputs.eta[chosen], targets[chosen].astype(np.int64)
   thresholds, counts = [], []
-  ends = np.cumsum(np.bincount(groups, minlength=num_groups))
+  ends = np.cumsum(np.bincount(outputs.groups[chosen], minlength=outputs.weights.shape[1]))
   for start, end in zip(np.append(0, ends), ends, strict=False):
-    order = np.argsort(eta[start:end])
-    ordered, sizes = eta[start:end][order], size[start:end][order]
+    ordered, sizes = eta[start:end], size[start:end]
     last = np.flatnonzero(np.append(ordered[1:] != ordered[:-1], True)[: ordered.size])
     thresholds.append(ordered[last])
     counts.append(np.append(0.0, np.cumsum(sizes)[last]))

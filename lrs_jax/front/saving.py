@@ -37,7 +37,7 @@ def save(certified: Certified, path: str | Path) -> None:
     ...   cards.of_file(path)["claim"]  # `lrs-jax card mine.npz` prints all of it
     'With probability at least 1 - 0.01, at epsilon = 0.5, 1 or more of 2 predictions ...'
   """
-  from lrs_jax.jobs import records, running
+  from lrs_jax.jobs import machines, records
   from lrs_jax.tasks.task import Adversary, Smoothing
 
   path = Path(path)
@@ -62,7 +62,7 @@ def save(certified: Certified, path: str | Path) -> None:
     adversary,
     truth=certified.truth,
     counted=certified.counted,
-    meta={**view, "versions": running.versions()},
+    meta={**view, "versions": machines.versions()},
   )
   records.verify(record)
   path.parent.mkdir(parents=True, exist_ok=True)

@@ -19,7 +19,8 @@ Ranges = Sequence[tuple[int, int]]
 class Counts(NamedTuple):
   """What a checkpoint holds."""
 
-  manifest: Mapping[str, Any]  # JSON values that tell the job from all others; "ranges" among them
+  manifest: Mapping[str, Any]  # JSON values that tell the job from all others; "ranges" among them,
+  # and the "processor", or all of them, that counted, which may be others
   sums: tuple[np.ndarray, ...]  # leaves of what was counted
   done: int  # samples: the first so many of the ranges
   seconds: float  # that counting took
@@ -131,7 +132,8 @@ def discard(path: Path, manifest: Mapping[str, Any], ranges: Ranges) -> None:
 def holds(path: Path, manifest: Mapping[str, Any], ranges: Ranges) -> bool:
   """Whether a file is there that `count_in_pieces` would go on with."""
   try:
-    return not differences(load(path).manifest, _with_ranges(manifest, ranges))
+    found = differences(load(path).manifest, _with_ranges(manifest, ranges))
+    return not set(found) - {"processor"}
   except ValueError:
     return False
 
@@ -170,7 +172,7 @@ def add_up(parts: Mapping[Path, Counts]) -> Counts:
   """
   (one, counts), *others = parts.items()
   for path, other in others:
-    differing = set(differences(counts.manifest, other.manifest)) - {"ranges"}
+    differing = set(differences(counts.manifest, other.manifest)) - {"ranges", "processor"}
     refuse(f"{path} holds samples of another job than {one}", differing)
   for path, part in parts.items():
     wanted = num_samples(part.manifest["ranges"])
@@ -196,7 +198,7 @@ def add_up(parts: Mapping[Path, Counts]) -> Counts:
       raise ValueError(f"{path} holds sums of other shapes than {one}.")
   _, sums, done, seconds = zip(*parts.values(), strict=True)
   return Counts(
-    {**counts.manifest, "ranges": merged},
+    {**_by_all(*(part.manifest for part in parts.values())), "ranges": merged},
     tuple(np.sum(leaves, axis=0, dtype=leaves[0].dtype) for leaves in zip(*sums, strict=True)),
     sum(done),
     sum(seconds),
@@ -220,6 +222,23 @@ def differences(one: Any, other: Any, name: str = "") -> list[str]:
       one.get(key, missing), other.get(key, missing), f"{name}.{key}" if name else key
     )
   ]
+
+
+def processors(*manifests: Mapping[str, Any]) -> str:
+  """The names of the processors that counted, each once.
+
+  Example:
+    >>> processors({"processor": "A | B"}, {"processor": "B"}, {})
+    'A | B | unknown'
+  """
+  named = [str(manifest.get("processor", "unknown")).split(" | ") for manifest in manifests]
+  return " | ".join(sorted({name for names in named for name in names}))
+
+
+def _by_all(*manifests: Mapping[str, Any]) -> dict[str, Any]:
+  """The first of some manifests, with the processors of all if it names any."""
+  named = any("processor" in manifest for manifest in manifests)
+  return {**manifests[0], **({"processor": processors(*manifests)} if named else {})}
 
 
 def refuse(what: str, differing: Collection[str]) -> None:
@@ -252,7 +271,7 @@ def _resume(path: Path, manifest: Mapping[str, Any], nothing: tuple[np.ndarray, 
   if not path.exists():
     return Counts(manifest, nothing, 0, 0.0)
   stored = load(path)
-  differing = differences(manifest, stored.manifest)
+  differing = set(differences(manifest, stored.manifest)) - {"processor"}
   if differing:
     raise ValueError(
       f"{path} holds samples of another job, which differs in {', '.join(sorted(differing))}: "
@@ -263,4 +282,4 @@ def _resume(path: Path, manifest: Mapping[str, Any], nothing: tuple[np.ndarray, 
   )
   if there != here:
     raise ValueError(f"{path} holds sums of other shapes or types: delete it to start again.")
-  return stored
+  return stored._replace(manifest=_by_all(stored.manifest, manifest))

@@ -4,7 +4,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from lrs_jax.jobs import preparing, rechecks, running
+from lrs_jax.jobs import claims, preparing, rechecks, running
 from lrs_jax.tasks import counts
 
 
@@ -18,6 +18,7 @@ def certify(config: counts.Config, out: Path, *, force: bool = False) -> dict[st
 
   Raises:
     OtherResultsError: `out` holds results of another job; nothing is done.
+    FolderInUseError: another job runs in `out`; nothing is done.
     ValueError: a file that cannot be used, before anything is written.
   """
   start = time.perf_counter()
@@ -27,14 +28,17 @@ def certify(config: counts.Config, out: Path, *, force: bool = False) -> dict[st
   numbers = {"selection_samples": selection.num_samples, "samples": estimation.num_samples}
   config = config._replace(**{name: int(number) for name, number in numbers.items()})
   task = counts.TASK._replace(load=lambda config: data)  # read once: it may change meanwhile
-  ranges = [(0, config.samples)]
-  setting = preparing.load(task, config, out, None if force else ranges)
-  preparing.check_samples(setting)
-  (item,) = setting.items
-  facts = {"input": preparing.input_digest(item.case)}
-  if not force:
-    preparing.refuse_others(item.path, task, config, ranges, **facts)
-  meta = running.common_facts(setting) | facts | running.told(item, [[0, config.samples]])
-  record = running.already_done(setting, item, meta)
-  record = record or running.certify_item(setting, item, sums, meta)
-  return running.finish(setting, {item.path: record}, {"certificates": time.perf_counter() - start})
+  with claims.held(out, task, config):
+    ranges = [(0, config.samples)]
+    setting = preparing.load(task, config, out, None if force else ranges)
+    preparing.check_samples(setting)
+    (item,) = setting.items
+    facts = {"input": preparing.input_digest(item.case)}
+    if not force:
+      preparing.refuse_others(item.path, task, config, ranges, **facts)
+    meta = running.common_facts(setting) | facts | running.told(item, [[0, config.samples]])
+    record = running.already_done(setting, item, meta)
+    record = record or running.certify_item(setting, item, sums, meta)
+    return running.finish(
+      setting, {item.path: record}, {"certificates": time.perf_counter() - start}
+    )

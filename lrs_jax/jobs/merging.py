@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from lrs_jax import storage
-from lrs_jax.jobs import checkpoints, preparing, rechecks, running
+from lrs_jax.jobs import checkpoints, claims, preparing, rechecks, running
 from lrs_jax.jobs.preparing import Item, Setting
 from lrs_jax.jobs.running import PARTS
 from lrs_jax.sampling import ClassSums
@@ -19,7 +19,18 @@ from lrs_jax.tasks.task import Config, Task
 Share = tuple[str, str, str]
 """Case, smoothing and part: "selection" or "estimation"."""
 
-_OWN = {"case", "smoothing", "part", "ranges", "input", "noise", "key", "model", "chunk_size"}
+_OWN = {
+  "case",
+  "smoothing",
+  "part",
+  "ranges",
+  "input",
+  "noise",
+  "key",
+  "model",
+  "chunk_size",
+  "processor",
+}
 """What differs between the items of one job; all else is the same for all."""
 
 
@@ -54,48 +65,53 @@ def merge(
 
   Raises:
     OtherResultsError: `out` holds results of another job, or of other samples; nothing is done.
+    FolderInUseError: another job runs in `out`; nothing is done.
     ValueError: before anything is written: no counts, damaged or unfinished ones, counts of
       different jobs, samples that two files hold or only some cases have, no network.
   """
   shares = {share: _add_up(files) for share, files in _shares(find_counts(paths)).items()}
   task, config = _common_job(tasks, shares)
   config = config._replace(data_dir=data_dir)
-  ranges = next(_ranges(of) for (_, _, part), of in shares.items() if part == "estimation")
-  replaced = None if force else ranges
-  setting = preparing.load(task, config, out, replaced)
-  for item, part in itertools.product(setting.items, PARTS):
-    if _share(item, part) not in shares:
-      searched = ", ".join(map(str, paths))
-      raise ValueError(
-        f"no {part} samples of {item.case.name} ({item.smoothing.sampled}) under {searched}."
+  with claims.held(out, task, config, model):
+    ranges = next(_ranges(of) for (_, _, part), of in shares.items() if part == "estimation")
+    replaced = None if force else ranges
+    setting = preparing.load(task, config, out, replaced)
+    for item, part in itertools.product(setting.items, PARTS):
+      if _share(item, part) not in shares:
+        searched = ", ".join(map(str, paths))
+        raise ValueError(
+          f"no {part} samples of {item.case.name} ({item.smoothing.sampled}) under {searched}."
+        )
+    files = {}
+    folders = [path for path in (*paths, out) if path.is_dir()]
+    for name, path in preparing.network_files(setting, model).items():
+      candidates = [path] if model else [folder / path.relative_to(out) for folder in folders]
+      existing = [candidate for candidate in candidates if candidate.exists()]
+      if not existing:
+        raise ValueError(
+          f"found no network at {', '.join(map(str, candidates))}: give its --model."
+        )
+      files[name] = existing[0]
+    setting = preparing.with_networks(setting, files, replaced)
+    _check_manifests(setting, shares)
+    done, seconds = {}, dict.fromkeys(running.SECONDS, 0.0)
+    for item in setting.items:
+      selection, estimation = (shares[_share(item, part)].counts for part in PARTS)
+      meta = {
+        name: estimation.manifest.get(name, value)
+        for name, value in running.facts(setting, item).items()
+      }
+      meta |= running.told(item, ranges)
+      meta |= {"processor": checkpoints.processors(selection.manifest, estimation.manifest)}
+      start = time.perf_counter()
+      record = running.already_done(setting, item, meta) or running.certify_item(
+        setting, item, [_class_sums(part.sums) for part in (selection, estimation)], meta
       )
-  files = {}
-  folders = [path for path in (*paths, out) if path.is_dir()]
-  for name, path in preparing.network_files(setting, model).items():
-    candidates = [path] if model else [folder / path.relative_to(out) for folder in folders]
-    existing = [candidate for candidate in candidates if candidate.exists()]
-    if not existing:
-      raise ValueError(f"found no network at {', '.join(map(str, candidates))}: give its --model.")
-    files[name] = existing[0]
-  setting = preparing.with_networks(setting, files, replaced)
-  _check_manifests(setting, shares)
-  done, seconds = {}, dict.fromkeys(running.SECONDS, 0.0)
-  for item in setting.items:
-    selection, estimation = (shares[_share(item, part)].counts for part in PARTS)
-    meta = {
-      name: estimation.manifest.get(name, value)
-      for name, value in running.facts(setting, item).items()
-    }
-    meta |= running.told(item, ranges)
-    start = time.perf_counter()
-    record = running.already_done(setting, item, meta) or running.certify_item(
-      setting, item, [_class_sums(part.sums) for part in (selection, estimation)], meta
-    )
-    seconds["certificates"] += time.perf_counter() - start
-    if not item.smoothing.samples:  # else they are counted with those of another smoothing
-      seconds["sampling"] += selection.seconds + estimation.seconds
-    done[item.path] = record
-  return running.finish(setting, done, seconds)
+      seconds["certificates"] += time.perf_counter() - start
+      if not item.smoothing.samples:  # else they are counted with those of another smoothing
+        seconds["sampling"] += selection.seconds + estimation.seconds
+      done[item.path] = record
+    return running.finish(setting, done, seconds)
 
 
 def find_counts(paths: Sequence[Path]) -> list[Path]:
@@ -161,6 +177,7 @@ def _common_job(tasks: Mapping[str, Task], shares: Mapping[Share, Merged]) -> tu
   manifest = first.counts.manifest
   for other in others:
     differing = set(checkpoints.differences(manifest, other.counts.manifest)) - _OWN
+    differing -= {"processor"}
     checkpoints.refuse(f"{other.path} holds samples of another job than {first.path}", differing)
   for part in PARTS:
     same = {share: _ranges(of) for share, of in shares.items() if share[2] == part}
@@ -194,4 +211,4 @@ def _check_manifests(setting: Setting, shares: Mapping[Share, Merged]) -> None:
     found = checkpoints.differences(counts.manifest, running.manifest(setting, item, part))
     differing = {name for name in found if not name.startswith("versions.")}
     what = f"{path} does not fit the job, the data or the network that is here"
-    checkpoints.refuse(what, differing - {"ranges", "device"})
+    checkpoints.refuse(what, differing - {"ranges", "device", "processor"})

@@ -43,7 +43,7 @@ class Source(NamedTuple):
 
   setting: Setting
   item: Item
-  same: bool  # device, versions and chunks are those of the record
+  same: bool  # device, processor, versions and chunks are those of the record
 
 
 def resample(
@@ -87,7 +87,7 @@ def resample(
     told.append(f"{size} of {total} {part} samples")
   if same and num_samples >= total:
     return f"drawn again: {', '.join(told)}, whose counts are the stored ones"
-  how = "" if same else ", as well as can be seen on another device or version"
+  how = "" if same else ", as well as can be seen on another device, processor or version"
   share = 100 * found_for_sure(size, total, same)
   return (
     f"drawn again: {', '.join(told)}, which agree with the stored counts{how}; an output whose "
@@ -162,8 +162,7 @@ def compare(
       n, k = np.argwhere(rest < 0 if (rest < 0).any() else wrong)[0].tolist()
       raise ValueError(
         f"`{part}/{name}` are not those of its samples: of output {n}, class {k}, {here[n, k]} in "
-        f"{size} of them that were drawn again, but {there[n, k]} in all {total}. If it is about a "
-        "vote or two, another processor of the same name may have let near ties fall otherwise."
+        f"{size} of them that were drawn again, but {there[n, k]} in all {total}."
       )
   votes, again = (
     np.take_along_axis(np.asarray(of.votes, np.int64), labels[:, None], axis=1)[:, 0]
@@ -229,6 +228,8 @@ def _source(
   ):
     raise ValueError("the outputs that are `counted` are not those of the data.")
   rounding = {"device", "chunk_size", "versions.jax", "versions.jaxlib"}
+  if facts["device"] == "cpu":  # whatever processor that is
+    rounding |= {"processor"}
   return Source(setting, item, not differing & rounding)
 
 

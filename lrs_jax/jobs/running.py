@@ -2,10 +2,8 @@
 
 import functools
 import itertools
-import platform
 import time
 from collections.abc import Callable, Mapping, Sequence
-from importlib import metadata
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -14,7 +12,17 @@ import numpy as np
 from tqdm import tqdm
 
 from lrs_jax import keys, noise, storage
-from lrs_jax.jobs import cards, checkpoints, page, preparing, processes, records, reports
+from lrs_jax.jobs import (
+  cards,
+  checkpoints,
+  claims,
+  machines,
+  page,
+  preparing,
+  processes,
+  records,
+  reports,
+)
 from lrs_jax.jobs.networks import Obtained
 from lrs_jax.jobs.preparing import Item, Setting
 from lrs_jax.jobs.records import Bounds, Record
@@ -59,9 +67,9 @@ def certify(
 
   Writes `summary.json`, figures and, in a folder per case, `certificate.npz` (the task's own
   smoothing) with its card and a file for every baseline, such as `isotropic.npz`. What was already
-  certified by the same job, network and versions is not done again. Where JAX runs in several
-  processes, all call this: they share the folder `out`, cases and smoothings are dealt out to them,
-  and the first writes what concerns all.
+  certified by the same job, network and versions is not done again. After `processes.start` all
+  processes call this: they share the folder `out`, cases and smoothings are dealt out to them, and
+  the first writes what concerns all.
 
   Args:
     task: what is certified.
@@ -74,40 +82,43 @@ def certify(
 
   Raises:
     OtherResultsError: `out` holds results of another job; nothing is done.
+    FolderInUseError: another job runs in `out`; nothing is done.
     ValueError: configuration, data or files that cannot be used, before anything is written.
     OSError: `out` cannot be written.
   """
-  every_sample = [(0, config.samples)]
-  setting = preparing.prepare(task, config, out, model, None if force else every_sample)
-  ranges = [[0, config.samples]]
-  metas = {item.path: facts(setting, item) | told(item, ranges) for item in setting.items}
-  parts = {"selection": (0, config.selection_samples), "estimation": (0, config.samples)}
-  run = _start(setting, parts, "{stem}-{part}.partial.npz", interval, force)
-  done: dict[Path, Record] = {}
-  with run.progress:
-    for shared in run.items:
-      found = {item.path: already_done(setting, item, metas[item.path]) for item in shared}
-      missing = [item for item in shared if found[item.path] is None]
-      if missing:
-        sums = _count_item(run, shared[0])
-        start = time.perf_counter()
-        for item in missing:
-          meta = metas[item.path] | {"ranges": [[0, int(sums[1].num_samples)]]}
-          found[item.path] = certify_item(setting, item, sums, meta)
-        run.seconds["certificates"] += time.perf_counter() - start
-      else:
-        _go_on(run.progress, checkpoints.num_samples(list(parts.values())))
-      done |= {path: record for path, record in found.items() if record is not None}
-      for part, bounds in parts.items():
-        file, described = _file(run, shared[0], part), manifest(setting, shared[0], part)
-        checkpoints.discard(file, described, [bounds])
-  processes.wait_for_all("certificates")
-  for item in setting.items:
-    record = done.get(item.path) or already_done(setting, item, metas[item.path])
-    if record is None:
-      raise ValueError(f"{item.path} is missing: all processes must see the same folder {out}.")
-    done[item.path] = record
-  return finish(setting, done, run.seconds)
+  with claims.held(out, task, config, model):
+    every_sample = [(0, config.samples)]
+    setting = preparing.prepare(task, config, out, model, None if force else every_sample)
+    ranges = [[0, config.samples]]
+    metas = {item.path: facts(setting, item) | told(item, ranges) for item in setting.items}
+    parts = {"selection": (0, config.selection_samples), "estimation": (0, config.samples)}
+    run = _start(setting, parts, "{stem}-{part}.partial.npz", interval, force)
+    done: dict[Path, Record] = {}
+    with run.progress:
+      for shared in run.items:
+        found = {item.path: already_done(setting, item, metas[item.path]) for item in shared}
+        missing = [item for item in shared if found[item.path] is None]
+        if missing:
+          sums = _count_item(run, shared[0])
+          start = time.perf_counter()
+          for item in missing:
+            meta = metas[item.path] | {"ranges": [[0, int(sums[1].num_samples)]]}
+            meta |= {"processor": _counted_by(run, shared[0])}
+            found[item.path] = certify_item(setting, item, sums, meta)
+          run.seconds["certificates"] += time.perf_counter() - start
+        else:
+          _go_on(run.progress, checkpoints.num_samples(list(parts.values())))
+        done |= {path: record for path, record in found.items() if record is not None}
+        for part, bounds in parts.items():
+          file, described = _file(run, shared[0], part), manifest(setting, shared[0], part)
+          checkpoints.discard(file, described, [bounds])
+    processes.wait_for_all("certificates")
+    for item in setting.items:
+      record = done.get(item.path) or already_done(setting, item, metas[item.path])
+      if record is None:
+        raise ValueError(f"{item.path} is missing: all processes must see the same folder {out}.")
+      done[item.path] = record
+    return finish(setting, done, run.seconds)
 
 
 def count(
@@ -136,16 +147,17 @@ def count(
       f"--sample-range must lie in 0:{config.samples}, which is --samples, and not be empty, "
       f"but it is {first}:{end}."
     )
-  setting = preparing.prepare(task, config, out, model)
-  parts = {"estimation": (first, end)}
-  if first == 0:
-    parts = {"selection": (0, config.selection_samples), **parts}
-  run = _start(setting, parts, "{stem}-{part}-{first}-{end}.counts.npz", interval, force)
-  with run.progress:
-    for shared in run.items:
-      _count_item(run, shared[0])
-  processes.wait_for_all("counts")
-  return [_file(run, shared[0], part) for shared in run.items for part in parts]
+  with claims.held(out, task, config, model):
+    setting = preparing.prepare(task, config, out, model)
+    parts = {"estimation": (first, end)}
+    if first == 0:
+      parts = {"selection": (0, config.selection_samples), **parts}
+    run = _start(setting, parts, "{stem}-{part}-{first}-{end}.counts.npz", interval, force)
+    with run.progress:
+      for shared in run.items:
+        _count_item(run, shared[0])
+    processes.wait_for_all("counts")
+    return [_file(run, shared[0], part) for shared in run.items for part in parts]
 
 
 def _start(
@@ -207,6 +219,12 @@ def _count(
   _go_on(run.progress, checkpoints.num_samples(ranges) - int(sums.num_samples))
   run.seconds["sampling"] += seconds
   return sums
+
+
+def _counted_by(run: Run, item: Item) -> str:
+  """The processors that took an item's samples, in this run and before it was stopped."""
+  files = [_file(run, item, part) for part in run.parts]
+  return checkpoints.processors(*(checkpoints.load(file).manifest for file in files))
 
 
 def _enough(setting: Setting, item: Item, sums: Sequence[ClassSums]) -> bool:
@@ -277,7 +295,7 @@ def finish(
   summary = {
     **common_facts(setting),
     "unit": task.unit,
-    "device": describe_devices(),
+    "device": machines.describe_devices(),
     "inputs": [case.name for case in data.cases],
     "facts": dict(data.facts),
     "ranges": done[setting.items[0].path].meta["ranges"] if config.until is None else None,
@@ -332,6 +350,7 @@ def facts(setting: Setting, item: Item) -> dict[str, Any]:
     "keys": {part: jax.random.key_data(key).tolist() for part, key in drew.items()},
     "chunk_size": setting.task.chunk_size(setting.config, item.case),
     "device": jax.local_devices()[0].device_kind,
+    "processor": machines.processor(),
   }
 
 
@@ -345,7 +364,7 @@ def told(item: Item, ranges: Sequence[Sequence[int]]) -> dict[str, Any]:
 def common_facts(setting: Setting) -> dict[str, Any]:
   """What a summary and all certificates say of their job."""
   job = common.plain_config(setting.config)
-  return {"task": setting.task.name, "job": job, "versions": versions()}
+  return {"task": setting.task.name, "job": job, "versions": machines.versions()}
 
 
 def _go_on(progress: tqdm, done: int) -> None:
@@ -367,33 +386,15 @@ def _telling(progress: tqdm) -> Callable[[int], Any]:
 def already_done(setting: Setting, item: Item, meta: Mapping[str, Any]) -> Record | None:
   """The record of an earlier run of the same job, if it is there and can be believed.
 
-  The device may be another: what was certified elsewhere is not done again here.
+  Device and processor may be others: what was certified elsewhere is not done again here.
   """
   try:
     record = records.load(item.path)
     records.verify(record, task=setting.task)
   except ValueError:
     return None
-  others = set(checkpoints.differences(record.meta, meta)) - {"device"}
+  others = set(checkpoints.differences(record.meta, meta)) - {"device", "processor"}
   if setting.config.until is not None:  # `verify` has checked how many samples there may be
     others -= {"ranges"}
   made = item.smoothing, item.adversary, item.case.truth is not None
   return record if not others and records.is_of(record, *made) else None
-
-
-@functools.cache
-def versions() -> dict[str, str]:
-  """Versions of Python and of what computes."""
-  found = {"python": platform.python_version()}
-  for package in ("lrs_jax", "jax", "jaxlib", "flax", "numpy", "scipy", "highspy"):
-    try:
-      found[package] = metadata.version(package)
-    except metadata.PackageNotFoundError:
-      found[package] = "not installed"
-  return found
-
-
-def describe_devices() -> str:
-  """The devices that samples are spread over, such as "1 x cpu"."""
-  devices = jax.devices()
-  return f"{len(devices)} x {devices[0].device_kind}"

@@ -12,7 +12,7 @@ from typing import Annotated
 import numpy as np
 
 from lrs_jax import noise, storage
-from lrs_jax.noise import FAMILIES, SmoothingDistribution
+from lrs_jax.noise import FAMILIES, SmoothingDistribution, grids
 from lrs_jax.sampling import ClassSums, checks
 from lrs_jax.tasks import common, options
 from lrs_jax.tasks.images import against_segcertify
@@ -23,7 +23,7 @@ __all__ = ["load", "noise_of", "read", "sums_of"]
 
 PARTS = ("selection", "estimation")
 
-_OPTIONAL = ("selection_samples", "samples", "truth", "counted", "classes", "budgets")
+_OPTIONAL = ("selection_samples", "samples", "truth", "counted", "classes", "budgets", "step")
 
 
 _HIDDEN = ("data_dir", "seed", "samples", "selection_samples", "until", "precision")
@@ -53,6 +53,8 @@ def read(path: Path) -> dict[str, np.ndarray]:
   its parameters         [G, C] each, as its factory in `lrs_jax.noise` calls them: ``scale`` for
                          gaussian (standard deviations), ``theta_plus`` and ``theta_minus`` for
                          flips; infinite where a group sees nothing of a cell
+  ``step``               for exact noise: the step h of `noise.on_grid`. The votes must be those of
+                         whole steps that were drawn as the law says, up to 2^-24 in total variation
   ``cells``              integers, shaped like the input (or so that they can be broadcast to it):
                          the cell in [0, C) of every coordinate
   ``groups``             integers [N], the group in [0, G) of every output
@@ -120,6 +122,9 @@ def _check(arrays: Mapping[str, np.ndarray]) -> None:
   checks.check_groups(arrays["groups"].astype(np.int64), distribution.num_groups, "noise")
   if arrays.get("counted", np.zeros(0, bool)).dtype != bool:
     raise ValueError(f"`counted` must be booleans, but its type is {arrays['counted'].dtype}.")
+  num_inputs = int(np.prod(arrays["cells"].shape))
+  if "step" in arrays and num_inputs > grids.MAX_COORDINATES:
+    raise ValueError(f"`step` is for inputs of {grids.MAX_COORDINATES} numbers at most.")
   num_kinds, budgets = len(distribution.weights), arrays.get("budgets")
   if num_kinds > 1 and (budgets is None or budgets.ndim != 2 or budgets.shape[1] != num_kinds):
     kinds = ", ".join(distribution.family.kinds)
@@ -132,7 +137,10 @@ def noise_of(arrays: Mapping[str, np.ndarray]) -> SmoothingDistribution:
   """The smoothing distribution that a file of counts names."""
   family = str(arrays["family"])
   given = [arrays[name] for name in _parameters(family) if name in arrays]
-  return noise.make(family, given, arrays["cells"])
+  step = arrays.get("step")
+  if step is not None and (step.ndim or step.dtype.kind not in "iuf"):
+    raise ValueError(f"`step` must be a number, but it is {step.dtype} of shape {step.shape}.")
+  return noise.make(family, given, arrays["cells"], None if step is None else float(step))
 
 
 def sums_of(arrays: Mapping[str, np.ndarray]) -> list[ClassSums]:

@@ -5,7 +5,7 @@ import pytest
 from scipy import optimize
 
 from lrs_jax import collective
-from lrs_jax.collective import attacks, envelope, highs
+from lrs_jax.collective import attacks, envelope, highs, methods
 from lrs_jax.collective.problem import make_problem
 from lrs_jax.soundness.tiny import Tiny, optimum
 
@@ -165,6 +165,32 @@ def test_a_wrong_start_changes_nothing(monkeypatch):
     monkeypatch.setattr(highs, "solve", lambda *a, _s=start, **k: solve(*a, **(k | {"start": _s})))
     found = collective.certify(weights, groups, eta, budgets)
     np.testing.assert_allclose(found.attackable, expected, rtol=1e-11)
+
+
+@pytest.mark.parametrize("caps", [None, 0.02])
+def test_budgets_that_change_a_price_alone_are_solved_as_any_other(monkeypatch, caps):
+  """Where all thresholds are within reach: their LP goes on, and others are built anew."""
+  rng = np.random.default_rng(0)
+  seen = np.abs(np.arange(16)[:, None] - np.arange(16)) <= 1
+  weights, groups = seen * rng.uniform(4, 9, (16, 16)), np.repeat(np.arange(16), 20)
+  eta = rng.random(320)
+  budgets, repriced, kept = np.append(np.linspace(0.26, 0.5, 9), [0.1, 0.6]), methods.repriced, []
+
+  def noted(*asked):
+    kept.append(found := repriced(*asked))
+    return found
+
+  options = {"caps": None if caps is None else np.full(16, caps)}
+  with monkeypatch.context() as patch:
+    patch.setattr(methods, "repriced", noted)
+    found = collective.certify(weights, groups, eta, budgets, **options)
+  monkeypatch.setattr(methods, "repriced", lambda *_: None)
+  expected = collective.certify(weights, groups, eta, budgets, **options)
+  assert any(program is not None for program in kept) == (caps is None)
+  assert kept[-1] is None  # too far from the others
+  np.testing.assert_array_equal(found.certified, expected.certified)
+  np.testing.assert_allclose(found.attackable, expected.attackable, rtol=1e-11)
+  collective.verify(weights, groups, eta, found)
 
 
 def test_no_attack_on_hundreds_of_groups_exceeds_the_bound():

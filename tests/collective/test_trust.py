@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from lrs_jax import collective, errors
 from lrs_jax.collective import highs
 from lrs_jax.collective.certificate import seal
+from lrs_jax.collective.digests import digest
 from lrs_jax.collective.methods import METHODS
-from lrs_jax.collective.problem import digest
 from lrs_jax.soundness.tiny import optimum, random_problem
 
 THOROUGH = bool(os.environ.get("LRS_JAX_THOROUGH"))
