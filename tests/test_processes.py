@@ -8,6 +8,7 @@ import signal
 import socket
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 
 import jax
 import numpy as np
@@ -70,38 +71,97 @@ def run_two(out, *, victim="", timeout=900):
 
 @pytest.fixture(scope="module")
 def killed(tmp_path_factory):
-  """Both processes are killed once, each in a life of the job: what the other one said."""
-  out, said = tmp_path_factory.mktemp("pair"), []
-  for victim in range(2):
-    ended = run_two(out, victim=victim, timeout=120)
-    assert ended[victim][2] == -signal.SIGKILL, ended
-    kept = {path.name: checkpoints.load(path).done for path in out.rglob("*.partial.npz")}
-    said.append((*ended[1 - victim], kept))
-    for marker in out.glob("second-*"):
-      marker.unlink()
-  return out, said
+  """The first process is killed while both sample: what the other said, and what it kept."""
+  out = tmp_path_factory.mktemp("pair")
+  (*_, first), (_, error, status) = run_two(out, victim=0, timeout=300)
+  assert first == -signal.SIGKILL
+  kept = {path.name: checkpoints.load(path).done for path in out.rglob("*.partial.npz")}
+  return out, error, status, kept
 
 
 @pytest.fixture(scope="module")
 def pair(killed):
-  """The job that was killed twice goes on to its end."""
-  out, _ = killed
+  """The job that was killed goes on to its end."""
+  out = killed[0]
   ended = run_two(out)
   for _, error, status in ended:
     assert status == 0, error
   return out, ended
 
 
-@pytest.mark.parametrize("victim", [0, 1])
-def test_a_process_that_is_lost_is_one_clear_line_and_loses_nothing(killed, victim):
-  _, error, status, kept = killed[1][victim]
-  told = f"process {victim} (of 0 to 1) has ended, or is out of reach; samples counted so far are"
+def test_a_process_that_is_lost_is_one_clear_line_and_loses_nothing(killed):
+  _, error, status, kept = killed
+  told = "process 0 (of 0 to 1) has ended, or is out of reach; samples counted so far are kept"
   assert status == 1
-  assert error.rpartition("lrs-jax: ")[2] == f"error: {told} kept for the same command.\n"
-  assert "Traceback" not in error
-  assert "coordination" not in error
-  share = "isotropic" if victim == 0 else "certificate"  # of the one that is left
-  assert kept[f"{share}-estimation.partial.npz"] == 512
+  assert error == f"lrs-jax: error: {told} for the same command.\n"
+  assert kept["isotropic-estimation.partial.npz"] == 512
+
+
+@pytest.fixture
+def alone(monkeypatch):
+  """This process may join others, as one that has not yet; no signal tells it who is lost."""
+  for name, value in (("_PLACE", {"index": 0, "count": 1}), ("_LINKS", {}), ("_LOST", [])):
+    monkeypatch.setattr(processes, name, value)
+  before = signal.signal(signal.SIGTERM, signal.SIG_IGN)
+  yield
+  signal.signal(signal.SIGTERM, before)
+
+
+@pytest.fixture
+def joining():
+  """(port, hello) -> a connection to the first process, as soon as it listens, that says so."""
+  with contextlib.ExitStack() as stack:
+
+    def join(port, hello):
+      while True:
+        with contextlib.suppress(ConnectionRefusedError):
+          connection = socket.create_connection(("127.0.0.1", port), timeout=60)
+          connection.sendall(hello)
+          return stack.enter_context(connection)
+
+    yield join
+
+
+def test_the_first_process_sees_who_comes_and_goes(alone, joining):
+  """And tells the others; who does not say that it is one of them is not."""
+  port = free_port(20000, 30000)
+  hellos = (
+    b"GET / HTTP/1.0\n",
+    b"lrs_jax process 7\n",
+    *(b"lrs_jax process %d\n" % i for i in (2, 1)),
+  )
+  with ThreadPoolExecutor(1) as pool:
+    coming = pool.submit(lambda: [joining(port, hello) for hello in hellos])
+    processes.start(f"127.0.0.1:{port}", 3, 0)
+    *strangers, second, first = coming.result()
+  assert processes.total() == 3
+  assert [stranger.recv(9) for stranger in strangers] == [b"", b""]
+  for other in (first, second):
+    other.sendall(b"here\n")
+  processes.wait_for_all("here")
+  assert processes.lost() is None
+  second.close()
+  with pytest.raises(KeyboardInterrupt):
+    processes.wait_for_all("there")
+  assert processes.lost() == "process 2 (of 0 to 2) has ended, or is out of reach"
+  processes.leave()
+  first.sendall(b"goodbye\n")
+  with first.makefile("rb") as told:
+    assert told.read() == b"lrs_jax process 0\nhere\ngone 2\ngoodbye\n"
+
+
+def test_processes_that_do_different_things_are_told(alone, joining):
+  port = free_port(20000, 30000)
+  with ThreadPoolExecutor(1) as pool:
+    coming = pool.submit(joining, port, b"lrs_jax process 1\n")
+    processes.start(f"127.0.0.1:{port}", 2, 0)
+    other = coming.result()
+  other.sendall(b"counts\ngoodbye\n")
+  with pytest.raises(
+    OSError, match="process 1 waits for all at 'counts', but this one at 'summary'"
+  ):
+    processes.wait_for_all("summary")
+  processes.leave()
 
 
 def test_samples_over_a_mesh_of_two_processes_are_those_of_one(pair):

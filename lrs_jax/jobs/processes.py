@@ -152,6 +152,8 @@ def _next(link: _Link) -> str:
   while not _LOST:
     with contextlib.suppress(queue.Empty):
       return link.said.get(timeout=0.5)
+  for _ in range(10):  # the SIGTERM is on its way, and does the same
+    time.sleep(0.1)
   raise KeyboardInterrupt
 
 
