@@ -6,7 +6,7 @@ runs `lrs-jax certify citeseer`, `cora_ml` and their `_edges` with every seed, e
 itself; then isotropic smoothing again, of as many samples as take the time of the localized one.
 Seeds choose split, clusters, network and samples. --files adds other graphs, such as
 `software_graph.py` makes. What is finished under --work is not done again. It writes
-graph-defaults.md and .json under --out.
+graph-defaults.md and .json and figures of the curves under --out.
 """
 
 import argparse
@@ -15,10 +15,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from matplotlib.figure import Figure
 
-from benchmarks.graphs import areas
 from lrs_jax import storage
-from lrs_jax.jobs import running
+from lrs_jax.evaluation import plots
+from lrs_jax.jobs import reports, running
 from lrs_jax.tasks import TASKS
 from lrs_jax.tasks.task import Case, Config, Data, Smoothing, Task
 
@@ -43,15 +44,45 @@ def only(task: Task, name: str) -> Task:
   return task._replace(smoothings=smoothings)
 
 
-def jobs_of(names: Sequence[str], files: Sequence[Path]) -> dict[str, tuple[Task, Config]]:
+def parser_of(about: str, named: Sequence[str]) -> argparse.ArgumentParser:
+  """Options of a benchmark of these data sets, which `jobs_of` reads."""
+  parser = argparse.ArgumentParser(description=about.partition("\n")[0])
+  add = parser.add_argument
+  add("--data-dir", required=True, help="folder of citeseer.npz and cora_ml.npz")
+  add("--work", type=Path, required=True, help="folder for the jobs")
+  add("--graphs", nargs="*", default=named, choices=named)
+  add("--files", nargs="*", type=Path, default=[], help="other graphs")
+  add("--seeds", type=int, default=3, help="jobs of each graph: seeds 0, 1, ... (default: 3)")
+  add("--samples", type=int, default=1000, help="(default: 1000)")
+  add("--selection-samples", type=int, default=200, help="(default: 200)")
+  add("--budgets", type=int, nargs=2, default=[15, 30], metavar=("A", "D"), help="(default: 15 30)")
+  add("--out", type=Path, default=Path("benchmarks/results"), help="of table and figures")
+  return parser
+
+
+def jobs_of(options: argparse.Namespace) -> dict[str, tuple[Task, Config]]:
   """Task and configuration of every data set that is named, and both tasks' of every file."""
   tasks = TASKS["graphs"], TASKS["edges"]
-  found = {name: (task, task.data[name]) for name in names for task in tasks if name in task.data}
-  for path in files:
+  found = {
+    name: (task, task.data[name]) for name in options.graphs for task in tasks if name in task.data
+  }
+  for path in options.files:
     for task, suffix in zip(tasks, ("", "_edges"), strict=True):
       default = next(iter(task.data.values()))._replace(graph=str(path), binarize=True)
       found[path.stem + suffix] = task, default
-  return found
+  shared = {name: getattr(options, name) for name in ("data_dir", "samples", "selection_samples")}
+  shared["budgets"] = tuple(options.budgets)
+  return {name: (task, default._replace(**shared)) for name, (task, default) in found.items()}
+
+
+def areas(summary: Mapping[str, Any], smoothing: str) -> dict[str, float]:
+  """Area under certified accuracy against each kind of flips, and both, by the strongest method.
+
+  All methods of a job follow from the same bounds, so that the best may be taken afterwards.
+  """
+  methods = summary["smoothings"][smoothing]["certified_accuracy"].values()
+  kinds = {kind for method in methods for kind in method}
+  return {kind: max(m[kind]["area"] for m in methods) for kind in kinds}
 
 
 def measured(summary: Mapping[str, Any]) -> dict[str, Any]:
@@ -59,8 +90,15 @@ def measured(summary: Mapping[str, Any]) -> dict[str, Any]:
   found: dict[str, Any] = {"seconds": summary["seconds"]}
   for smoothing in summary["smoothings"]:
     accuracy = summary["smoothings"][smoothing]["accuracy"]
-    found[smoothing] = {"accuracy": accuracy, **areas(dict(summary), smoothing)}
+    found[smoothing] = {"accuracy": accuracy, **areas(summary, smoothing)}
   return found
+
+
+def curves(summary: Mapping[str, Any], smoothing: str) -> dict[str, list[float]]:
+  """Certified accuracy at 0, 1, 2, ... flips of each kind, and both, by the method of most area."""
+  methods = summary["smoothings"][smoothing]["certified_accuracy"].values()
+  kinds = {kind: [method[kind] for method in methods if kind in method] for kind in KINDS}
+  return {kind: max(of, key=lambda one: one["area"])["curve"] for kind, of in kinds.items()}
 
 
 def run(task: Task, config: Config, name: str, out: Path) -> dict[str, Any]:
@@ -69,7 +107,8 @@ def run(task: Task, config: Config, name: str, out: Path) -> dict[str, Any]:
   if not kept.exists():
     found = measured(running.certify(only(task, name), config, out))
     storage.save_json(kept, {**found[name], "seconds": found["seconds"], "samples": config.samples})
-  return dict(storage.load_json(kept))
+  summary = storage.load_json(out / "summary.json")
+  return {**storage.load_json(kept), "curves": curves(summary, name)}
 
 
 def compare(task: Task, config: Config, out: Path) -> dict[str, dict[str, Any]]:
@@ -104,37 +143,37 @@ def table(results: Mapping[str, Sequence[Mapping[str, Any]]]) -> str:
   return "\n".join(lines)
 
 
+def curves_figure(results: Mapping[str, Sequence[Mapping[str, Any]]]) -> Figure:
+  """Certified accuracy, the mean over the seeds, a row for every graph, a column for every kind."""
+  figure = Figure(figsize=(10, 0.8 + 2.3 * len(results)), layout="constrained")
+  panels = figure.subplots(len(results), len(KINDS), squeeze=False, sharex="col", sharey="row")
+  for row, (graph, jobs) in zip(panels, results.items(), strict=True):
+    row[0].set_ylabel(f"{graph}\ncertified accuracy")
+    for axes, kind in zip(row, KINDS, strict=True):
+      for i, (smoothing, title) in enumerate(reversed(TITLES.items())):
+        mean = np.mean([job[smoothing]["curves"][kind] for job in jobs], axis=0)
+        end = int(np.max(np.flatnonzero(mean), initial=0)) + 2
+        axes.plot(mean[:end], ("-", "--", ":")[i], color=plots.COLORS[i], drawstyle="steps-pre")
+        axes.lines[-1].set_label(title)
+      axes.set(ylim=(0, None))
+      axes.grid(alpha=0.3)
+  for axes, kind in zip(panels[-1], KINDS, strict=True):
+    axes.set_xlabel({"both": "additions, and as many deletions"}.get(kind, kind))
+    axes.set_xticks(plots.whole_ticks(axes.get_xlim()[1]))
+  figure.legend(*panels[0, 0].get_legend_handles_labels(), loc="outside upper center", ncols=3)
+  return figure
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
-  parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
   named = [*TASKS["graphs"].data, *TASKS["edges"].data]
-  add = parser.add_argument
-  add("--data-dir", required=True, help="folder of citeseer.npz and cora_ml.npz")
-  add("--work", type=Path, required=True, help="folder for the jobs")
-  add("--graphs", nargs="*", default=named, choices=named)
-  add("--files", nargs="*", type=Path, default=[], help="other graphs, for both tasks")
-  add("--seeds", type=int, default=3, help="jobs of each graph: seeds 0, 1, ... (default: 3)")
-  add("--samples", type=int, default=1000, help="(default: 1000)")
-  add("--selection-samples", type=int, default=200, help="(default: 200)")
-  add("--budgets", type=int, nargs=2, default=[15, 30], metavar=("A", "D"), help="(default: 15 30)")
-  add("--out", type=Path, default=Path("benchmarks/results"), help="of the table")
-  options = parser.parse_args(arguments)
-  results: dict[str, list[dict[str, Any]]] = {}
-  for name, (task, default) in jobs_of(options.graphs, options.files).items():
-    config = default._replace(
-      data_dir=options.data_dir,
-      samples=options.samples,
-      selection_samples=options.selection_samples,
-      budgets=tuple(options.budgets),
-    )
-    results[name] = [
+  options = parser_of(__doc__, named).parse_args(arguments)
+  results: dict[str, list[dict[str, Any]]] = {
+    name: [
       compare(task, config._replace(seed=seed), options.work / f"{name}-{seed}")
       for seed in range(options.seeds)
     ]
-  seconds = [
-    sum(sum(job[name]["seconds"].values()) for name in ("certificate", "isotropic"))
-    for jobs in results.values()
-    for job in jobs
-  ]
+    for name, (task, config) in jobs_of(options).items()
+  }
   text = (
     "# The default jobs on graphs\n\nFlips of attributes, or of edges where the name says so. Area "
     "under certified accuracy: the sum of it at 1, 2, 3, ... additions, deletions, or as many of "
@@ -142,12 +181,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
     f"(ICML 2020) among theirs. {options.selection_samples} samples to select, alpha = "
     f"{TASKS['graphs'].data['citeseer'].alpha:g}; all other options are the defaults. Means over "
     "the seeds; in brackets the range of the ratios, at equal samples. Equal time: as many samples "
-    f"as take the time of the localized ones, at most {MOST} times as many.\n\n{table(results)}\n\n"
-    f"Both smoothings of equal samples, training included: {min(seconds):.0f} to "
-    f"{max(seconds):.0f} s.\n"
+    f"as take the time of the localized ones, at most {MOST} times as many.\n\n{table(results)}\n"
   )
   storage.save_text(options.out / "graph-defaults.md", text)
   storage.save_json(options.out / "graph-defaults.json", results)
+  for file, edges in (("graph-defaults", False), ("graph-defaults-edges", True)):
+    drawn = {name: jobs for name, jobs in results.items() if name.endswith("_edges") == edges}
+    if drawn:
+      reports.save_figure(options.out / f"{file}.png", curves_figure(drawn))
   print(text)
 
 

@@ -33,6 +33,12 @@ def test_any_size(size):
     assert (values.shape, values.dtype) == ((size,), jnp.float32)
 
 
+@pytest.mark.parametrize("shape", [(), (1,), (7,), (8,), (3, 5), (2, 3, 2)])
+def test_words_are_those_of_the_generator_whatever_their_number(shape):
+  key = jax.random.key(3)
+  np.testing.assert_array_equal(draws.bits(key, shape), jax.random.bits(key, shape, jnp.uint32))
+
+
 def test_normal_draws_are_normal_and_independent():
   flat = np.asarray(draws.normal(jax.random.key(3), (500, 400)), np.float64).ravel()
   assert stats.kstest(flat, "norm").pvalue > 1e-4

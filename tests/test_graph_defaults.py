@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from benchmarks import graph_choices, graph_defaults, software_graph
+from benchmarks import graph_choices, graph_defaults, graphs, software_graph
 from lrs_jax.tasks import TASKS
 from lrs_jax.tasks.data import citation
 from tests.toys import write_graph
@@ -40,9 +40,17 @@ def test_a_toy_runs_and_goes_on_where_it_was(where, tmp_path, monkeypatch):
     jobs[0]["certificate"]["seconds"]["sampling"] / jobs[0]["isotropic"]["seconds"]["sampling"]
   )
   assert jobs[0]["equal time"]["samples"] == round(150 * min(max(ratio, 1), 20), -1)
+  curve = jobs[0]["certificate"]["curves"]["deletions"]
+  assert sum(curve[1:]) == pytest.approx(jobs[0]["certificate"]["deletions"])
   monkeypatch.setattr(graph_defaults.running, "certify", None)  # all is there
   graph_defaults.main(arguments)
   assert json.loads((tmp_path / "graph-defaults.json").read_text())["citeseer"] == jobs
+  monkeypatch.setattr(graphs, "THETAS", (0.6,))  # the default: what is there serves this study, too
+  graphs.main(arguments)
+  (of_seed,) = json.loads((tmp_path / "graphs.json").read_text())["citeseer"]["0.6"]
+  for name in graphs.FAMILIES:
+    assert of_seed[name]["additions"] == jobs[0][name]["additions"]
+  assert "| citeseer, 1 | localized | 0.6 |" in (tmp_path / "graphs.md").read_text()
 
 
 def test_options_are_chosen_on_validation_nodes(where, tmp_path, monkeypatch):

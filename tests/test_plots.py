@@ -88,26 +88,29 @@ def test_flips_are_whole(last):
 
 def test_a_front_is_joined_by_what_the_more_robust_one_has():
   found = [graph_study.Point(*at, "") for at in ((1.0, 0.9), (3.0, 0.5), (2.0, 0.4))]
-  figure = graph_study.pareto_figure({"one": found}, "area", "t")
+  figure = graph_study.pareto_figure({"additions": {"one": found}}, "t")
   _, line = figure.axes[0].get_lines()  # after the markers
-  assert drawn(line, [0.9, 1.5, 2.5]) == pytest.approx([0.9, 0.5, 0.5])
+  assert line.get_ydata()[0] == 0.9
+  assert drawn(line, [1.5, 2.5]) == pytest.approx([0.5, 0.5])
 
 
-@pytest.mark.parametrize("data", ["citeseer", "cora_ml"])
-@pytest.mark.parametrize("kind", ["additions", "deletions"])
-def test_the_points_of_graphs_are_named_without_overlaps(data, kind):
+def test_the_points_of_graphs_are_named_without_overlaps():
   path = Path(graph_study.__file__).parent / "results" / "graphs.json"
-  summaries = [of for name, of in json.loads(path.read_text()).items() if name.startswith(data)]
-  for summary in summaries:  # stored by version 0.1
-    summary["smoothings"] = {
-      new: summary[old] | {"accuracy": summary[old]["smoothed_accuracy"]}
-      for new, old in (("certificate", "localized"), ("isotropic", "isotropic"))
-    }
-  points = graph_study.points(summaries, kind)
-  figure = graph_study.pareto_figure(points, "area under certified accuracy", "t")
+  results = json.loads(path.read_text())
+  panels = {kind: graph_study.points(results, kind) for kind in ("additions", "deletions")}
+  figure = graph_study.pareto_figure(panels, graph_study.title_of(panels))
   figures.check_texts(figure)
-  shown = [text.get_text() for text in figure.axes[0].texts]
-  assert sorted(shown) == sorted([*points, *(p.name for of in points.values() for p in of)])
+  for axes, series in zip(figure.axes, panels.values(), strict=True):
+    shown = [text.get_text() for text in axes.texts]
+    assert sorted(shown) == sorted([*series, *(p.name for of in series.values() for p in of)])
+
+
+def test_a_title_says_no_more_than_the_points():
+  def points(*areas):
+    return [graph_study.Point(area, 0.7, "") for area in areas]
+
+  both = {"a, localized": points(3.0, 1.99, 1.0), "a, isotropic": points(1.0, 1.0, 0.0)}
+  assert " 1.9 times " in graph_study.title_of({"additions": both})
 
 
 NAMES = "exact", "envelope", "LP", "naive", "Holm", "Bonferroni"

@@ -1,7 +1,8 @@
 """The collective certificate by four methods (host)."""
 
+import math
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 from jax.typing import ArrayLike
@@ -192,9 +193,8 @@ def attack(
   """
   problem, given = make_problem(weights, groups, eta, budgets, targets, caps, integral, None)
   solver, best = highs.new_solver(), {}
-  for i, region, _, relaxation in _relaxations(problem, time_limit):
-    found = None if relaxation is None else relaxation.attack
-    found = np.zeros_like(problem.caps) if found is None else found
+  for i, region, _, relaxation in _relaxations(problem, time_limit, _ascending(problem)):
+    found = np.zeros_like(problem.caps) if relaxation.attack is None else relaxation.attack
     best[i], _ = attacks.near(solver, problem, region, found, -1)
   return _attack(problem, given, [best[i] for i in range(len(problem.budgets))])
 
@@ -247,10 +247,33 @@ def _attack(problem: Problem, given: Given, found: list[np.ndarray | None]) -> A
   return Attack(b, attacked, np.where(attacked, given.targets, 0).sum(axis=1))
 
 
-def _ascending(problem: Problem) -> Iterator[tuple[int, Region]]:
-  """Budgets from small to large, with their attacks: what is known of one helps with the next."""
-  for i in np.lexsort(problem.budgets.T).tolist():
-    yield i, whole_region(problem, i)
+def _ascending(problem: Problem) -> Iterator[int]:
+  """Budgets from small to large: what is known of one helps with the next."""
+  yield from np.lexsort(problem.budgets.T).tolist()
+
+
+def _before_lost(problem: Problem, lost: list[np.ndarray], beyond: list[int]) -> Iterator[int]:
+  """`_ascending`, but that budgets go to `beyond` if a smaller one, in `lost`, may change all."""
+  for i in _ascending(problem):
+    if any((problem.budgets[i] >= budget).all() for budget in lost):
+      beyond.append(i)
+    else:
+      yield i
+
+
+def _note_lost(problem: Problem, i: int, proof: Proof, lost: list[np.ndarray]) -> None:
+  if proof.attackable >= _all_targets(problem):
+    lost.append(problem.budgets[i])
+
+
+def _beyond(problem: Problem, beyond: Sequence[int]) -> Iterator[tuple[int, Proof]]:
+  """All targets may change, which no solver has to say: multipliers of 0 prove it."""
+  proof = _single("optimal", (_all_targets(problem), np.zeros(problem.weights.shape[1])))
+  yield from ((i, proof) for i in beyond)
+
+
+def _all_targets(problem: Problem) -> float:
+  return math.fsum(counts[-1] for counts in problem.counts)
 
 
 def _single(status: str, *options: tuple[float, np.ndarray]) -> Proof:
@@ -266,34 +289,35 @@ def _nothing(problem: Problem, region: Region) -> tuple[float, np.ndarray]:
 
 
 def _naive(problem: Problem) -> Iterator[tuple[int, Proof]]:
-  for i, region in _ascending(problem):
-    yield i, _single("optimal", _nothing(problem, region))
+  lost, beyond = list[np.ndarray](), list[int]()
+  for i in _before_lost(problem, lost, beyond):
+    proof = _single("optimal", _nothing(problem, whole_region(problem, i)))
+    _note_lost(problem, i, proof, lost)
+    yield i, proof
+  yield from _beyond(problem, beyond)
 
 
 def _envelope(problem: Problem, time_limit: float | None) -> Iterator[tuple[int, Proof]]:
-  box, lost = whole_box(problem), list[np.ndarray]()
-  for i, region, hulls, relaxation in _relaxations(problem, time_limit, lost):
-    if relaxation is None:
-      yield i, _single("optimal", _nothing(problem, region))
-      continue
+  box, lost, beyond = whole_box(problem), list[np.ndarray](), list[int]()
+  left = _before_lost(problem, lost, beyond)
+  for i, region, hulls, relaxation in _relaxations(problem, time_limit, left):
     options = [np.zeros_like(relaxation.multipliers), relaxation.multipliers]
     proof = _single(relaxation.status, *((bound_hulls(hulls, region, box, x), x) for x in options))
     _note_lost(problem, i, proof, lost)
     yield i, proof
+  yield from _beyond(problem, beyond)
 
 
 def _relaxations(
-  problem: Problem, time_limit: float | None, lost: Sequence[np.ndarray] = ()
-) -> Iterator[tuple[int, Region, list[Hull], Relaxation | None]]:
-  """The envelope LP of every budget, from small to large ones; None beyond one that is lost."""
+  problem: Problem, time_limit: float | None, indices: Iterable[int]
+) -> Iterator[tuple[int, Region, list[Hull], Relaxation]]:
+  """The envelope LP of some budgets, from small to large ones."""
   solver, box = highs.new_solver(), whole_box(problem)
   incidence, origin = incidence_of(problem), point(0.0, 0.0)
   program, start = None, None
   known = [(0, origin)] * len(problem.thresholds)  # hull of the first thresholds, per group
-  for i, region in _ascending(problem):
-    if _is_lost(problem, i, lost):
-      yield i, region, [], None
-      continue
+  for i in indices:
+    region = whole_region(problem, i)
     for g, last in enumerate(problem.reached(region.reach)):
       first, hull = known[g]
       if first != last and not region.lost[g]:
@@ -313,36 +337,28 @@ def _relaxations(
 def _lp(
   problem: Problem, bins: int | None, time_limit: float | None, *, merge: bool
 ) -> Iterator[tuple[int, Proof]]:
-  solver, box, lost = highs.new_solver(), whole_box(problem), list[np.ndarray]()
-  for i, region in _ascending(problem):
-    naive = _nothing(problem, region)
-    if _is_lost(problem, i, lost):
-      yield i, _single("optimal", naive)
-      continue
+  solver, box = highs.new_solver(), whole_box(problem)
+  lost, beyond = list[np.ndarray](), list[int]()
+  for i in _before_lost(problem, lost, beyond):
+    region = whole_region(problem, i)
     groups = attackable(problem, region, bins)
     status, multipliers = relax_outputs(solver, groups, region, merge=merge, time_limit=time_limit)
     # The LP's own value; the envelope's with the same multipliers is smaller, but for rounding.
     own = bound_outputs(groups, region, multipliers)
     proof = _single(
-      status, naive, (max(own, bound(problem, region, box, multipliers)), multipliers)
+      status,
+      _nothing(problem, region),
+      (max(own, bound(problem, region, box, multipliers)), multipliers),
     )
     _note_lost(problem, i, proof, lost)
     yield i, proof
-
-
-def _is_lost(problem: Problem, i: int, lost: Sequence[np.ndarray]) -> bool:
-  """Whether a smaller budget may change all targets already: then no solver can say more."""
-  return any((problem.budgets[i] >= budget).all() for budget in lost)
-
-
-def _note_lost(problem: Problem, i: int, proof: Proof, lost: list[np.ndarray]) -> None:
-  if proof.attackable >= sum(counts[-1] for counts in problem.counts):
-    lost.append(problem.budgets[i])
+  yield from _beyond(problem, beyond)
 
 
 def _milp(problem: Problem, gap: float, time_limit: float | None) -> Iterator[tuple[int, Proof]]:
   solver = highs.new_solver()
-  for i, region in _ascending(problem):
+  for i in _ascending(problem):
+    region = whole_region(problem, i)
     proof = branch(solver, problem, region, gap=gap, time_limit=time_limit)
     yield i, proof
     if proof.status == "interrupted":

@@ -25,7 +25,7 @@ def versions() -> dict[str, str]:
 
 def describe_devices() -> str:
   """The devices of all processes of a job, if they are like these, such as "1 x cpu"."""
-  devices = jax.devices()
+  devices = jax.local_devices()
   return f"{len(devices) * processes.total()} x {devices[0].device_kind}"
 
 

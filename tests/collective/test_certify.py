@@ -241,3 +241,19 @@ def test_worth_is_storable_and_provable(method):
   dearer = loaded._replace(targets=loaded.targets + 2**40 * (loaded.targets > 0))
   with pytest.raises(ValueError, match="Budget 0"):
     collective.verify(weights, groups, eta, dearer)
+
+
+@pytest.mark.parametrize("method", ["naive", "lp", "envelope"])
+def test_a_budget_is_bounded_alike_whatever_smaller_ones_lost(method):
+  rng = np.random.default_rng(0)
+  weights, groups = rng.uniform(0.2, 1, (2, 3, 3)), rng.integers(0, 3, 20)
+  eta, grid = rng.uniform(0, 3, 20), np.stack(np.meshgrid(np.arange(6.0), np.arange(6.0)), -1)
+  options = {"method": method, "integral": True, "caps": np.full((2, 3), 4.0)}
+  together = collective.certify(weights, groups, eta, grid.reshape(-1, 2), **options)
+  collective.verify(weights, groups, eta, together)
+  assert (together.certified == 0).sum() > 1
+  for i, budget in enumerate(grid.reshape(-1, 2)):
+    alone = collective.certify(weights, groups, eta, [budget], **options)
+    assert together.certified[i] == alone.certified[0]
+    if together.certified[i] == 0:
+      assert together.attackable[i] == alone.attackable[0]
