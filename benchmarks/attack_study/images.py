@@ -13,7 +13,7 @@ from lrs_jax.tasks import images
 from lrs_jax.tasks.images import Config
 from lrs_jax.tasks.task import Data
 
-RADII = np.array([0.25, 0.5, 1.0])
+RADII = np.array([0.25, 0.5, 1.0, 4.0])
 STD = 0.3
 
 
