@@ -91,6 +91,8 @@ def _refuse_other(folder: Path, file: IO[str], job: dict[str, Any]) -> None:
     who = there.pop("who")
   except (ValueError, TypeError, AttributeError, KeyError):  # no job wrote it
     return
+  if json.dumps(there, sort_keys=True) == json.dumps(job, sort_keys=True):  # nan is not itself
+    return
   differing = checkpoints.differences(there, job)
   if None in (job["model"], there.get("model")):  # it may be trained just now
     differing = [name for name in differing if name != "model"]

@@ -82,9 +82,10 @@ def check_request(
     >>> apply = lambda params, x: jnp.stack([x, -x], axis=-1)
     >>> x, gaussian = np.ones(3, np.float32), noise.gaussian([[0.1]], [0, 0, 0])
     >>> of = jax.random.key(0), apply, None, x, gaussian
-    >>> request = check_request(*of, [0, 0, 0], 10, num_classes=2, first_sample=5)
+    >>> options = {"num_classes": 2, "first_sample": 5, "chunk_size": 8}
+    >>> request = check_request(*of, [0, 0, 0], 10, **options)
     >>> request.logits_shape, request.sample_range.tolist(), request.chunk_size
-    ((3, 2), [5, 15], 256)
+    ((3, 2), [5, 15], 8)
   """
   x, groups = check_inputs(key, x, noise, groups, prng)
   logits = logits_of(apply, params, x)
