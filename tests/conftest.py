@@ -3,8 +3,8 @@
 Tests that are marked `eight_devices` run in a process that has eight, see `test_devices`. Compiling
 takes longer here than running: XLA's older emitters, which are twice as fast at it, make programs
 that LLVM leaves as they are, and what one test compiled, others of the same run load, those of
-other processes too. Programs as users run them are in the tests of throughput, in those of what is
-compared with other code.
+other processes too. Programs as users run them are in those tests of throughput that compare with
+other code, and in one of external models.
 """
 
 import atexit

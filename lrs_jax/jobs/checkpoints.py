@@ -132,8 +132,7 @@ def discard(path: Path, manifest: Mapping[str, Any], ranges: Ranges) -> None:
 def holds(path: Path, manifest: Mapping[str, Any], ranges: Ranges) -> bool:
   """Whether a file is there that `count_in_pieces` would go on with."""
   try:
-    found = differences(load(path).manifest, _with_ranges(manifest, ranges))
-    return not set(found) - {"processor"}
+    return not _of_other_jobs(load(path).manifest, _with_ranges(manifest, ranges))
   except ValueError:
     return False
 
@@ -172,7 +171,7 @@ def add_up(parts: Mapping[Path, Counts]) -> Counts:
   """
   (one, counts), *others = parts.items()
   for path, other in others:
-    differing = set(differences(counts.manifest, other.manifest)) - {"ranges", "processor"}
+    differing = _of_other_jobs(counts.manifest, other.manifest) - {"ranges"}
     refuse(f"{path} holds samples of another job than {one}", differing)
   for path, part in parts.items():
     wanted = num_samples(part.manifest["ranges"])
@@ -224,6 +223,11 @@ def differences(one: Any, other: Any, name: str = "") -> list[str]:
   ]
 
 
+def _of_other_jobs(one: Mapping[str, Any], other: Mapping[str, Any]) -> set[str]:
+  """`differences` of two manifests but for the processor, which any part of a job may have."""
+  return set(differences(one, other)) - {"processor"}
+
+
 def processors(*manifests: Mapping[str, Any]) -> str:
   """The names of the processors that counted, each once.
 
@@ -271,7 +275,7 @@ def _resume(path: Path, manifest: Mapping[str, Any], nothing: tuple[np.ndarray, 
   if not path.exists():
     return Counts(manifest, nothing, 0, 0.0)
   stored = load(path)
-  differing = set(differences(manifest, stored.manifest)) - {"processor"}
+  differing = _of_other_jobs(manifest, stored.manifest)
   if differing:
     raise ValueError(
       f"{path} holds samples of another job, which differs in {', '.join(sorted(differing))}: "

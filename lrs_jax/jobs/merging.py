@@ -20,15 +20,7 @@ Share = tuple[str, str, str]
 """Case, smoothing and part: "selection" or "estimation"."""
 
 _OWN = {
-  "case",
-  "smoothing",
-  "part",
-  "ranges",
-  "input",
-  "noise",
-  "key",
-  "model",
-  "chunk_size",
+  *("case", "smoothing", "part", "ranges", "input", "noise", "key", "model", "chunk_size"),
   "processor",
 }
 """What differs between the items of one job; all else is the same for all."""
@@ -177,7 +169,6 @@ def _common_job(tasks: Mapping[str, Task], shares: Mapping[Share, Merged]) -> tu
   manifest = first.counts.manifest
   for other in others:
     differing = set(checkpoints.differences(manifest, other.counts.manifest)) - _OWN
-    differing -= {"processor"}
     checkpoints.refuse(f"{other.path} holds samples of another job than {first.path}", differing)
   for part in PARTS:
     same = {share: _ranges(of) for share, of in shares.items() if share[2] == part}
