@@ -40,6 +40,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
   """Runs the command line; returns the exit status: 0, 1 on any error, 130 on Ctrl-C."""
   before = signal.getsignal(signal.SIGTERM)
   try:
+    machines.use_cores()
     words = sys.argv[1:] if arguments is None else arguments
     given = _parser(_jobs(words)).parse_args(words)
     if getattr(given, "coordinator", None) is not None:
@@ -154,8 +155,7 @@ def _parser(jobs: Jobs) -> argparse.ArgumentParser:
   merge = _add_parser(commands, "merge", text)
   merge.add_argument("paths", nargs="+", type=Path, metavar="PATH", help="folder, or .counts.npz")
   merge.add_argument("--out", type=Path, required=True, help="folder for the results")
-  text = "file of the network; else as found"
-  merge.add_argument("--model", type=Path, metavar="PATH", help=text)
+  merge.add_argument("--model", type=Path, metavar="PATH", help="of the network; else as found")
   merge.add_argument("--data-dir", metavar="DIR", help="folder of the data, as of certify")
   _add_task(merge)
   _add_force(merge)

@@ -12,7 +12,7 @@ import pytest
 
 from lrs_jax import storage
 from lrs_jax.cli import main
-from lrs_jax.jobs import checkpoints, records, running
+from lrs_jax.jobs import checkpoints, machines, records, running
 from lrs_jax.tasks import TASKS
 from tests.toys import toys
 
@@ -104,7 +104,7 @@ def test_verify_and_card(job, capsys):
 def test_a_stopped_job_goes_on_and_ranges_add_up(job, tmp_path, monkeypatch):
   """Interrupted within the second piece, and counted as two machines would."""
   arguments, out, model = job
-  monkeypatch.setattr(running, "_PIECE", 8)
+  monkeypatch.setattr(machines, "_PIECE", 8)
   stops, counting = [], running._count
 
   def stopping(setting, item, counter, part, *rest):

@@ -7,7 +7,7 @@ import pytest
 
 from lrs_jax.cli import main
 from lrs_jax.confidence import corrections, statistics
-from lrs_jax.jobs import records, running
+from lrs_jax.jobs import machines, records, running
 from tests.toys import GRAPH, write_graph
 
 pytestmark = pytest.mark.usefixtures("no_figures")
@@ -77,7 +77,7 @@ def test_what_is_never_enough_takes_all_samples(certify):
 
 
 def test_a_stopped_job_stops_where_one_would_that_was_not(certify, monkeypatch):
-  monkeypatch.setattr(running, "_PIECE", 8)
+  monkeypatch.setattr(machines, "_PIECE", 8)
   pieces, count = [], running.checkpoints.save
 
   def dying(path, counts):

@@ -2,6 +2,7 @@
 
 import contextlib
 import functools
+import os
 import platform
 from importlib import metadata
 from pathlib import Path
@@ -9,6 +10,38 @@ from pathlib import Path
 import jax
 
 from lrs_jax.jobs import processes
+
+_MOST_CORES = 8
+"""As devices: memory for activations grows with their number, and each uses idle cores as well."""
+
+_PIECE = 256
+"""Samples of a call: a multiple of any chunk size, which are powers of two."""
+
+
+def use_cores() -> None:
+  """Makes a CPU as many devices as it has cores, for samples side by side keep them busy.
+
+  They do better than the parts of one network on one sample, of which many have a single thread.
+  The number is a power of two. Nothing changes once JAX has begun, nor where the environment says
+  how many devices a CPU is (JAX_NUM_CPU_DEVICES, XLA_FLAGS).
+  """
+  flags = os.environ.get("XLA_FLAGS", "")
+  if "JAX_NUM_CPU_DEVICES" in os.environ or "xla_force_host_platform_device_count" in flags:
+    return
+  every = os.cpu_count() or 1
+  cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else every
+  with contextlib.suppress(RuntimeError):  # too late
+    jax.config.update("jax_num_cpu_devices", 1 << min(cores, _MOST_CORES).bit_length() - 1)
+
+
+def piece(chunk_size: int) -> int:
+  """Samples of a call, between which counts may be kept, where a device has chunks of this size.
+
+  They are many for every device, but that a CPU gets no more for being several, if it can be.
+  """
+  devices = jax.local_device_count()
+  few = jax.default_backend() == "cpu" and _PIECE % (chunk_size * devices) == 0
+  return _PIECE if few else _PIECE * devices
 
 
 @functools.cache

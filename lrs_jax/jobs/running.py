@@ -33,9 +33,6 @@ from lrs_jax.tasks.task import Adversary, Config, Count, Task
 PARTS = ("selection", "estimation")
 """The two sets of samples, each with keys of its own."""
 
-_PIECE = 256
-"""Samples of a call, per device: a multiple of any chunk size, which are powers of two."""
-
 SECONDS = ("training", "compilation", "sampling", "certificates")
 """What a job takes time for; sampling is without compilation."""
 
@@ -210,7 +207,7 @@ def _count(
     ranges,
     path,
     described,
-    piece=_PIECE * jax.local_device_count(),
+    piece=machines.piece(described["chunk_size"]),
     progress=_telling(run.progress),
     interval=run.interval,
     looks=common.looks(run.setting.config)[:-1] if before else (),
