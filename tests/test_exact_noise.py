@@ -12,11 +12,13 @@ from scipy import special, stats
 import lrs_jax
 from lrs_jax import errors, noise, sampling
 from lrs_jax.baselines import segcertify
+from lrs_jax.cli import main
 from lrs_jax.confidence import naive
 from lrs_jax.front import steps
 from lrs_jax.jobs import cards, records
 from lrs_jax.noise import grids, tails
 from lrs_jax.tasks import common, images
+from tests.test_cli import TOY
 
 KEY = jax.random.key(5)
 STEP = 1 / 255
@@ -345,3 +347,13 @@ def test_tasks_on_images_of_8_bits_draw_it_if_asked():
   scene = images.load(config._replace(exact_noise=None)).cases[0].x
   with pytest.raises(errors.OffGridError, match=r"multiples of 1/255, but .* such as"):
     sampling.checks.check_inputs(KEY, scene, *ours.drawn)
+
+
+@pytest.mark.usefixtures("no_figures")
+def test_a_job_of_exact_noise_through_the_command(tmp_path, capsys):
+  job = "certify", "scenes", *TOY[:-4], "--images", "1", "--exact-noise", "--out", str(tmp_path)
+  assert main([*job, "--quiet"]) == 0
+  assert main(["verify", str(tmp_path)]) == 0
+  capsys.readouterr()
+  assert main(["card", str(tmp_path / "scene-000" / "certificate.npz")]) == 0
+  assert "perturbation and noise are whole steps of" in capsys.readouterr().out
