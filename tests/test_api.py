@@ -16,8 +16,8 @@ NAMES = {
   ),
   "lrs_jax.sampling": (
     "Apply ClassSums MAX_SAMPLES NOBODY Predict See Votes Windows check_predict "
-    "check_predict_view check_view class_sums default_chunk_size external_votes in_windows predict "
-    "stitched sum_over_samples tiled tiled_predict vote_counts votes whole_frame"
+    "check_predict_view check_view class_sums default_chunk_size device_totals external_votes "
+    "in_windows predict stitched summed tiled tiled_predict vote_counts votes whole_frame"
   ),
   "lrs_jax.confidence": (
     "LEVELS ScoreBounds binomial_p_value clopper_pearson_lower score_bounds_bernstein "

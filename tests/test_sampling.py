@@ -11,7 +11,7 @@ from scipy import stats
 from lrs_jax import noise, sampling
 from lrs_jax.confidence import certificates
 from lrs_jax.errors import LostVotesWarning, NaNLogitsError, NonFiniteInputError
-from lrs_jax.sampling import checks, counting
+from lrs_jax.sampling import checks, counting, stitching
 from lrs_jax.tasks.models.unet import UNet
 
 SCALE = np.array([[0.5, 2.0], [1.0, 0.25]])
@@ -280,6 +280,16 @@ def static_options(chunk_size):
   return {
     "apply": linear, "num_classes": 2, "chunk_size": chunk_size, "mesh": mesh,
   }  # fmt: skip
+
+
+def test_no_device_waits_for_another():
+  """XLA ends the process where one of a CPU waits for more than 40 seconds."""
+  mesh = jax.make_mesh((2,), ("samples",), devices=jax.devices()[:2])
+  options = static_options(chunk_size=4) | {"mesh": mesh}
+  compiled = counting._vote_counts.lower(*lowered_arguments(10), **options).compile()
+  assert "all-reduce" not in compiled.as_text()
+  together = jax.jit(lambda *given: stitching.summed(counting._vote_counts(*given, **options)))
+  assert "all-reduce" in together.lower(*lowered_arguments(10)).compile().as_text()
 
 
 def test_the_loop_lowers_for_cpu_gpu_and_tpu():

@@ -41,7 +41,7 @@ from lrs_jax.noise.distributions import SmoothingDistribution
 from lrs_jax.noise.eta import round_up
 from lrs_jax.sampling import checks
 from lrs_jax.sampling.checks import Setting
-from lrs_jax.sampling.stitching import Apply, predict, stitched, sum_over_samples, whole_frame
+from lrs_jax.sampling.stitching import Apply, device_totals, predict, stitched, summed, whole_frame
 
 Ranks = Callable[[np.ndarray, int, float], np.ndarray]
 """(probabilities [B], S, alpha) -> int64 [B]: `ranks_by_dkw` or `ranks_by_binomial`."""
@@ -89,7 +89,7 @@ def hamming_distances(
   )
   arrays = request.sample_range, request.setting, jnp.asarray(centers, jnp.int32)
   static = {"num_samples": num_samples, "chunk_size": request.chunk_size, "mesh": request.mesh}
-  return _hamming_distances(*arrays, apply=apply, **static)
+  return summed(_hamming_distances(*arrays, apply=apply, **static))
 
 
 @partial(jax.jit, static_argnames=("apply", "num_samples", "chunk_size", "mesh"))
@@ -113,7 +113,7 @@ def _hamming_distances(
 
   init = jnp.zeros((len(centers), num_samples), jnp.int32)
   args = setting, centers, sample_range[0]
-  return sum_over_samples(add_distances, init, sample_range, args, chunk_size=chunk_size, mesh=mesh)
+  return device_totals(add_distances, init, sample_range, args, chunk_size=chunk_size, mesh=mesh)
 
 
 class Center(NamedTuple):

@@ -113,7 +113,7 @@ def votes(request: Request) -> Votes:
   """Counts votes as `vote_counts` does, and says how many samples there were (device).
 
   Arguments and errors are the same; lost votes need no warning, as S is there. It does not wait for
-  the device.
+  a single device, but for several, whose counts the host adds up.
 
   Example:
     >>> from lrs_jax import noise
@@ -123,7 +123,7 @@ def votes(request: Request) -> Votes:
     Votes(counts=Array([[0, 0]], dtype=int32), num_samples=Array(10, dtype=int32))
   """
   counts = _vote_counts(request.sample_range, request.setting, request.starts, **request.static)
-  return Votes(counts, jnp.asarray(request.num_samples, jnp.int32))
+  return Votes(stitching.summed(counts), jnp.asarray(request.num_samples, jnp.int32))
 
 
 def _tell_of_lost_votes(kept: np.ndarray, num_samples: int) -> None:
@@ -158,6 +158,8 @@ def _vote_counts(
   mesh: Mesh,
   window: Window | None = None,
 ) -> jax.Array:
+  """Every device's counts, int32 [devices, N, K]."""
+
   def add(counts: jax.Array, sample_ids: jax.Array, valid: jax.Array, args: tuple) -> jax.Array:
     setting, starts = args
     see = stitching.whole_frame(apply, predict)
@@ -169,4 +171,4 @@ def _vote_counts(
 
   init = jnp.zeros((setting.groups.size, num_classes), jnp.int32)
   args = setting, starts
-  return stitching.sum_over_samples(add, init, sample_range, args, chunk_size=chunk_size, mesh=mesh)
+  return stitching.device_totals(add, init, sample_range, args, chunk_size=chunk_size, mesh=mesh)

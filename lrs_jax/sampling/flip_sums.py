@@ -13,10 +13,10 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 
+from lrs_jax.sampling import stitching
 from lrs_jax.sampling.checks import check_range
 from lrs_jax.sampling.counting import ClassSums
 from lrs_jax.sampling.scores import in_pieces, votes_and_scores
-from lrs_jax.sampling.stitching import sum_over_samples
 
 Noisy = Callable[[jax.Array, Any], tuple[jax.Array, jax.Array]]
 """(key, args) -> logits [N, K] of one noisy sample, and whether its draw overflowed, bool []."""
@@ -53,9 +53,9 @@ def sums(
 
   def piece(sample_range: jax.Array) -> tuple[jax.Array, ...]:
     *found, overflows = _class_sums(sample_range, (key, args), **static)
-    if int(overflows):
+    if number := int(stitching.summed(overflows)):
       raise OverflowError(
-        f"{int(overflows)} samples drew more additions than `plan_flips` made room for; "
+        f"{number} samples drew more additions than `plan_flips` made room for; "
         "plan with larger `deviations`."
       )
     return tuple(found)
@@ -90,4 +90,4 @@ def _class_sums(
 
   shapes = jax.eval_shape(one, sample_range[0], sample_range[0] > 0, args)
   init = jax.tree.map(lambda shape: jnp.zeros(shape.shape, jnp.int32), shapes)
-  return sum_over_samples(add, init, sample_range, args, chunk_size=chunk_size, mesh=mesh)
+  return stitching.device_totals(add, init, sample_range, args, chunk_size=chunk_size, mesh=mesh)

@@ -140,10 +140,11 @@ def in_pieces(
 ) -> tuple[np.ndarray, ...]:
   """Adds up sums over pieces of a range of samples, of at most `MAX_PIECE`, in int64 (host).
 
-  Pieces are multiples of the `stride` that all devices evaluate at once, if they can be.
+  `sums` gives every device's, arrays [devices, ...]. Pieces are multiples of the `stride` that all
+  devices evaluate at once, if they can be.
 
   Example:
-    >>> number = lambda sample_range: (sample_range[1] - sample_range[0],)
+    >>> number = lambda sample_range: (sample_range[1:] - sample_range[:1],)  # of one device
     >>> in_pieces(number, 5, 10**5, 64)
     (np.int64(100000),)
   """
@@ -151,7 +152,7 @@ def in_pieces(
   pieces, end = [], first_sample + num_samples
   for first in range(first_sample, max(end, first_sample + 1), size):
     found = sums(jnp.asarray((first, min(first + size, end)), jnp.int32))
-    pieces.append([np.asarray(part, np.int64) for part in found])
+    pieces.append([np.asarray(part, np.int64) for part in stitching.summed(found)])
   return tuple(np.sum(parts, axis=0) for parts in zip(*pieces, strict=True))
 
 
@@ -173,7 +174,10 @@ def _sums(
   score: Score = jax.nn.softmax,
   num_bins: int = 0,
 ) -> tuple[jax.Array, ...]:
-  """Votes, scores and their squares, int32 [N], or [N, K] without labels; histogram [N, bins]."""
+  """Votes, scores and their squares, int32 [N], or [N, K] without labels; histogram [N, bins].
+
+  Each is every device's, [devices, ...].
+  """
   classes = () if labels is not None else (num_classes,)
 
   def add(total: tuple, sample_ids: jax.Array, valid: jax.Array, args: tuple) -> tuple:
@@ -201,7 +205,7 @@ def _sums(
   histogram = (jnp.zeros((setting.groups.size, num_bins), jnp.int32),) if num_bins else ()
   args = setting, starts, labels
   init = zeros, zeros, zeros, *histogram
-  return stitching.sum_over_samples(add, init, sample_range, args, chunk_size=chunk_size, mesh=mesh)
+  return stitching.device_totals(add, init, sample_range, args, chunk_size=chunk_size, mesh=mesh)
 
 
 def votes_and_scores(

@@ -197,7 +197,7 @@ def _like(mask: jax.Array, values: jax.Array) -> jax.Array:
   return mask.reshape(1, *mask.shape, *(1 for _ in range(values.ndim - mask.ndim - 1)))
 
 
-def sum_over_samples(
+def device_totals(
   add: Callable[[Any, jax.Array, jax.Array, Any], Any],
   init: Any,
   sample_range: jax.Array,
@@ -206,7 +206,7 @@ def sum_over_samples(
   chunk_size: int,
   mesh: Mesh,
 ) -> Any:
-  """The sum of the devices' totals of a statistic over samples: the one device mapping.
+  """Every device's total of a statistic over its samples: the one device mapping.
 
   Args:
     add: (total, sample_ids [chunk], valid [chunk], args) -> total; leaves out samples not valid.
@@ -216,12 +216,15 @@ def sum_over_samples(
     chunk_size: samples per call of `add`.
     mesh: one-dimensional mesh; device d takes the chunks d, d + devices, ...
 
+  Returns:
+    The totals, arrays [devices, ...], each on its device; `summed` adds them up.
+
   Example:
     >>> mesh = jax.make_mesh((1,), ("samples",), devices=jax.devices()[:1])
     >>> add = lambda total, sample_ids, valid, args: total + jnp.where(valid, sample_ids, 0).sum()
     >>> zero, sample_range = jnp.zeros((), jnp.int32), jnp.asarray([2, 5], jnp.int32)
-    >>> sum_over_samples(add, zero, sample_range, None, chunk_size=2, mesh=mesh)  # 2 + 3 + 4
-    Array(9, dtype=int32)
+    >>> device_totals(add, zero, sample_range, None, chunk_size=2, mesh=mesh)  # 2 + 3 + 4
+    Array([9], dtype=int32)
   """
   axis = mesh.axis_names[0]
 
@@ -235,9 +238,32 @@ def sum_over_samples(
       return add(total, sample_ids, sample_ids < end, args)
 
     rounds = -((first - end) // (chunk_size * mesh.size))
-    return jax.lax.psum(jax.lax.fori_loop(0, rounds, add_chunk, init), axis)
+    return jax.tree.map(lambda total: total[None], jax.lax.fori_loop(0, rounds, add_chunk, init))
 
-  # Each device holds a total of its own until psum; vma tracking would want the zeros marked so.
-  return jax.shard_map(on_device, mesh=mesh, in_specs=(P(), P()), out_specs=P(), check_vma=False)(
-    sample_range, args
-  )
+  # Each device holds a total of its own; vma tracking would want the zeros marked so.
+  return jax.shard_map(
+    on_device, mesh=mesh, in_specs=(P(), P()), out_specs=P(axis), check_vma=False
+  )(sample_range, args)
+
+
+def summed(totals: Any) -> Any:
+  """The sum of `device_totals`, by the host: no device has to wait for another.
+
+  XLA ends the whole process where a device of a CPU waits for another one for more than 40 seconds.
+  Inside of a compiled function the devices do wait.
+
+  Example:
+    >>> summed(jnp.asarray([[1, 2], [3, 4]], jnp.int32))
+    Array([4, 6], dtype=int32)
+  """
+
+  def of_leaf(leaf: jax.Array) -> jax.Array:
+    if leaf.shape[0] == 1:
+      return leaf[0]
+    if leaf.size == 0:  # JAX does not put such parts together again
+      return jnp.zeros(leaf.shape[1:], leaf.dtype)
+    if isinstance(leaf, jax.core.Tracer):
+      return leaf.sum(axis=0, dtype=leaf.dtype)
+    return jnp.asarray(np.asarray(leaf).sum(axis=0, dtype=leaf.dtype))
+
+  return jax.tree.map(of_leaf, totals)
