@@ -8,7 +8,7 @@
       --tasks graph --samples 200 --restarts 1
 
 attacks smoothed models: CamVid images and documents by projected gradient descent through the
-noise, a citation graph by flips that the gradient proposes. At every budget it compares what is
+noise, graphs by flips that the gradient proposes. At every budget it compares what is
 certified with what the best attack leaves, counted anew from samples that neither the certificate
 nor the attack has seen. It writes attacks.json, attacks.md and attacks.png under --out. Every input
 is kept under --work when it is finished, so that it may be stopped at any time; --tasks and
@@ -33,7 +33,8 @@ from lrs_jax.jobs.machines import versions
 
 TASKS = "images", "tokens", "graph"
 
-TITLES = {"images": "CamVid images", "tokens": "Documents", "graph": "Citeseer"}
+TITLES = {"images": "CamVid images", "tokens": "Documents", "graph": "Graphs"}
+"""That of graphs is followed by their names."""
 
 UNITS = {
   "images": "l2 norm of the perturbation",
@@ -47,16 +48,17 @@ ABOUT = {
   "tokens": "Test documents of 240 words, each word a fixed random vector of length 1 under "
   "Gaussian noise of std 0.15; a small convolutional network, trained for it here, certified from "
   "votes by its view. Budgets are l2 norms.",
-  "graph": "One graph, whose test nodes are the outputs: budgets take the place of inputs, and are "
-  "additions, deletions of attributes. The finished job of the default options with 1,000 samples; "
-  "the best certificate of votes and of all Rényi orders.",
+  "graph": "Test nodes are the outputs, budgets are additions, deletions of attributes. Finished "
+  "jobs of the default options with 1,000 samples; the best certificate of exact regions and of "
+  "all Rényi orders.",
 }
 """What was attacked."""
 
 TRIES = {
   "images": "{0.steps} steps, attacks at every budget: {0.restarts}",
   "tokens": "{0.steps} steps, attacks at every budget: {0.restarts}",
-  "graph": "4 rounds of flips, attacks at every budget: {0.restarts}",
+  "graph": "{0.steps} steps on the way to the largest budget, attacks: {0.restarts}, of which "
+  "every budget gets the best",
 }
 """How it was attacked."""
 
@@ -72,10 +74,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
   add("--data-dir", help="folder of camvid/ and citeseer.npz")
   add("--work", type=Path, default=Path("lrs-out/attacks"), help="folder of what is finished")
   add("--networks", type=Path, help="--work of benchmarks/fields.py, for the network of images")
-  add("--job", type=Path, help="finished job `lrs-jax certify citeseer`, for the graph")
+  add("--jobs", type=Path, nargs="*", default=[], help="finished `lrs-jax certify citeseer`, ...")
   add("--out", type=Path, default=Path("benchmarks/results"), help="folder of the results")
   add("--tasks", nargs="*", default=list(TASKS), choices=TASKS)
-  add("--inputs", type=int, default=20, help="images and documents; budgets of the graph")
+  add("--inputs", type=int, default=20, help="images and documents; at most so many of graphs")
   add("--size", default="60x80", help="HxW, of images")
   add("--training", type=int, default=1500, help="steps, of the network of documents")
   for name, value in Settings()._asdict().items():
@@ -84,7 +86,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
   settings = Settings(*(getattr(options, name) for name in Settings._fields))
   for task in options.tasks:
     attack = {"images": on_images, "tokens": on_tokens, "graph": on_graph}[task]
-    run(task, attack(options, settings), options.inputs, options.work, settings)
+    inputs = 3 * len(options.jobs) if task == "graph" else options.inputs  # three kinds of budgets
+    run(task, attack(options, settings), inputs, options.work, settings)
   rows = [storage.load_json(path) for path in sorted(options.work.glob("*-*.json"))]
   result = {"rows": rows, "versions": versions()}
   storage.save_json(options.out / "attacks.json", result)
@@ -150,16 +153,16 @@ def on_tokens(options: argparse.Namespace, settings: Settings) -> Attack:
 
 
 def on_graph(options: argparse.Namespace, settings: Settings) -> Attack:
-  """Attacks on one graph, within one budget after the other."""
+  """Attacks on graphs, each by additions, by deletions and by both."""
   from benchmarks.attack_study import graphs
 
-  loaded = graphs.load(options.job, options.data_dir)
-
   def attack(index: int) -> tuple[str, np.ndarray, int, Sandwich]:
-    budget = graphs.BUDGETS[index % len(graphs.BUDGETS)]
+    job, which = divmod(index, len(graphs.BUDGETS))
+    loaded = graphs.load(options.jobs[job], options.data_dir)
+    budgets = graphs.BUDGETS[which]
     key = jax.random.fold_in(keys.tagged(jax.random.key(0), "attacks on a graph"), index)
-    found = graphs.attack(key, loaded, budget, settings)
-    return loaded.case.name, budget[None], int(loaded.record.counted.sum()), found
+    found = graphs.attack(key, loaded, budgets, settings)
+    return loaded.case.name, budgets, int(loaded.record.counted.sum()), found
 
   return attack
 
@@ -167,6 +170,12 @@ def on_graph(options: argparse.Namespace, settings: Settings) -> Attack:
 def overclaims(rows: Sequence[Mapping[str, Any]]) -> int:
   """Pairs of an input and a budget of which more is certified than was left by an attack."""
   return sum(int(np.sum(np.array(row["certified"]) > row["unchanged"])) for row in rows)
+
+
+def title(rows: Sequence[Mapping[str, Any]], task: str) -> str:
+  """What a task's part of the report is called."""
+  names = dict.fromkeys(row["input"] for row in rows if row["task"] == task)
+  return f"{TITLES[task]}: {', '.join(names)}" if task == "graph" else TITLES[task]
 
 
 class Mean(NamedTuple):
@@ -207,7 +216,7 @@ def report(rows: Sequence[Mapping[str, Any]]) -> str:
     f"In {overclaims(rows)} of {pairs} pairs of an input and a budget more was certified than "
     "survived.",
   ]
-  for task, title in TITLES.items():
+  for task in TITLES:
     of_task = [row for row in rows if row["task"] == task]
     if not of_task:
       continue
@@ -216,7 +225,7 @@ def report(rows: Sequence[Mapping[str, Any]]) -> str:
     outputs = max(row["outputs"] for row in of_task)
     lines += [
       "",
-      f"## {title}",
+      f"## {title(rows, task)}",
       "",
       f"{ABOUT[task]} {outputs:,} outputs. {settings.draws} draws of the noise for every gradient, "
       f"{TRIES[task].format(settings)}; {settings.samples:,} samples count what the best attack "
@@ -247,7 +256,7 @@ def figure(rows: Sequence[Mapping[str, Any]]) -> Figure:
       (certified, "certified", plots.COLORS[0], "steps-pre"),
     ):  # an attack is one within larger budgets, too; a certificate is one for smaller ones
       axes.plot(budget, part, "o-", color=color, drawstyle=steps, label=label)
-    axes.set(title=TITLES[task], xlabel=UNITS[task], xscale="log", ylim=(0, 1))
+    axes.set(title=title(rows, task), xlabel=UNITS[task], xscale="log", ylim=(0, 1))
     axes.set_xticks(budget, [f"{x:g}" for x in budget], minor=False)
     axes.set_xticks([], minor=True)
   panels[0].set_ylabel("part of all predictions")
