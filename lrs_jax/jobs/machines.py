@@ -12,18 +12,18 @@ import jax
 from lrs_jax.jobs import processes
 
 _MOST_CORES = 8
-"""As devices: memory for activations grows with their number, and each uses idle cores as well."""
+"""Memory for activations grows with the number of devices, and each uses idle cores as well."""
 
 _PIECE = 256
 """Samples of a call: a multiple of any chunk size, which are powers of two."""
 
 
 def use_cores() -> None:
-  """Makes a CPU as many devices as it has cores, for samples side by side keep them busy.
+  """Makes a CPU as many devices as it has cores: a power of two, 8 at most.
 
-  They do better than the parts of one network on one sample, of which many have a single thread.
-  The number is a power of two. Nothing changes once JAX has begun, nor where the environment says
-  how many devices a CPU is (JAX_NUM_CPU_DEVICES, XLA_FLAGS).
+  Samples that are evaluated side by side keep cores busier than the parts of one network do, many
+  of which run on one core. Nothing changes once JAX has begun, nor where the environment says how
+  many devices a CPU is (JAX_NUM_CPU_DEVICES, XLA_FLAGS).
   """
   flags = os.environ.get("XLA_FLAGS", "")
   if "JAX_NUM_CPU_DEVICES" in os.environ or "xla_force_host_platform_device_count" in flags:
@@ -35,9 +35,9 @@ def use_cores() -> None:
 
 
 def piece(chunk_size: int) -> int:
-  """Samples of a call, between which counts may be kept, where a device has chunks of this size.
+  """Samples of a call, for devices that take chunks of this size; in between, counts may be kept.
 
-  They are many for every device, but that a CPU gets no more for being several, if it can be.
+  It is in proportion to the devices, but for a CPU, whose cores they share, if it can be helped.
   """
   devices = jax.local_device_count()
   few = jax.default_backend() == "cpu" and _PIECE % (chunk_size * devices) == 0
