@@ -20,7 +20,6 @@ from lrs_jax.collective.envelope import (
   bound_hulls,
   hull_of,
   incidence_of,
-  join,
   make_layout,
   make_program,
   relax,
@@ -123,7 +122,7 @@ def _root(solver: Any, problem: Problem, region: Region) -> Node:
   box, nothing = whole_box(problem), np.zeros(len(region.reach))
   layout = make_layout(region, incidence_of(problem))
   hulls = [hull for g in range(nothing.size) if (hull := hull_of(problem, region, box, g))]
-  bound = bound_hulls(join(hulls), region, box, nothing)
+  bound = bound_hulls(hulls, region, box, nothing)
   return _solved(solver, problem, Node(box, layout, hulls, nothing, bound))
 
 
@@ -148,7 +147,7 @@ def _solved(solver: Any, problem: Problem, node: Node) -> Node:
 
   If the LP is infeasible, the latter plus ever larger multiples of those that prove it empty.
   """
-  box, layout, hulls, region = node.box, node.layout, join(node.hulls), node.layout.region
+  box, layout, hulls, region = node.box, node.layout, node.hulls, node.layout.region
   status, multipliers, attack, _ = relax(solver, make_program(hulls, layout, box))
   proven = bound_hulls(hulls, region, box, multipliers)
   if proven >= node.bound:

@@ -17,7 +17,6 @@ dominate, and the attack is their duals. Another budget changes little but the p
 leaving out cells nor a start changes the optimum, which HiGHS finds up to its tolerances.
 """
 
-import itertools
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -37,16 +36,6 @@ class Hull(NamedTuple):
   s: np.ndarray  # float64 [vertices], increasing
   height: np.ndarray  # float64 [vertices], increasing
   slack: float  # no point of the step function exceeds the hull by more
-
-
-class Hulls(NamedTuple):
-  """The hulls of all groups, one after another."""
-
-  s: np.ndarray  # float64 [vertices]
-  height: np.ndarray  # float64 [vertices]
-  firsts: np.ndarray  # int [G], the first vertex of every group
-  lasts: np.ndarray  # int [G], its last one
-  slack: np.ndarray  # float64 [G]
 
 
 class Entries(NamedTuple):
@@ -86,7 +75,7 @@ class Program(NamedTuple):
   group: np.ndarray  # int [parts]: the first columns are parts of the multiplier of this group
   unit: float  # of the objective
   is_cut: np.ndarray  # bool [G]: groups whose multiplier may be negative
-  hulls: Hulls
+  hulls: Sequence[Hull]
   budgets: np.ndarray  # float64 [A], units of the budgets
 
 
@@ -105,55 +94,26 @@ def point(s: float, height: float) -> Hull:
 
 
 def extend(hull: Hull, s: np.ndarray, height: np.ndarray) -> Hull:
-  """The upper hull of a hull and of points to its right, in linear time."""
-  found = extend_all(join([hull]), [s], [height])
-  return Hull(found.s, found.height, float(found.slack[0]))
-
-
-@np.errstate(over="ignore", invalid="ignore", divide="ignore")
-def extend_all(hulls: Hulls, s: Sequence[np.ndarray], height: Sequence[np.ndarray]) -> Hulls:
-  """The upper hulls of hulls and of points to their right, for every group, in linear time.
+  """The upper hull of a hull and of points to its right, in linear time.
 
   The slopes of an upper hull are the antitonic regression of the slopes between neighbors,
   weighted by their distances (Barlow et al. 1972, theorem 1.2.1). Rounding may drop a point that
   is above the hull: `slack` bounds by how much, and what interpolating rounds (below 5 EPS height).
   """
-  new, old = np.array([part.size for part in s], int), hulls.lasts - hulls.firsts + 1
-  if not new.any():
-    return hulls
-  ends = np.cumsum(old + new)
-  starts, of_old, of_new = ends - old - new, np.arange(hulls.s.size), np.arange(new.sum())
-  of_old += np.repeat(np.cumsum(new) - new, old)
-  of_new += np.repeat(np.cumsum(old), new)
-  points = np.empty((2, ends[-1]))
-  points[:, of_old] = hulls.s, hulls.height
-  points[:, of_new] = np.concatenate(s), np.concatenate(height)
-  x, y = points
-  scale = np.repeat(x[ends - 1], old + new)
-  apart = np.append(True, x[1:] - x[:-1] > 1e-15 * scale[1:])  # else the same point to a solver
-  apart[starts] = True
-  kept = np.flatnonzero(apart)
-  kept[np.searchsorted(kept, ends) - 1] = ends - 1
-  width, gain = np.diff(x[kept]) / scale[kept[1:]], np.diff(y[kept])
-  slope, among = gain / width, np.searchsorted(kept, np.append(starts, ends[-1])).tolist()
-  vertices = [kept[first:last] for first, last in itertools.pairwise(among)]
-  for g in np.flatnonzero(new).tolist():
-    first, last = among[g], among[g + 1] - 1
-    if last - first > 1:
-      weights = width[first:last]
-      blocks = optimize.isotonic_regression(slope[first:last], weights=weights, increasing=False)
-      vertices[g] = vertices[g][blocks.blocks]
-  lasts = np.cumsum([part.size for part in vertices]) - 1
-  firsts, at = np.append(0, lasts[:-1] + 1), np.concatenate(vertices)
-  top_s, top = x[at], y[at]
-  # The hull at every point, between the vertices to its left and right.
-  group = np.repeat(np.arange(new.size), old + new)
-  left = np.maximum(np.searchsorted(at, np.arange(x.size), "right") - 1, firsts[group])
-  right = np.minimum(left + 1, lasts[group])
-  steep = (top[right] - top[left]) / np.maximum(top_s[right] - top_s[left], LEAST)
-  excess = np.maximum.reduceat(y - (top[left] + steep * (x - top_s[left])), starts)
-  slack = hulls.slack + np.where(new > 0, np.maximum(excess, 0.0) + 16 * EPS * top[lasts], 0.0)
-  return Hulls(top_s, top, firsts, lasts, np.where(excess < np.inf, slack, np.inf))
+  if not s.size:
+    return hull
+  s, height = np.concatenate([hull.s, s]), np.concatenate([hull.height, height])
+  vertices = np.flatnonzero(np.append(True, s[1:] - s[:-1] > 1e-15 * s[-1]))
+  vertices[-1] = s.size - 1  # closer than that is the same point to a solver
+  if vertices.size > 2:
+    width, gain = np.diff(s[vertices]) / s[-1], np.diff(height[vertices])
+    blocks = optimize.isotonic_regression(gain / width, weights=width, increasing=False).blocks
+    vertices = vertices[blocks]
+  top_s, top = s[vertices], height[vertices]
+  with np.errstate(over="ignore", invalid="ignore"):
+    excess = float((height - np.interp(s, top_s, top)).max())
+  slack = hull.slack + max(excess, 0.0) + 16 * EPS * float(top[-1])
+  return Hull(top_s, top, slack if excess < np.inf else np.inf)
 
 
 def hull_of(problem: Problem, region: Region, box: Box, g: int) -> Hull | None:
@@ -169,31 +129,24 @@ def hull_of(problem: Problem, region: Region, box: Box, g: int) -> Hull | None:
   return extend(start, eta[first:last], counts[first + 1 : last + 1])
 
 
-def join(hulls: Sequence[Hull]) -> Hulls:
-  """The hulls of all groups, in their order."""
+def _joined(hulls: Sequence[Hull]) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+  """All vertices, group by group: s, heights, and the first and the last of every group."""
   ends = np.cumsum([hull.s.size for hull in hulls], dtype=np.int64)
   s = np.concatenate([np.zeros(0), *(hull.s for hull in hulls)])
   height = np.concatenate([np.zeros(0), *(hull.height for hull in hulls)])
-  slack = np.array([hull.slack for hull in hulls], np.float64)
-  return Hulls(s, height, np.append(0, ends)[:-1], ends - 1, slack)
-
-
-def hull_at(hulls: Hulls, g: int) -> Hull:
-  """The hull of group g."""
-  part = slice(hulls.firsts[g], hulls.lasts[g] + 1)
-  return Hull(hulls.s[part], hulls.height[part], float(hulls.slack[g]))
+  return s, height, np.append(0, ends)[:-1], ends - 1
 
 
 @np.errstate(over="ignore", invalid="ignore")
-def bound_hulls(hulls: Hulls, region: Region, box: Box, multipliers: np.ndarray) -> float:
+def bound_hulls(hulls: Sequence[Hull], region: Region, box: Box, multipliers: np.ndarray) -> float:
   """`witness.bound`, from the hulls: a linear function is largest at a vertex, but for the slack.
 
   The same roundings, and at least as large up to them.
   """
-  s, height, firsts, lasts, slack = hulls
   multipliers = np.where(region.lost, 0.0, multipliers)
   if not multipliers.any():
-    return float(height[lasts].sum())
+    return float(sum(hull.height[-1] for hull in hulls))
+  s, height, firsts, lasts = _joined(hulls)
   nearer = lowered(multipliers, 0)
   values = height - np.repeat(nearer, lasts - firsts + 1) * s
   terms = np.maximum.reduceat(values, firsts)
@@ -201,7 +154,7 @@ def bound_hulls(hulls: Hulls, region: Region, box: Box, multipliers: np.ndarray)
     last, right = height[lasts], np.minimum(box.upper, region.reach)
     cost = np.where(multipliers < 0, lowered(multipliers, -np.inf) * right, 0)
     terms = np.where(multipliers > 0, terms, np.where(multipliers == 0, last, last - cost))
-  terms = np.nextafter(terms + slack, np.inf)
+  terms = np.nextafter(terms + [hull.slack for hull in hulls], np.inf)
   return round_up(np.concatenate([np.nextafter(terms, np.inf), prices(region, multipliers)]))
 
 
@@ -280,7 +233,9 @@ def _perceived(layout: Layout, group: np.ndarray, large: np.ndarray) -> Entries:
 
 
 @np.errstate(over="ignore", invalid="ignore", divide="ignore")
-def make_program(hulls: Hulls, layout: Layout, box: Box, *, elastic: bool = False) -> Program:
+def make_program(
+  hulls: Sequence[Hull], layout: Layout, box: Box, *, elastic: bool = False
+) -> Program:
   """The envelope LP over a box; `elastic` finds multipliers that prove it empty.
 
   The columns are the parts of every multiplier: below the slope of every hull edge, but not below
@@ -288,7 +243,7 @@ def make_program(hulls: Hulls, layout: Layout, box: Box, *, elastic: bool = Fals
   Elastic, they are what makes the bound fall without end: the last two, within [-1, 1].
   """
   region, reach = layout.region, layout.reach
-  s, height, firsts, lasts, _ = hulls
+  s, height, firsts, lasts = _joined(hulls)
   group = np.repeat(np.arange(reach.size), lasts - firsts)
   right = np.delete(np.arange(s.size), firsts)  # ends of edges
   gain = height[right] - height[right - 1]
@@ -326,7 +281,7 @@ def _fixed(layout: Layout) -> np.ndarray:
   return layout.region.lower[layout.incidence.kinds, layout.incidence.cells] / layout.size
 
 
-def repriced(program: Program, hulls: Hulls, region: Region) -> Program | None:
+def repriced(program: Program, hulls: Sequence[Hull], region: Region) -> Program | None:
   """The LP of a larger budget, if nothing but the budget's price differs; else None.
 
   So it is where the hulls are the same, and no attack is limited by anything but the budget. The
@@ -334,7 +289,7 @@ def repriced(program: Program, hulls: Hulls, region: Region) -> Program | None:
   """
   layout, budgets, earlier = program.layout, program.budgets, program.layout.region
   if (
-    hulls is not program.hulls
+    any(hull is not other for hull, other in zip(hulls, program.hulls, strict=True))
     or not np.isfinite(region.budget).all()
     or not (earlier.budget > 0).all()
     or not (budgets <= region.budget).all()

@@ -3,7 +3,6 @@
 import math
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from typing import NamedTuple
 
 import numpy as np
 from jax.typing import ArrayLike
@@ -13,13 +12,11 @@ from lrs_jax.collective import attacks, highs
 from lrs_jax.collective.branching import Proof, branch
 from lrs_jax.collective.certificate import Attack, CollectiveCertificate, seal
 from lrs_jax.collective.envelope import (
-  Hulls,
+  Hull,
   Relaxation,
   bound_hulls,
-  extend_all,
-  hull_at,
+  extend,
   incidence_of,
-  join,
   make_layout,
   make_program,
   point,
@@ -313,43 +310,28 @@ def _envelope(problem: Problem, time_limit: float | None) -> Iterator[tuple[int,
 
 def _relaxations(
   problem: Problem, time_limit: float | None, indices: Iterable[int]
-) -> Iterator[tuple[int, Region, Hulls, Relaxation]]:
+) -> Iterator[tuple[int, Region, list[Hull], Relaxation]]:
   """The envelope LP of some budgets, from small to large ones."""
-  solver, box, incidence = highs.new_solver(), whole_box(problem), incidence_of(problem)
-  nothing = _Within(
-    join([point(0.0, 0.0)] * len(problem.thresholds)), [0] * len(problem.thresholds)
-  )
-  program, start, within = None, None, nothing
+  solver, box = highs.new_solver(), whole_box(problem)
+  incidence, origin = incidence_of(problem), point(0.0, 0.0)
+  program, start = None, None
+  known = [(0, origin)] * len(problem.thresholds)  # hull of the first thresholds, per group
   for i in indices:
     region = whole_region(problem, i)
-    within = _extended(problem, region, within, nothing)
-    hulls = within.hulls
-    if region.lost.any():
-      points = [point(0.0, counts[-1]) for counts in problem.counts]
-      hulls = join([points[g] if lost else hull_at(hulls, g) for g, lost in enumerate(region.lost)])
+    for g, last in enumerate(problem.reached(region.reach)):
+      first, hull = known[g]
+      if first != last and not region.lost[g]:
+        first, hull = (first, hull) if first < last else (0, origin)
+        eta, counts = problem.thresholds[g], problem.counts[g]
+        known[g] = last, extend(hull, eta[first:last], counts[first + 1 : last + 1])
+    hulls = [hull for _, hull in known]
+    for g in np.flatnonzero(region.lost).tolist():
+      hulls[g] = point(0.0, problem.counts[g][-1])
     program = program and repriced(program, hulls, region)
     program = program or make_program(hulls, make_layout(region, incidence), box)
     relaxation = relax(solver, program, time_limit=time_limit, start=start)
     start = relaxation.solution
     yield i, region, hulls, relaxation
-
-
-class _Within(NamedTuple):
-  """The hulls of the first thresholds of every group, and how many these are."""
-
-  hulls: Hulls
-  numbers: list[int]
-
-
-def _extended(problem: Problem, region: Region, known: _Within, nothing: _Within) -> _Within:
-  """The hulls of all thresholds within reach, from those of a smaller region if it was one."""
-  reached = problem.reached(np.where(region.lost, 0.0, region.reach))
-  if any(first > last for first, last in zip(known.numbers, reached, strict=True)):
-    known = nothing
-  new = [slice(first, last) for first, last in zip(known.numbers, reached, strict=True)]
-  s = [eta[part] for eta, part in zip(problem.thresholds, new, strict=True)]
-  height = [counts[1:][part] for counts, part in zip(problem.counts, new, strict=True)]
-  return _Within(extend_all(known.hulls, s, height), reached)
 
 
 def _lp(

@@ -8,15 +8,7 @@ from scipy import optimize
 
 from lrs_jax import collective
 from lrs_jax.collective import witness
-from lrs_jax.collective.envelope import (
-  bound_hulls,
-  extend,
-  extend_all,
-  hull_at,
-  hull_of,
-  join,
-  point,
-)
+from lrs_jax.collective.envelope import bound_hulls, extend, hull_of, point
 from lrs_jax.collective.problem import knapsack, make_problem, make_region, whole_region
 
 
@@ -105,7 +97,7 @@ def test_float_bounds_are_above_the_exact_one_and_close():
     scale = 20 + float(np.abs(multipliers) @ np.minimum(region.reach, 1e300))
     assert exact <= value <= float(exact) + 1e-12 * scale, seed
     hulls = [hull_of(problem, region, box, g) for g in range(multipliers.size)]
-    hulled = bound_hulls(join(hulls), region, box, multipliers)
+    hulled = bound_hulls(hulls, region, box, multipliers)
     assert exact <= hulled <= float(exact) + 1e-12 * scale, seed
   assert 0 < empty < 200
 
@@ -137,29 +129,6 @@ def test_hull_is_the_least_concave_majorant_however_it_is_built():
     assert (height <= np.interp(s, whole.s, whole.height) + whole.slack).all()
     assert whole.slack < 1e-9 * height[-1]
     assert np.isin(whole.s[1:], s).all()
-
-
-def test_hulls_are_the_same_together_as_one_by_one():
-  """With groups that get no point, points too close to tell apart, and slopes of any size."""
-  rng = np.random.default_rng(0)
-  for _ in range(200):
-    alone = [point(0.0, 0.0)] * rng.integers(1, 6)
-    together = join(alone)
-    for _ in range(3):
-      sizes = rng.integers(0, 30, len(alone)) * rng.integers(0, 2, len(alone))
-      gaps = [rng.gamma(0.3, 10.0 ** rng.integers(-9, 9), n) + 1e-300 for n in sizes]
-      s = [old.s[-1] * (1 + 1e-16) + np.cumsum(gap) for old, gap in zip(alone, gaps, strict=True)]
-      height = [old.height[-1] + np.cumsum(rng.integers(1, 9, n) * 1.0)
-                for old, n in zip(alone, sizes, strict=True)]  # fmt: skip
-      before = alone
-      alone = [extend(*each) for each in zip(before, s, height, strict=True)]
-      together = extend_all(together, s, height)
-      for g, hull in enumerate(alone):
-        for part, other in zip(hull, hull_at(together, g), strict=True):
-          np.testing.assert_array_equal(part, other)
-        reached = np.interp(s[g], hull.s, hull.height) * (1 + 1e-12) + hull.slack
-        assert (height[g] <= reached).all()
-  assert extend_all(together, [np.zeros(0)] * len(alone), [np.zeros(0)] * len(alone)) is together
 
 
 def test_lp_and_envelope_reach_the_optima_of_their_lps():
