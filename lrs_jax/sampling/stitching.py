@@ -7,12 +7,13 @@ are spread over devices, so memory does not grow with the number of samples.
 """
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from functools import partial
+from typing import Any, NamedTuple, cast
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.sharding import Mesh
+from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from lrs_jax.noise.distributions import SmoothingDistribution, perturbed, to_device
@@ -250,7 +251,7 @@ def summed(totals: Any) -> Any:
   """The sum of `device_totals`, by the host: no device has to wait for another.
 
   XLA ends the whole process where a device of a CPU waits for another one for more than 40 seconds.
-  Inside of a compiled function the devices do wait.
+  Inside of a compiled function, and where devices belong to several processes, they do wait.
 
   Example:
     >>> summed(jnp.asarray([[1, 2], [3, 4]], jnp.int32))
@@ -264,6 +265,9 @@ def summed(totals: Any) -> Any:
       return jnp.zeros(leaf.shape[1:], leaf.dtype)
     if isinstance(leaf, jax.core.Tracer):
       return leaf.sum(axis=0, dtype=leaf.dtype)
+    if not leaf.is_fully_addressable:
+      everywhere = NamedSharding(cast(NamedSharding, leaf.sharding).mesh, P())
+      return jax.jit(partial(jnp.sum, axis=0, dtype=leaf.dtype), out_shardings=everywhere)(leaf)
     return jnp.asarray(np.asarray(leaf).sum(axis=0, dtype=leaf.dtype))
 
   return jax.tree.map(of_leaf, totals)
