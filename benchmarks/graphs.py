@@ -88,7 +88,7 @@ def pareto_figure(panels: Mapping[str, Mapping[str, Sequence[Point]]], title: st
   Returns:
     A Matplotlib figure.
   """
-  figure = Figure(figsize=(10, 4.8), layout="constrained")
+  figure = Figure(figsize=(11, 6.4), layout="constrained")
   figure.suptitle(title, fontsize=12)
   figure.supxlabel(NOTE, fontsize=9, color="0.3")
   (row,) = figure.subplots(1, len(panels), squeeze=False)
