@@ -98,21 +98,22 @@ Jobs = Mapping[str, tuple[Task, Config]]
 
 
 def _jobs(arguments: Sequence[str]) -> Jobs:
-  """All data sets; the one that is asked for may be the user's, or have a file of defaults."""
-  known = (*TASKS.values(), denoising.TASK)
-  found = {name: (task, of) for task in known for name, of in task.data.items()}
-  if len(arguments) < 2 or arguments[0] not in ("certify", "train"):
-    return found
-  _, name, *others = arguments
+  """The data set that is asked for, maybe the user's own, or all: their options take a while."""
+  if not arguments or arguments[0] not in ("certify", "train"):
+    return {}
+  command, name, *others = (*arguments, "")
+  known = {**TASKS, "denoising": denoising.TASK}  # which is but trained; and counts have no network
+  del known["counts" if command == "train" else "denoising"]
+  every = {name: (task, of) for task in known.values() for name, of in task.data.items()}
   if ":" in name or name.endswith(".py"):
-    found[name] = tasks.find(name)
+    every[name] = tasks.find(name)
+  if name not in every:
+    return every
+  task, default = every[name]
   file = argparse.ArgumentParser(add_help=False)
   file.add_argument("--config", type=Path)
   path = file.parse_known_args(others)[0].config
-  if path is not None and name in found:
-    task, default = found[name]
-    found[name] = task, options.from_toml(path, default)
-  return found
+  return {name: (task, default if path is None else options.from_toml(path, default))}
 
 
 def _parser(jobs: Jobs) -> argparse.ArgumentParser:
@@ -131,8 +132,6 @@ def _parser(jobs: Jobs) -> argparse.ArgumentParser:
     data = command.add_subparsers(dest="called", required=True, metavar="DATA")
     for name, (task, default) in jobs.items():
       counted = task is counts.TASK
-      if task is (counts.TASK if command is train else denoising.TASK):
-        continue
       about = task.about[default.data].replace("%", "%%")
       job = _add_parser(data, name, about, formatter_class=_Help)
       job.set_defaults(run=_certify_counts if counted else run, job=(task, default))
