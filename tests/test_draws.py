@@ -73,7 +73,7 @@ def test_laplace_tails():
 
 def test_uniform_draws_are_symmetric_and_never_reach_the_end(monkeypatch):
   words = jnp.asarray([0, 255, 256, 2**31 - 1, 2**31, 2**32 - 1], jnp.uint32)
-  monkeypatch.setattr(jax.random, "bits", lambda *_: words)
+  monkeypatch.setattr(draws, "bits", lambda *_: words)
   values = np.asarray(draws.uniform(jax.random.key(0), words.shape), np.float64) * 2**24
   np.testing.assert_array_equal(values, [1 - 2**24, 1 - 2**24, 3 - 2**24, -1, 1, 2**24 - 1])
 

@@ -13,12 +13,13 @@ from benchmarks.image_study.configurations import Sizes
 from lrs_jax import keys, noise, sampling
 from lrs_jax.baselines import center_smoothing
 from lrs_jax.jobs import running
+from lrs_jax.noise import draws
 from lrs_jax.sampling import sparse_flips
 from lrs_jax.tasks import graph_training, graphs, images, training
 from tests.test_data import make_camvid
 
 RANDOM_BITS = jax.make_jaxpr(jax.random.bits)(jax.random.key(0)).jaxpr
-"""Holds the primitive that all random numbers come from."""
+"""Holds the primitive that all random numbers come from, but for those of `draws` on a CPU."""
 
 
 def primitive(jaxpr):
@@ -37,14 +38,16 @@ def drawn(monkeypatch):
   """What is drawn from, by (function, key given to it)."""
   streams, current = defaultdict(set), []
   random_bits = primitive(RANDOM_BITS)
-  bind = random_bits.bind
 
   def record(data):
     streams[current[-1] if current else ("elsewhere", None)].add(np.asarray(data).tobytes())
 
-  def recording(given, **options):
-    jax.debug.callback(record, jax.random.key_data(given))
-    return bind(given, **options)
+  def recording(draw):
+    def recorded(given, *args, **options):
+      jax.debug.callback(record, jax.random.key_data(given))
+      return draw(given, *args, **options)
+
+    return recorded
 
   def watch(module, name):
     function = getattr(module, name)
@@ -61,7 +64,8 @@ def drawn(monkeypatch):
     monkeypatch.setattr(module, name, watched)
 
   jax.clear_caches()
-  monkeypatch.setattr(random_bits, "bind", recording, raising=False)
+  monkeypatch.setattr(random_bits, "bind", recording(random_bits.bind), raising=False)
+  monkeypatch.setattr(draws, "_threefry", recording(draws._threefry))  # on a CPU
   for module, name in (
     (training, "train"),
     (graph_training, "train"),

@@ -10,29 +10,27 @@ import numpy as np
 from lrs_jax.noise import draws
 
 
-class Tail(NamedTuple):
-  """P(X >= j) of an integer X, for j = 0, 1, ..., in units of 2^-64: two words each."""
-
-  high: jax.Array  # uint32 [J]
-  low: jax.Array  # uint32 [J]
-
-
 class GapScale(NamedTuple):
-  """A geometric gap is 1 + m Q + R: Q whole strides of m entries without a flip, then R more."""
+  """A geometric gap is 1 + m Q + R: Q whole strides of m entries without a flip, then R more.
+
+  P(Q >= j) and P(R >= j), for j = 0, 1, ..., are in units of 2^-64, in two words each. The last one
+  is 0.
+  """
 
   stride: jax.Array  # int32 [], m, about sqrt(1 / h) with h = -ln(1 - theta)
   strides: jax.Array  # float32 [], 1 / (m h), to guess Q
   entries: jax.Array  # float32 [], 1 / h, to guess R
   within: jax.Array  # float32 [], P(flip within a stride) = 1 - (1 - theta)^m
-  tail_strides: Tail  # of Q
-  tail_entries: Tail  # of R
+  high: jax.Array  # uint32 [2, J], of Q and of R
+  low: jax.Array  # uint32 [2, J]
+  last: jax.Array  # float32 [2], the last j of Q and of R
 
 
 def gap_scale(theta: float) -> GapScale:
   """Constants and tables of the gaps; theta must be a multiple of 2^-32 in (0, 1) (host).
 
   Example:
-    >>> [hex(word) for word in gap_scale(0.5).tail_strides.high[:3].tolist()]  # 1, 1/2, 1/4
+    >>> [hex(word) for word in gap_scale(0.5).high[0, :3].tolist()]  # 1, 1/2, 1/4
     ['0xffffffff', '0x80000000', '0x40000000']
   """
   hazard = -np.log1p(-theta)
@@ -46,8 +44,7 @@ def gap_scale(theta: float) -> GapScale:
     jnp.asarray(1 / (stride * hazard), jnp.float32),
     jnp.asarray(1 / hazard, jnp.float32),
     jnp.asarray(-np.expm1(-stride * hazard), jnp.float32),
-    _tail(strides),
-    _tail([((power - entries[-1]) << 128) // within for power in entries]),
+    *_words(strides, [((power - entries[-1]) << 128) // within for power in entries]),
   )
 
 
@@ -59,10 +56,14 @@ def _powers(base: int, count: int) -> list[int]:
   return powers
 
 
-def _tail(probabilities: list[int]) -> Tail:
-  """Probabilities in units of 2^-128 to the nearest multiple of 2^-64; the last one must be 0."""
-  words = np.array([min((p + (1 << 63)) >> 64, 2**64 - 1) for p in probabilities], np.uint64)
-  return Tail(*(jnp.asarray(half.astype(np.uint32)) for half in (words >> 32, words & 0xFFFFFFFF)))
+def _words(*tails: list[int]) -> tuple[jax.Array, jax.Array, jax.Array]:
+  """Of probabilities in units of 2^-128 the nearest multiples of 2^-64; and the last of each."""
+  words = np.zeros((len(tails), max(map(len, tails))), np.uint64)
+  for row, tail in zip(words, tails, strict=True):
+    row[: len(tail)] = [min((p + (1 << 63)) >> 64, 2**64 - 1) for p in tail]
+  high, low = words >> 32, words & 0xFFFFFFFF
+  last = jnp.asarray([len(tail) - 1 for tail in tails], jnp.float32)
+  return jnp.asarray(high.astype(np.uint32)), jnp.asarray(low.astype(np.uint32)), last
 
 
 def gaps(words: jax.Array, scale: GapScale, largest: int) -> jax.Array:
@@ -71,8 +72,8 @@ def gaps(words: jax.Array, scale: GapScale, largest: int) -> jax.Array:
   By the lack of memory, gap - 1 = m Q + R with independent Q and R, and
   :math:`P(Q \ge j) = (1 - \theta)^{m j}`,
   :math:`P(R \ge r) = ((1 - \theta)^r - (1 - \theta)^m) / (1 - (1 - \theta)^m)`. A number of 64
-  random bits is below as many of these, each rounded to 2^-64, as Q and R are large: float32
-  logarithms guess how many, to within one, and two comparisons with the table tell.
+  random bits is below as many of these, each rounded to 2^-64, as Q and R are large. Which of them
+  is closest, float32 logarithms tell; a comparison with it tells the rest.
 
   Of uniform words, uint32 [4, ...], it makes int32 in [1, largest]; `largest` is a gap that leaves
   the block from anywhere.
@@ -82,21 +83,21 @@ def gaps(words: jax.Array, scale: GapScale, largest: int) -> jax.Array:
     >>> gaps(words, gap_scale(0.5), 100)  # P(Q >= 1) = 1/2 exceeds it, P(Q >= 2) = 1/4 does not
     Array([2], dtype=int32)
   """
-  high, low, high_rest, low_rest = words
-  strides = _read(scale.tail_strides, high, low, draws.minus_log(high, low) * scale.strides)
-  part = ((~high_rest).astype(jnp.float32) + 0.5) * 2.0**-32
-  rest = -jnp.log1p(-part * scale.within) * scale.entries
-  rest = _read(scale.tail_entries, high_rest, low_rest, rest)
+  high, low = words[0::2], words[1::2]  # of two numbers
+  part = ((~high[1]).astype(jnp.float32) + 0.5) * 2.0**-32
+  guess = jnp.stack(
+    [
+      draws.minus_log(high[0], low[0]) * scale.strides,
+      -jnp.log1p(-part * scale.within) * scale.entries,
+    ]
+  )
+
+  def closest(last: jax.Array, guess: jax.Array, *tail: jax.Array) -> tuple[jax.Array, ...]:
+    j = jnp.clip(jnp.rint(guess), 1, last).astype(jnp.int32)
+    return j, *(word[j] for word in tail)
+
+  nearest, tail_high, tail_low = jax.vmap(closest)(scale.last, guess, scale.high, scale.low)
+  exceeds = (high < tail_high) | ((high == tail_high) & (low < tail_low))
+  strides, rest = nearest - 1 + exceeds.astype(jnp.int32)
   strides = jnp.minimum(strides, largest // scale.stride + 1)  # enough to leave, no overflow
   return jnp.minimum(1 + scale.stride * strides + rest, largest)
-
-
-def _read(tail: Tail, high: jax.Array, low: jax.Array, guess: jax.Array) -> jax.Array:
-  """How many of P(X >= 1), P(X >= 2), ... exceed a 64-bit number; int32, from a guess of it."""
-  guess = jnp.clip(guess, 0, tail.high.size - 2).astype(jnp.int32)
-
-  def exceeds(j: jax.Array) -> jax.Array:
-    bound = tail.high[j]
-    return ((high < bound) | ((high == bound) & (low < tail.low[j]))).astype(jnp.int32)
-
-  return jnp.maximum(guess - 1 + exceeds(guess) + exceeds(guess + 1), 0)
