@@ -16,6 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 from scipy import sparse
 
+from lrs_jax.noise import draws
 from lrs_jax.sampling.edge_flips import Pairs
 
 
@@ -85,6 +86,19 @@ def propagate(hidden: jax.Array, edges: Edges, weights: jax.Array) -> jax.Array:
   return jax.ops.segment_sum(messages, edges.receivers, num_segments=hidden.shape[0])
 
 
+class _Dropout(nn.Module):
+  """Flax's dropout, the very masks of it, drawn by `draws.bits`: on a CPU that is faster."""
+
+  rate: float
+
+  def __call__(self, x: jax.Array, *, deterministic: bool) -> jax.Array:
+    """Zeros a part of the entries, `rate`, and enlarges the others accordingly."""
+    if deterministic:
+      return x
+    uniform = (draws.bits(self.make_rng("dropout"), x.shape) >> 9).astype(jnp.float32) * 2.0**-23
+    return jnp.where(uniform < 1 - self.rate, x / (1 - self.rate), 0.0)
+
+
 class _Network(nn.Module):
   num_attributes: int
   num_classes: int
@@ -121,7 +135,7 @@ class GCN(_Network):
     self.first_kernel = self._kernel(widths[0])
     self.dense = [nn.Dense(width, use_bias=False) for width in widths[1:]]
     self.biases = [self._bias(f"bias_{layer}", width) for layer, width in enumerate(widths)]
-    self.drop = nn.Dropout(self.dropout)
+    self.drop = _Dropout(self.dropout)
 
   def head(self, product: jax.Array, edges: Edges, *, train: bool = False) -> jax.Array:  # noqa: D102
     hidden = _plus(propagate(product, edges, edges.weights), self.biases[0])
@@ -152,7 +166,7 @@ class GAT(_Network):
     self.attend = [self.param(f"attend_{i}", glorot, shape) for i, shape in enumerate(shapes)]
     self.bias_0 = self._bias("bias_0", self.heads * self.hidden)
     self.bias_1 = self._bias("bias_1", self.num_classes)
-    self.drop = nn.Dropout(self.dropout)
+    self.drop = _Dropout(self.dropout)
 
   def head(self, product: jax.Array, edges: Edges, *, train: bool = False) -> jax.Array:  # noqa: D102
     hidden = nn.elu(_plus(self._attention(product, edges, self.attend[0], train), self.bias_0))
@@ -193,7 +207,7 @@ class APPNP(_Network):
     self.first_kernel = self._kernel(self.hidden)
     self.first_bias = self._bias("first_bias", self.hidden)
     self.second = nn.Dense(self.num_classes)
-    self.drop = nn.Dropout(self.dropout)
+    self.drop = _Dropout(self.dropout)
 
   def head(self, product: jax.Array, edges: Edges, *, train: bool = False) -> jax.Array:  # noqa: D102
     hidden = nn.relu(_plus(product, self.first_bias))
