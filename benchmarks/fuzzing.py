@@ -215,7 +215,7 @@ def changed_array(rng: np.random.Generator, array: np.ndarray) -> np.ndarray:
   if way == 0:
     types = [np.float32, np.float64, np.int8, np.int64, np.uint64, np.complex64, bool, "U", "S"]
     kind = types[rng.integers(len(types))]
-    return array.astype(kind) if array.dtype.kind != "U" else np.zeros(array.shape, kind)
+    return np.zeros(array.shape, kind) if array.dtype.kind in "US" else array.astype(kind)
   if way == 1:
     return array.reshape(-1)[: rng.integers(0, array.size + 1)]
   if way == 2:
