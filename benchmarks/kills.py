@@ -150,8 +150,7 @@ def study(
   folder.mkdir()
   np.savez(folder / "graph.npz", **community_graph(42, 24))
   asked = data, folder
-  run(command(*asked, folder / "first", samples, interval), None)  # trains and compiles
-  reference = folder / "reference"
+  reference = folder / "reference"  # which trains and compiles
   told, _ = run(command(*asked, reference, samples, interval), None)
   sampling = told[-1][0] - told[0][0]
   lost: list[dict[str, float]] = []

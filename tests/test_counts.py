@@ -15,6 +15,8 @@ from lrs_jax.confidence import certificates, corrections
 from lrs_jax.jobs import records
 from lrs_jax.tasks import counts
 
+pytestmark = pytest.mark.usefixtures("no_figures")
+
 N, K = 12, 3
 
 

@@ -127,7 +127,7 @@ def test_a_network_that_learned_nothing_is_called_that(done):
   assert note.endswith("or less often: localized")
 
 
-def test_command_line_describes_the_same_job(toy, done, capsys):
+def test_command_line_describes_the_same_job(toy, done, capsys, no_figures):
   _, out = done
   arguments = (
     f"--graph {toy} --model-name gcn --per-class 4 --clusters 3 --steps 60 --samples 400 "

@@ -16,7 +16,7 @@ from tests.test_data import make_camvid
 
 SIZES = Sizes(
   size=(16, 24), start=(16, 24), images=1, width=2, depth=1, steps=2, marks=(20, 40), more=2,
-  selection=(4, 10), radii=5,
+  selection=(4, 10), radii=3,
 )  # fmt: skip
 NAMES = (
   "localized-0.4", "isotropic-0.4", "strict-2x2-0.3", "certified-iou", "choice", "noises", "rates",

@@ -120,7 +120,7 @@ def test_an_image_job(drawn, tmp_path):
   assert_disjoint(drawn, at_least=1 + 2 * 2 * 2 + 1)
 
 
-def test_a_graph_job(drawn, tmp_path):
+def test_a_graph_job(drawn, tmp_path, no_figures):
   """Before, the isotropic samples 0 shared keys with the steps 0 and 1 of training."""
   rng = np.random.default_rng(0)
   labels = np.repeat([0, 1], 8)

@@ -91,7 +91,9 @@ def test_a_merged_certificate_is_that_of_one_machine(machines, tmp_path, capsys)
   assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.npz")} == written
 
 
-def test_a_merge_of_fewer_samples_does_not_replace_one_of_more(machines, tmp_path, capsys):
+def test_a_merge_of_fewer_samples_does_not_replace_one_of_more(
+  machines, tmp_path, capsys, no_figures
+):
   assert merge(machines, tmp_path, "a", "b", "c") == 0
   before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
   capsys.readouterr()

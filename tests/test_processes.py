@@ -176,7 +176,7 @@ def test_samples_over_a_mesh_of_two_processes_are_those_of_one(pair):
         np.testing.assert_array_equal(found[name], values, err_msg=name)
 
 
-def test_images_dealt_to_two_processes_are_those_of_one(pair, tmp_path):
+def test_images_dealt_to_two_processes_are_those_of_one(pair, tmp_path, no_figures):
   out = pair[0]
   assert main([*JOB, "--out", str(tmp_path), "--model", str(next((out / "models").iterdir()))]) == 0
   summaries = [json.loads((folder / "summary.json").read_text()) for folder in (out, tmp_path)]

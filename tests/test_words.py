@@ -11,6 +11,8 @@ from lrs_jax import cli
 from lrs_jax.jobs import reports, words
 from lrs_jax.tasks import TASKS
 
+pytestmark = pytest.mark.usefixtures("no_figures")
+
 
 @pytest.fixture
 def counts(tmp_path):

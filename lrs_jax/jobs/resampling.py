@@ -24,7 +24,6 @@ from typing import NamedTuple
 
 import jax
 import numpy as np
-from scipy import stats
 
 from lrs_jax import storage
 from lrs_jax.jobs import checkpoints, networks, preparing, records, running
@@ -109,6 +108,8 @@ def found_for_sure(size: int, total: int, same: bool) -> float:
   """
   if same:
     return 1 - 0.01 ** (1 / size)
+  from scipy import stats  # which takes half a second, of every command
+
   others = np.arange(size + 1)
   p_value = stats.hypergeom.cdf(size - others, total + size, total + size - others, size)
   needed = int(np.argmax(p_value < LEVEL / 2e6)) if (p_value < LEVEL / 2e6).any() else size
@@ -150,6 +151,8 @@ def compare(
     ...
     ValueError: `estimation/votes` are not those of its samples: of output 0, class 1, 2 in 10...
   """
+  from scipy import stats
+
   total, size = int(stored.num_samples), int(drawn.num_samples)
   unit = {"votes": 1, "scores": 255, "squares": 255**2}
   for name in unit if exact else ():
