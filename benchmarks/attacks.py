@@ -26,6 +26,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from tqdm import tqdm
 
+from benchmarks.attack_study import graphs
 from benchmarks.attack_study.gradients import ALPHA, Sandwich, Settings, sandwich
 from lrs_jax import keys, storage
 from lrs_jax.evaluation import plots
@@ -77,7 +78,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
   add("--jobs", type=Path, nargs="*", default=[], help="finished `lrs-jax certify citeseer`, ...")
   add("--out", type=Path, default=Path("benchmarks/results"), help="folder of the results")
   add("--tasks", nargs="*", default=list(TASKS), choices=TASKS)
-  add("--inputs", type=int, default=20, help="images and documents; at most so many of graphs")
+  add("--inputs", type=int, default=20, help="images or documents; of graphs all budgets")
   add("--size", default="60x80", help="HxW, of images")
   add("--training", type=int, default=1500, help="steps, of the network of documents")
   for name, value in Settings()._asdict().items():
@@ -86,7 +87,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
   settings = Settings(*(getattr(options, name) for name in Settings._fields))
   for task in options.tasks:
     attack = {"images": on_images, "tokens": on_tokens, "graph": on_graph}[task]
-    inputs = 3 * len(options.jobs) if task == "graph" else options.inputs  # three kinds of budgets
+    inputs = len(graphs.BUDGETS) * len(options.jobs) if task == "graph" else options.inputs
     run(task, attack(options, settings), inputs, options.work, settings)
   rows = [storage.load_json(path) for path in sorted(options.work.glob("*-*.json"))]
   result = {"rows": rows, "versions": versions()}
@@ -154,7 +155,6 @@ def on_tokens(options: argparse.Namespace, settings: Settings) -> Attack:
 
 def on_graph(options: argparse.Namespace, settings: Settings) -> Attack:
   """Attacks on graphs, each by additions, by deletions and by both."""
-  from benchmarks.attack_study import graphs
 
   def attack(index: int) -> tuple[str, np.ndarray, int, Sandwich]:
     job, which = divmod(index, len(graphs.BUDGETS))
