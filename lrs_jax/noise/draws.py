@@ -16,7 +16,6 @@ one (Jin et al. 2022, arXiv 2205.10159). For inputs on a grid, `noise.on_grid` d
 """
 
 import math
-from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -98,11 +97,10 @@ def bits(key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
     >>> bits(jax.random.key(0), (2, 3)).dtype
     dtype('uint32')
   """
-  words = partial(jax.random.bits, shape=(math.prod(shape),), dtype=jnp.uint32)
-  if jax.random.key_impl(key) != "threefry2x32":
-    return words(key).reshape(shape)
-  of = partial(_threefry, size=math.prod(shape))
-  return jax.lax.platform_dependent(key, cpu=of, default=words).reshape(shape)
+  size = math.prod(shape)
+  if jax.default_backend() == "cpu" and jax.random.key_impl(key) == "threefry2x32":
+    return _threefry(key, size).reshape(shape)
+  return jax.random.bits(key, (size,), jnp.uint32).reshape(shape)
 
 
 def _threefry(key: jax.Array, size: int) -> jax.Array:
