@@ -90,8 +90,8 @@ def uniform(key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
 def bits(key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
   """Uniform 32-bit words, uint32, to be compared with a threshold: see `below`.
 
-  They are those of `jax.random.bits`, five times as fast on a CPU, where that runs the rounds of
-  Threefry in a loop over all words.
+  They are those that `jax.random.bits` makes by default, five times as fast on a CPU, where JAX
+  runs the rounds of Threefry in a loop over all words.
 
   Example:
     >>> bits(jax.random.key(0), (2, 3)).dtype
