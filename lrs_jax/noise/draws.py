@@ -90,7 +90,7 @@ def uniform(key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
 def bits(key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
   """Uniform 32-bit words, uint32, to be compared with a threshold: see `below`.
 
-  They are those that `jax.random.bits` makes by default, five times as fast on a CPU, where JAX
+  They are those that `jax.random.bits` makes by default, three times as fast on a CPU, where JAX
   runs the rounds of Threefry in a loop over all words.
 
   Example:
