@@ -2,6 +2,7 @@
 
 from functools import cache
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -126,3 +127,16 @@ def test_dropout_acts_in_training_only():
 def test_unknown_name_is_refused():
   with pytest.raises(ValueError, match="'mlp'"):
     gnn.make_model("mlp", 3, 2)
+
+
+@pytest.mark.parametrize("rate", [0.5, 0.6])
+@pytest.mark.parametrize("shape", [(40,), (150, 101)])
+def test_dropout_has_the_masks_of_flax(shape, rate):
+  """Whatever number of random words is drawn; see `draws.bits`."""
+  x, rngs = jnp.ones(shape), {"dropout": jax.random.key(5)}
+  ours, theirs = (
+    np.asarray(drop(rate).apply({}, x, deterministic=False, rngs=rngs))
+    for drop in (gnn._Dropout, nn.Dropout)
+  )
+  assert 0.2 < (ours == 0).mean() < 0.8
+  np.testing.assert_array_equal(ours, theirs)

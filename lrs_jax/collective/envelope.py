@@ -21,7 +21,7 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
-from scipy import optimize
+import scipy
 
 from lrs_jax.collective import highs
 from lrs_jax.collective.problem import EPS, LEAST, Problem, Region, prices
@@ -107,8 +107,8 @@ def extend(hull: Hull, s: np.ndarray, height: np.ndarray) -> Hull:
   vertices[-1] = s.size - 1  # closer than that is the same point to a solver
   if vertices.size > 2:
     width, gain = np.diff(s[vertices]) / s[-1], np.diff(height[vertices])
-    blocks = optimize.isotonic_regression(gain / width, weights=width, increasing=False).blocks
-    vertices = vertices[blocks]
+    slopes = scipy.optimize.isotonic_regression(gain / width, weights=width, increasing=False)
+    vertices = vertices[slopes.blocks]
   top_s, top = s[vertices], height[vertices]
   with np.errstate(over="ignore", invalid="ignore"):
     excess = float((height - np.interp(s, top_s, top)).max())

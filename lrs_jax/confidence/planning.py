@@ -5,8 +5,8 @@ from functools import partial
 from typing import NamedTuple
 
 import numpy as np
+import scipy
 from jax.typing import ArrayLike
-from scipy import optimize, sparse
 
 from lrs_jax.confidence.bounds import clopper_pearson_lower
 from lrs_jax.confidence.corrections import bonferroni
@@ -145,8 +145,10 @@ def _reach(noise: SmoothingDistribution, eta: float) -> float:
       "at which radii to certify."
     )
   unit = weights.max()
-  found = optimize.linprog(
-    np.ones(weights.shape[1]), A_ub=-sparse.csr_array(weights / unit), b_ub=-np.ones(len(weights))
+  found = scipy.optimize.linprog(
+    np.ones(weights.shape[1]),
+    A_ub=-scipy.sparse.csr_array(weights / unit),
+    b_ub=-np.ones(len(weights)),
   )
   # If need be, every group's dearest cell will do.
   least = found.fun / unit if found.status == 0 else (1 / weights.max(axis=1)).sum()

@@ -18,8 +18,8 @@ from typing import Any, NamedTuple
 
 import jax
 import numpy as np
+import scipy
 from jax.typing import ArrayLike
-from scipy import optimize, special
 from tqdm import tqdm
 
 from lrs_jax import collective, keys, noise, sampling
@@ -298,9 +298,9 @@ def _planned_votes(
 
   def surprise(log_prior: np.ndarray) -> float:
     a, b = np.exp(log_prior)
-    likelihood = special.betaln(k + a, num_pilot - k + b) - special.betaln(a, b)
+    likelihood = scipy.special.betaln(k + a, num_pilot - k + b) - scipy.special.betaln(a, b)
     return -float(histogram @ likelihood) / max(votes.size, 1)
 
-  a, b = np.exp(optimize.minimize(surprise, [0.0, -1.0], bounds=[(-7, 7)] * 2).x)
+  a, b = np.exp(scipy.optimize.minimize(surprise, [0.0, -1.0], bounds=[(-7, 7)] * 2).x)
   rng = np.random.default_rng(np.asarray(jax.random.key_data(key)))
   return rng.binomial(num_samples, rng.beta(votes + a, num_pilot - votes + b))

@@ -24,6 +24,7 @@ from typing import NamedTuple
 
 import jax
 import numpy as np
+import scipy
 
 from lrs_jax import storage
 from lrs_jax.jobs import checkpoints, networks, preparing, records, running
@@ -108,12 +109,10 @@ def found_for_sure(size: int, total: int, same: bool) -> float:
   """
   if same:
     return 1 - 0.01 ** (1 / size)
-  from scipy import stats  # which takes half a second, of every command
-
   others = np.arange(size + 1)
-  p_value = stats.hypergeom.cdf(size - others, total + size, total + size - others, size)
+  p_value = scipy.stats.hypergeom.cdf(size - others, total + size, total + size - others, size)
   needed = int(np.argmax(p_value < LEVEL / 2e6)) if (p_value < LEVEL / 2e6).any() else size
-  return float(stats.beta.ppf(0.99, needed, size - needed + 1)) if needed < size else 1.0
+  return float(scipy.stats.beta.ppf(0.99, needed, size - needed + 1)) if needed < size else 1.0
 
 
 def block(ranges: Ranges, start: int, size: int) -> list[tuple[int, int]]:
@@ -151,8 +150,6 @@ def compare(
     ...
     ValueError: `estimation/votes` are not those of its samples: of output 0, class 1, 2 in 10...
   """
-  from scipy import stats
-
   total, size = int(stored.num_samples), int(drawn.num_samples)
   unit = {"votes": 1, "scores": 255, "squares": 255**2}
   for name in unit if exact else ():
@@ -172,7 +169,9 @@ def compare(
     for of in (stored, drawn)
   )
   among, marked = (total, votes) if exact else (total + size, votes + again)
-  p_value = stats.hypergeom.cdf(again, among, marked, size) if size else np.ones(labels.shape)
+  p_value = np.ones(labels.shape)
+  if size:
+    p_value = scipy.stats.hypergeom.cdf(again, among, marked, size)
   if labels.size and p_value.min() < LEVEL / (2 * labels.size):
     n = int(p_value.argmin())
     raise ValueError(

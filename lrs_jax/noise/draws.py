@@ -90,17 +90,21 @@ def uniform(key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
 def bits(key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
   """Uniform 32-bit words, uint32, to be compared with a threshold: see `below`.
 
-  They are those that `jax.random.bits` makes by default, three times as fast on a CPU, where JAX
-  runs the rounds of Threefry in a loop over all words.
+  They are those that `jax.random.bits` makes by default. Many of them are made three times as fast
+  on a CPU, where JAX runs the rounds of Threefry in a loop over all words.
 
   Example:
     >>> bits(jax.random.key(0), (2, 3)).dtype
     dtype('uint32')
   """
   size = math.prod(shape)
-  if jax.default_backend() == "cpu" and jax.random.key_impl(key) == "threefry2x32":
+  on_cpu = jax.default_backend() == "cpu"
+  if on_cpu and size >= _MANY and jax.random.key_impl(key) == "threefry2x32":
     return _threefry(key, size).reshape(shape)
   return jax.random.bits(key, (size,), jnp.uint32).reshape(shape)
+
+
+_MANY = 10_000  # words, of which less take longer to compile than they ever run
 
 
 def _threefry(key: jax.Array, size: int) -> jax.Array:
