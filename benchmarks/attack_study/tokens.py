@@ -62,7 +62,7 @@ def load(work: Path, count: int, *, steps: int = 1500, training_documents: int =
   """Test documents and a network, trained under the noise if `work` has none."""
   path = work / f"reader-{steps}.npz"
   names, x, _ = vectors("test", count)
-  shapes = jax.eval_shape(MODEL.init, jax.random.key(0), x[:1])
+  shapes = training.initial.eval_shape(jax.random.key(0), MODEL, x[:1])
   if not path.exists():
     _, texts, labels = vectors("train", training_documents)
     variables, _ = training.train(

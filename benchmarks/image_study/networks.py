@@ -85,8 +85,8 @@ def _obtain(name: str, sizes: Sizes, data_dir: str, folder: Path) -> Obtained:
   models = Models(
     network=lambda sizes, data, name: Network("unet", {"name": name, **_trained(sizes)}),
     train=functools.partial(_train, data_dir),
-    shapes=lambda sizes, data: jax.eval_shape(
-      _unet(sizes).init, jax.random.key(0), jax.ShapeDtypeStruct((*sizes.size, 3), np.float32)
+    shapes=lambda sizes, data: training.initial.eval_shape(
+      jax.random.key(0), _unet(sizes), jax.ShapeDtypeStruct((*sizes.size, 3), np.float32)
     ),
     finish=lambda sizes, data, variables: variables,  # another network may go on from them
     predict=images.TASK.models.predict,

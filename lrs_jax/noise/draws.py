@@ -15,6 +15,7 @@ What is left is that x plus noise is a float32 number, which says a little more 
 one (Jin et al. 2022, arXiv 2205.10159). For inputs on a grid, `noise.on_grid` draws exact noise.
 """
 
+import functools
 import math
 
 import jax
@@ -107,6 +108,7 @@ def bits(key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
 _MANY = 10_000  # words, of which less take longer to compile than they ever run
 
 
+@functools.partial(jax.jit, static_argnames="size")
 def _threefry(key: jax.Array, size: int) -> jax.Array:
   """The two words of Threefry-2x32 of each of the counters 0, ..., size - 1, one xor the other.
 

@@ -18,7 +18,7 @@ from jax.interpreters.partial_eval import dce_jaxpr
 from jax.typing import ArrayLike
 
 from lrs_jax import errors
-from lrs_jax.noise.distributions import SmoothingDistribution, as_input, sample
+from lrs_jax.noise.distributions import SmoothingDistribution, as_input, sample, to_device
 from lrs_jax.sampling import checks
 from lrs_jax.sampling.stitching import Apply
 
@@ -117,8 +117,11 @@ def noisy_inputs(key: jax.Array, x: jax.Array, noise: SmoothingDistribution) -> 
     >>> len(noisy_inputs(jax.random.key(0), jnp.ones(1), noise.gaussian([[0.1]], [0])))
     4
   """
-  asked = np.linspace(0, noise.num_groups - 1, NUM_INPUTS).astype(int).tolist()
-  return [sample(jax.random.fold_in(key, i), noise, x, group) for i, group in enumerate(asked)]
+  asked = np.linspace(0, noise.num_groups - 1, NUM_INPUTS).astype(np.int32)
+  return list(_samples(jax.random.split(key, NUM_INPUTS), to_device(noise), x, asked))
+
+
+_samples = jax.jit(jax.vmap(sample, in_axes=(0, None, None, 0)))
 
 
 def logits_of(apply: Apply, params: Any, x: ArrayLike) -> jax.ShapeDtypeStruct:

@@ -266,7 +266,7 @@ def models(
   def shapes(config: Config, data: Data) -> Any:
     x = jax.ShapeDtypeStruct(np.shape(data.cases[0].x), np.float32)
     seen = jax.eval_shape(lambda x: shown(config, x), x)
-    return jax.eval_shape(model(config, data).init, jax.random.key(0), seen)
+    return training.initial.eval_shape(jax.random.key(0), model(config, data), seen)
 
   def predict(config: Config, data: Data, params: Any, case: Case) -> np.ndarray:
     logits = jax.jit(apply(config))(params, jnp.asarray(case.x))

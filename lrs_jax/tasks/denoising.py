@@ -104,7 +104,7 @@ def load(file: str) -> Denoiser:
       raise ValueError(f"it has too few arrays, {len(arrays)}, for {config.depth} blocks.")
   except (KeyError, TypeError, ValueError) as error:
     raise ValueError(f"{path} is no denoiser of lrs-jax train denoiser: {error!r}.") from None
-  shapes = jax.eval_shape(_module(config).init, jax.random.key(0), jnp.zeros((8, 8, 3)))
+  shapes = training.initial.eval_shape(jax.random.key(0), _module(config), jnp.zeros((8, 8, 3)))
   params = fold(_inner(common.variables_of(path, arrays, shapes)))
   of = architecture(config.network)
   return Denoiser(

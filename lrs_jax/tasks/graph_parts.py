@@ -332,9 +332,7 @@ def model(config: GraphConfig, data: Data) -> nn.Module:
 
 def shapes(config: GraphConfig, data: Data) -> Any:
   """Shapes and types of the network's variables."""
-  (case,), initialize = data.cases, model(config, data).lazy_init
-  attributes = jax.ShapeDtypeStruct(matrix(case.x.attributes).shape, jnp.float32)
-  return jax.eval_shape(initialize, {"params": jax.random.key(0)}, attributes, edges(case))
+  return graph_training.initial.eval_shape(jax.random.key(0), model(config, data))
 
 
 def predict(config: GraphConfig, data: Data, params: Any, case: Case) -> np.ndarray:

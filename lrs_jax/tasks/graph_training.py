@@ -216,11 +216,12 @@ def _best(history: np.ndarray) -> int:
   return int(np.where(np.isnan(history[:, 1]), np.inf, history[:, 1]).argmin())
 
 
+@partial(jax.jit, static_argnames="model")
 def initial(key: jax.Array, model: nn.Module) -> Any:
-  """A network's variables before training, which depend on no graph."""
+  """A network's variables before training, which depend on no graph; traced once for equal ones."""
   node = jnp.zeros(1, jnp.int32)
   x = jax.ShapeDtypeStruct((1, cast(Any, model).num_attributes), jnp.float32)
-  return jax.jit(model.lazy_init)({"params": key}, x, Edges(node, node, jnp.ones(1)))
+  return model.lazy_init({"params": key}, x, Edges(node, node, jnp.ones(1)))
 
 
 @cache

@@ -222,7 +222,7 @@ def train(
   )
   optimizer = optax.adamw(schedule, weight_decay=1e-4)
   if variables is None:
-    variables = jax.jit(model.init)(key_init, images[0])
+    variables = initial(key_init, model, images[0])
   variables = jax.tree.map(jnp.array, variables)  # a copy: every step gives its state away
   state = TrainingState(variables, optimizer.init(variables["params"]), jnp.asarray(0, jnp.int32))
   state, told = load_state(checkpoint, state, losses=np.zeros(0, np.float32))
@@ -247,6 +247,12 @@ def train(
     finally:
       _keep(checkpoint, state, losses)
   return state.variables, np.asarray(losses, np.float32)
+
+
+@partial(jax.jit, static_argnames="model")
+def initial(key: jax.Array, model: nn.Module, x: jax.Array) -> Any:
+  """The variables of a network for inputs like x, before training; traced once for equal ones."""
+  return model.init(key, x)
 
 
 def _keep(checkpoint: Checkpoint | None, state: TrainingState, losses: list) -> None:
