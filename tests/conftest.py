@@ -48,14 +48,17 @@ LONG = ("images_study", "every_task", "keys", "processes", "kills", "x64", "thro
 """Files that take long, to begin with: a worker that gets one last makes the other wait."""
 
 
-@pytest.fixture
-def no_figures():
+def _undrawn():
   """Jobs draw nothing: for those that are run for something else than their figures."""
   from lrs_jax.jobs import reports
 
   with pytest.MonkeyPatch.context() as patch:
     patch.setattr(reports, "draw", lambda *args: None)
     yield
+
+
+no_figures = pytest.fixture(_undrawn)
+no_figures_in_module = pytest.fixture(_undrawn, scope="module")  # nor those of its fixtures
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -10,7 +10,7 @@ from PIL import Image
 from benchmarks import external, fields, forfeits, methods, picture, schedules
 from lrs_jax import storage
 from lrs_jax.cli import main
-from lrs_jax.jobs import records
+from lrs_jax.jobs import records, reports
 from lrs_jax.tasks import images
 from lrs_jax.tasks.models import folding
 from lrs_jax.tasks.task import Case, Data
@@ -36,7 +36,9 @@ def test_methods(tmp_path, capsys, monkeypatch):
 def test_picture(tmp_path, monkeypatch):
   job = tmp_path / "job"
   options = "--images", "1", "--budgets", "0,0.05,0.1", "--method", "milp"
-  assert main([*SCENES, *options, "--out", str(job)]) == 0
+  with monkeypatch.context() as patch:
+    patch.setattr(reports, "draw", lambda *args: None)
+    assert main([*SCENES, *options, "--out", str(job)]) == 0
   figures.check_saved(monkeypatch)
   picture.main([str(job), "--out", str(tmp_path)])
   assert (tmp_path / "picture.png").read_bytes().startswith(b"\x89PNG")

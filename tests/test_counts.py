@@ -15,7 +15,7 @@ from lrs_jax.confidence import certificates, corrections
 from lrs_jax.jobs import records
 from lrs_jax.tasks import counts
 
-pytestmark = pytest.mark.usefixtures("no_figures")
+pytestmark = pytest.mark.usefixtures("no_figures_in_module")
 
 N, K = 12, 3
 

@@ -13,7 +13,7 @@ from lrs_jax.cells import views
 from lrs_jax.jobs import records
 from lrs_jax.tasks import denoising, photos
 
-pytestmark = pytest.mark.usefixtures("no_figures")
+pytestmark = pytest.mark.usefixtures("no_figures_in_module")
 
 SIZE, STD = (16, 24), 0.3
 MODEL = """

@@ -23,7 +23,7 @@ from lrs_jax.cli import main
 from lrs_jax.jobs import checkpoints, claims, machines, records, running
 from tests.test_cli import TOY
 
-pytestmark = pytest.mark.usefixtures("no_figures")
+pytestmark = pytest.mark.usefixtures("no_figures_in_module")
 
 JOB = ("certify", "scenes", *TOY, "--samples", "5000", "--images", "1", "--budgets", "0,0.03")
 CERTIFICATE = "scene-000/certificate.npz"

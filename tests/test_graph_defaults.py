@@ -10,7 +10,7 @@ from lrs_jax.tasks import TASKS
 from lrs_jax.tasks.data import citation
 from tests.toys import write_graph
 
-pytestmark = pytest.mark.usefixtures("no_figures")
+pytestmark = pytest.mark.usefixtures("no_figures_in_module")
 
 
 @pytest.fixture

@@ -13,6 +13,8 @@ from tests.test_cli import TOY
 JOB = ("certify", "scenes", *TOY, "--images", "1", "--budgets", "0,0.03")
 NAMES = ["certificate", "isotropic"]
 
+pytestmark = pytest.mark.usefixtures("no_figures_in_module")
+
 
 @pytest.fixture(scope="module")
 def machines(tmp_path_factory):
@@ -91,9 +93,7 @@ def test_a_merged_certificate_is_that_of_one_machine(machines, tmp_path, capsys)
   assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.npz")} == written
 
 
-def test_a_merge_of_fewer_samples_does_not_replace_one_of_more(
-  machines, tmp_path, capsys, no_figures
-):
+def test_a_merge_of_fewer_samples_does_not_replace_one_of_more(machines, tmp_path, capsys):
   assert merge(machines, tmp_path, "a", "b", "c") == 0
   before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
   capsys.readouterr()
@@ -111,7 +111,7 @@ def test_a_merge_of_fewer_samples_does_not_replace_one_of_more(
   assert (tmp_path / "summary.json").read_bytes() == before
 
 
-def test_gaps_make_fewer_samples_and_the_certificate_names_them(machines, tmp_path, no_figures):
+def test_gaps_make_fewer_samples_and_the_certificate_names_them(machines, tmp_path):
   assert merge(machines, tmp_path, "a", "c") == 0
   record = records.load(tmp_path / "scene-000" / "certificate.npz")
   records.verify(record)

@@ -14,7 +14,7 @@ from lrs_jax.jobs import preparing, records, running
 from lrs_jax.tasks import photos, templates
 from lrs_jax.tasks.data import folders
 
-pytestmark = pytest.mark.usefixtures("no_figures")
+pytestmark = pytest.mark.usefixtures("no_figures_in_module")
 
 SMALL = ("--samples", "60", "--selection-samples", "20", "--alpha", "0.1", "--std", "0.1")
 

@@ -14,7 +14,7 @@ from lrs_jax.sampling import ClassSums
 FILE = Path(__file__).parents[1] / "docs" / "toy_task.py"
 NAME = f"{FILE}:TASK"
 
-pytestmark = pytest.mark.usefixtures("no_figures")
+pytestmark = pytest.mark.usefixtures("no_figures_in_module")
 
 
 @pytest.fixture(scope="module")

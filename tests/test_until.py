@@ -10,7 +10,7 @@ from lrs_jax.confidence import corrections, statistics
 from lrs_jax.jobs import machines, records, running
 from tests.toys import GRAPH, write_graph
 
-pytestmark = pytest.mark.usefixtures("no_figures")
+pytestmark = pytest.mark.usefixtures("no_figures_in_module")
 
 JOB = (
   *("scenes", "--size", "16x32", "--width", "2", "--depth", "1", "--images", "2", "--steps", "3"),

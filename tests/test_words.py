@@ -11,7 +11,7 @@ from lrs_jax import cli
 from lrs_jax.jobs import reports, words
 from lrs_jax.tasks import TASKS
 
-pytestmark = pytest.mark.usefixtures("no_figures")
+pytestmark = pytest.mark.usefixtures("no_figures_in_module")
 
 
 @pytest.fixture
