@@ -4,18 +4,14 @@ import argparse
 import contextlib
 import io
 import json
-import re
 import signal
 import sys
-import types
-import typing
 import warnings
-from collections.abc import Callable, Mapping, Sequence
-from importlib import resources
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from lrs_jax import tasks
+from lrs_jax import arguments, tasks
 from lrs_jax.jobs import (
   cards,
   counted,
@@ -32,7 +28,6 @@ from lrs_jax.jobs import (
   words,
 )
 from lrs_jax.tasks import TASKS, counts, denoising, options, templates
-from lrs_jax.tasks.options import Option
 from lrs_jax.tasks.task import Config, Task
 
 
@@ -138,14 +133,13 @@ def _parser(jobs: Jobs) -> argparse.ArgumentParser:
       if counted:
         text = "what `lrs_jax.tasks.counts.read` describes: noise, cells, groups and votes"
         job.add_argument("file", metavar="FILE.npz", help=text)
-        _add_force(job)
+        _add_certifying(job)
       elif command is certify:
         _add_run_options(job)
       _add_telling(job)
       _add_options(job, task, default)
-  init = _add_parser(
-    commands, "init", "write a task of your own to begin with, which runs as it is"
-  )
+  text = "write a task of your own to begin with, which runs as it is"
+  init = _add_parser(commands, "init", text)
   init.add_argument("file", type=Path, metavar="FILE.py", help="to write; it must not exist")
   text = "what your model is written in (default: plain, a function of JAX)"
   init.add_argument("--model", choices=templates.NAMES, default="plain", help=text)
@@ -157,7 +151,7 @@ def _parser(jobs: Jobs) -> argparse.ArgumentParser:
   merge.add_argument("--model", type=Path, metavar="PATH", help="of the network; else as found")
   merge.add_argument("--data-dir", metavar="DIR", help="folder of the data, as of certify")
   _add_task(merge)
-  _add_force(merge)
+  _add_certifying(merge)
   _add_telling(merge)
   merge.set_defaults(run=_merge)
   text = "re-check stored certificates from their counts, without trusting a solver"
@@ -201,9 +195,14 @@ def _known(given: argparse.Namespace) -> dict[str, Task]:
   return TASKS | {task.name: task for task, _ in map(tasks.find, given.task)}
 
 
-def _add_force(parser: argparse.ArgumentParser) -> None:
+def _add_certifying(parser: argparse.ArgumentParser) -> None:
   text = "replace results of another job that are under --out, which are refused otherwise"
   parser.add_argument("--force", action="store_true", help=text)
+  text = (
+    "processes that certify, several at a time and while the next input is sampled; 0: this one "
+    "does it itself (default: one a core, 8 at most, for lp and milp of 1,000 outputs or more)"
+  )
+  parser.add_argument("--solvers", type=arguments.number, metavar="N", help=text)
 
 
 def _add_telling(parser: argparse.ArgumentParser) -> None:
@@ -229,51 +228,12 @@ def _add_options(parser: argparse.ArgumentParser, task: Task, default: Config) -
   names = dict.fromkeys(option.group for _, option in given.values())
   groups = {name: parser.add_argument_group(name) for name in names}
   for name, (kind, option) in given.items():
-    argument = _argument(kind, option, getattr(default, name))
-    groups[option.group].add_argument(options.flag(name), **argument)
-
-
-def _argument(kind: Any, option: Option, default: Any) -> dict[str, Any]:
-  """The keywords of `add_argument` for a field of this type."""
-  found: dict[str, Any] = {"help": option.help.replace("%", "%%"), "default": default}
-  if isinstance(kind, types.UnionType):
-    (kind,) = (part for part in typing.get_args(kind) if part is not types.NoneType)
-  if kind is bool:
-    return found | {"action": "store_true"}
-  is_tuple = typing.get_origin(kind) is tuple
-  if option.choices and not is_tuple:
-    return found | {"choices": option.choices}
-  parse = _parser_of_tuple(kind, option) if is_tuple else kind
-  return found | {"type": parse, "metavar": option.metavar}
-
-
-def _parser_of_tuple(kind: Any, option: Option) -> Callable[[str], tuple]:
-  """Reads "64x96", "0,0.5,1" or "votes,kl"."""
-  parts = typing.get_args(kind)
-  any_number, of = parts[-1] is Ellipsis, parts[0]
-
-  def parse(text: str) -> tuple:
-    words = text.lower().split(option.separator) if option.separator == "x" else text.split(",")
-    try:
-      values = tuple(of(word) for word in words if word)
-    except ValueError:
-      values = ()
-    fits = values and (any_number or len(values) == len(parts))
-    if not fits or not set(values) <= set(option.choices or values):
-      known = f"some of {', '.join(option.choices)}"
-      what = {int: "whole numbers", float: "numbers"}.get(of, known)
-      many = "" if any_number else f"{len(parts)} "
-      raise argparse.ArgumentTypeError(
-        f"expected {many}{what} with {option.separator!r} between them, as in {option.metavar}, "
-        f"not {text!r}"
-      )
-    return values
-
-  return parse
+    how = arguments.of_field(kind, option, getattr(default, name))
+    groups[option.group].add_argument(options.flag(name), **how)
 
 
 def _add_run_options(parser: argparse.ArgumentParser) -> None:
-  _add_force(parser)
+  _add_certifying(parser)
   add = parser.add_argument_group("long runs and several machines").add_argument
   text = "of sampling that a kill may cost"
   add("--checkpoint-interval", type=float, default=10.0, metavar="SECONDS", help=text)
@@ -281,7 +241,7 @@ def _add_run_options(parser: argparse.ArgumentParser) -> None:
     "only count the samples FIRST, ..., END - 1 of --samples, for lrs-jax merge; the range "
     "that starts at 0 comes with --selection-samples. Give all machines the same --model"
   )
-  add("--sample-range", type=_sample_range, metavar="FIRST:END", help=text)
+  add("--sample-range", type=arguments.sample_range, metavar="FIRST:END", help=text)
   text = (
     "deal the work out to several processes that share --out: where process 0 listens, or "
     "auto under Slurm, Open MPI, Kubernetes and on TPU pods"
@@ -300,7 +260,7 @@ def _certify(given: argparse.Namespace) -> int:
   how = {"interval": given.checkpoint_interval, "force": given.force}
   job = *_job(given), given.out, given.model
   if given.sample_range is None:
-    _show(running.certify(*job, **how), given)
+    _show(running.certify(*job, **how, solvers=given.solvers), given)
     return 0
   first, end = given.sample_range
   paths = running.count(*job, first=first, end=end, **how)
@@ -310,13 +270,15 @@ def _certify(given: argparse.Namespace) -> int:
 
 def _certify_counts(given: argparse.Namespace) -> int:
   _, config = _job(given)
-  _show(counted.certify(config._replace(file=given.file), given.out, force=given.force), given)
+  job = config._replace(file=given.file), given.out
+  _show(counted.certify(*job, solvers=given.solvers, force=given.force), given)
   return 0
 
 
 def _merge(given: argparse.Namespace) -> int:
   files = given.paths, given.out, given.model, given.data_dir
-  _show(merging.merge(_known(given), *files, force=given.force), given)
+  how = {"solvers": given.solvers, "force": given.force}
+  _show(merging.merge(_known(given), *files, **how), given)
   return 0
 
 
@@ -333,12 +295,8 @@ def _show(summary: Mapping[str, Any], given: argparse.Namespace) -> None:
 
 
 def _init(given: argparse.Namespace) -> int:
-  path, name = given.file, given.file.stem
-  if path.suffix != ".py" or not name.isidentifier():
-    raise ValueError(f"the file must be called NAME.py, such as my_task.py, but not {path}.")
-  text = resources.files(templates).joinpath(f"{given.model}.py").read_text(encoding="utf-8")
-  with path.open("x", encoding="utf-8") as file:
-    file.write(re.sub(r"my_task(\.py)?", lambda found: str(path) if found[1] else name, text))
+  path = given.file
+  templates.write(path, given.model)
   when = "as soon as a model.onnx lies beside it" if given.model == "onnx" else "as it is"
   print(f"{path} is there to be changed. It runs {when}:")
   print(f"  lrs-jax certify {path}:TASK --images 'photos/*.png'")
@@ -390,10 +348,3 @@ def _card(given: argparse.Namespace) -> int:
   card = cards.of_file(given.path, known=_known(given))
   print(json.dumps(card, indent=2) if given.json else cards.markdown(card), end="")
   return 0
-
-
-def _sample_range(text: str) -> tuple[int, int]:
-  first, _, end = text.partition(":")
-  if not (first.isdigit() and end.isdigit()):
-    raise argparse.ArgumentTypeError(f"expected two numbers such as 0:5000, not {text!r}")
-  return int(first), int(end)

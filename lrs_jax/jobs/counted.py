@@ -1,19 +1,23 @@
 """Certifies votes that were counted elsewhere (host)."""
 
+import collections
 import time
 from pathlib import Path
 from typing import Any
 
-from lrs_jax.jobs import claims, preparing, rechecks, running
+from lrs_jax.jobs import certifying, claims, preparing, rechecks, running
 from lrs_jax.tasks import counts
 
 
-def certify(config: counts.Config, out: Path, *, force: bool = False) -> dict[str, Any]:
+def certify(
+  config: counts.Config, out: Path, *, solvers: int | None = 0, force: bool = False
+) -> dict[str, Any]:
   """Certifies the votes of a file, and leaves what a job leaves under `out`, see `running.certify`.
 
   Args:
     config: whose `file` is one that `tasks.counts.read` describes.
     out: folder for the results.
+    solvers: processes that certify, see `running.certify`.
     force: replaces results of other jobs.
 
   Raises:
@@ -38,7 +42,11 @@ def certify(config: counts.Config, out: Path, *, force: bool = False) -> dict[st
       preparing.refuse_others(item.path, task, config, ranges, **facts)
     meta = running.common_facts(setting) | facts | running.told(item, [[0, config.samples]])
     record = running.already_done(setting, item, meta)
-    record = record or running.certify_item(setting, item, sums, meta)
+    if record is None:
+      with certifying.solvers(certifying.number_of_solvers(setting, solvers)) as solve:
+        begun = certifying.begin(setting, [item], sums, [meta], solve)
+        ((_, found),) = certifying.stored(collections.deque([begun]))
+      record = found[item.path]
     return running.finish(
       setting, {item.path: record}, {"certificates": time.perf_counter() - start}
     )

@@ -28,10 +28,14 @@ def use_cores() -> None:
   flags = os.environ.get("XLA_FLAGS", "")
   if "JAX_NUM_CPU_DEVICES" in os.environ or "xla_force_host_platform_device_count" in flags:
     return
-  every = os.cpu_count() or 1
-  cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else every
   with contextlib.suppress(RuntimeError):  # too late
-    jax.config.update("jax_num_cpu_devices", 1 << min(cores, _MOST_CORES).bit_length() - 1)
+    jax.config.update("jax_num_cpu_devices", 1 << min(cores(), _MOST_CORES).bit_length() - 1)
+
+
+def cores() -> int:
+  """How many cores this process may use."""
+  every = os.cpu_count() or 1
+  return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else every
 
 
 def piece(chunk_size: int) -> int:

@@ -1,5 +1,6 @@
 """Adds up the samples that several machines counted of one job, and certifies (host)."""
 
+import collections
 import itertools
 import time
 from collections import defaultdict
@@ -10,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from lrs_jax import storage
-from lrs_jax.jobs import checkpoints, claims, preparing, rechecks, running
+from lrs_jax.jobs import certifying, checkpoints, claims, preparing, rechecks, running
 from lrs_jax.jobs.preparing import Item, Setting
 from lrs_jax.jobs.running import PARTS
 from lrs_jax.sampling import ClassSums
@@ -40,6 +41,7 @@ def merge(
   model: Path | None = None,
   data_dir: str | None = None,
   *,
+  solvers: int | None = 0,
   force: bool = False,
 ) -> dict[str, Any]:
   """Certifies what `running.count` counted, as one machine would that counted it all.
@@ -53,6 +55,7 @@ def merge(
     out: folder for the results, as of `running.certify`, which has the result as well.
     model: file of the job's network; looked for in the folders if None.
     data_dir: folder of the data.
+    solvers: processes that certify, see `running.certify`.
     force: replaces results of other jobs or samples, where they are in the way.
 
   Raises:
@@ -87,22 +90,28 @@ def merge(
     setting = preparing.with_networks(setting, files, replaced)
     _check_manifests(setting, shares)
     done, seconds = {}, dict.fromkeys(running.SECONDS, 0.0)
-    for item in setting.items:
-      selection, estimation = (shares[_share(item, part)].counts for part in PARTS)
-      meta = {
-        name: estimation.manifest.get(name, value)
-        for name, value in running.facts(setting, item).items()
-      }
-      meta |= running.told(item, ranges)
-      meta |= {"processor": checkpoints.processors(selection.manifest, estimation.manifest)}
-      start = time.perf_counter()
-      record = running.already_done(setting, item, meta) or running.certify_item(
-        setting, item, [_class_sums(part.sums) for part in (selection, estimation)], meta
-      )
-      seconds["certificates"] += time.perf_counter() - start
-      if not item.smoothing.samples:  # else they are counted with those of another smoothing
-        seconds["sampling"] += selection.seconds + estimation.seconds
-      done[item.path] = record
+    waiting: collections.deque[certifying.Begun] = collections.deque()
+    start, number = time.perf_counter(), certifying.number_of_solvers(setting, solvers)
+    with certifying.solvers(number) as solve:
+      for i, item in enumerate(setting.items):
+        selection, estimation = (shares[_share(item, part)].counts for part in PARTS)
+        meta = {
+          name: estimation.manifest.get(name, value)
+          for name, value in running.facts(setting, item).items()
+        }
+        meta |= running.told(item, ranges)
+        meta |= {"processor": checkpoints.processors(selection.manifest, estimation.manifest)}
+        if not item.smoothing.samples:  # else they are counted with those of another smoothing
+          seconds["sampling"] += selection.seconds + estimation.seconds
+        record = running.already_done(setting, item, meta)
+        if record is not None:
+          done[item.path] = record
+        else:
+          sums = [_class_sums(part.sums) for part in (selection, estimation)]
+          waiting.append(certifying.begin(setting, [item], sums, [meta], solve))
+        for _, found in certifying.stored(waiting, number if i + 1 < len(setting.items) else 0):
+          done |= found
+    seconds["certificates"] = time.perf_counter() - start
     return running.finish(setting, done, seconds)
 
 

@@ -1,6 +1,6 @@
 """A certified case on disk: all from the sums to the witnesses, and its re-check (host)."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -99,12 +99,14 @@ def make_record(
   counted: np.ndarray | None = None,
   methods: Mapping[str, Mapping[str, Any]] | None = None,
   meta: Mapping[str, Any] | None = None,
+  certify: Callable[..., Any] = collective.certify,
 ) -> Record:
   """Certifies what was counted, by every certificate that the smoothing names.
 
   `sums` are those of the samples that select and of those, from another key, that bound. Without
   `truth`, int [N], nothing "correct" is certified; without `counted`, bool [N], all outputs are
-  counted. `methods` maps a method to more keywords for `collective.certify`.
+  counted. `methods` maps a method to more keywords for `collective.certify`, and `certify` may be
+  something else that gets its arguments: the record is `certified` by whatever it returns.
 
   Raises:
     ValueError: radii that are not finite, negative or do not rise; sums that do not fit.
@@ -132,7 +134,8 @@ def make_record(
     {},
     meta or {},
   )
-  return record._replace(certified={name: _certify(record, name, methods or {}) for name in wanted})
+  found = {name: _certify(record, name, methods or {}, certify) for name in wanted}
+  return record._replace(certified=found)
 
 
 def _wanted(smoothing: Smoothing, labelled: bool) -> list[str]:
@@ -141,13 +144,16 @@ def _wanted(smoothing: Smoothing, labelled: bool) -> list[str]:
 
 
 def _certify(
-  record: Record, name: str, methods: Mapping[str, Mapping[str, Any]]
-) -> CollectiveCertificate:
+  record: Record,
+  name: str,
+  methods: Mapping[str, Mapping[str, Any]],
+  certify: Callable[..., Any] = collective.certify,
+) -> Any:
   method = name.partition("/")[2].partition("@")[0]
   weights, eta = weights_and_eta(record, name)
   adversary = record.adversary
   coarse = adversary.coarse if method == "milp" and adversary.coarse is not None else slice(None)
-  return collective.certify(
+  return certify(
     weights,
     record.groups,
     eta,

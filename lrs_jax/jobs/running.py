@@ -1,9 +1,10 @@
 """Whole jobs: train, count, certify, compare with baselines, report; whatever the task (host)."""
 
+import collections
 import functools
 import itertools
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -14,6 +15,7 @@ from tqdm import tqdm
 from lrs_jax import keys, noise, storage
 from lrs_jax.jobs import (
   cards,
+  certifying,
   checkpoints,
   claims,
   machines,
@@ -23,9 +25,10 @@ from lrs_jax.jobs import (
   records,
   reports,
 )
+from lrs_jax.jobs.certifying import Begun
 from lrs_jax.jobs.networks import Obtained
 from lrs_jax.jobs.preparing import Item, Setting
-from lrs_jax.jobs.records import Bounds, Record
+from lrs_jax.jobs.records import Record
 from lrs_jax.sampling import ClassSums
 from lrs_jax.tasks import common, options
 from lrs_jax.tasks.task import Adversary, Config, Count, Task
@@ -58,6 +61,7 @@ def certify(
   model: Path | None = None,
   *,
   interval: float = 10.0,
+  solvers: int | None = 0,
   force: bool = False,
 ) -> dict[str, Any]:
   """Runs a whole job and leaves its results under `out`; returns what `summary.json` holds.
@@ -75,6 +79,8 @@ def certify(
     model: file of one network for all smoothings, trained there if it does not exist; found under
       `out` if None.
     interval: seconds of sampling that a kill may cost.
+    solvers: processes that certify inputs while this one samples the next, see
+      `certifying.solvers`; None: as many as are worth it.
     force: replaces results and unfinished samples of other jobs, where they are in the way.
 
   Raises:
@@ -90,25 +96,33 @@ def certify(
     metas = {item.path: facts(setting, item) | told(item, ranges) for item in setting.items}
     parts = {"selection": (0, config.selection_samples), "estimation": (0, config.samples)}
     run = _start(setting, parts, "{stem}-{part}.partial.npz", interval, force)
+    number = certifying.number_of_solvers(setting, solvers)
     done: dict[Path, Record] = {}
-    with run.progress:
-      for shared in run.items:
-        found = {item.path: already_done(setting, item, metas[item.path]) for item in shared}
-        missing = [item for item in shared if found[item.path] is None]
-        if missing:
+    with certifying.solvers(number) as solve:
+      waiting: collections.deque[Begun] = collections.deque()
+      with run.progress:
+        for shared in run.items:
+          found = {item.path: already_done(setting, item, metas[item.path]) for item in shared}
+          done |= {path: record for path, record in found.items() if record is not None}
+          missing = [item for item in shared if item.path not in done]
+          if not missing:
+            _go_on(run.progress, checkpoints.num_samples(list(parts.values())))
+            _discard(run, shared[0])
+            continue
           sums = _count_item(run, shared[0])
           start = time.perf_counter()
-          for item in missing:
-            meta = metas[item.path] | {"ranges": [[0, int(sums[1].num_samples)]]}
-            meta |= {"processor": _counted_by(run, shared[0])}
-            found[item.path] = certify_item(setting, item, sums, meta)
+          drew = {
+            "ranges": [[0, int(sums[1].num_samples)]],
+            "processor": _counted_by(run, shared[0]),
+          }
+          told_of = [metas[item.path] | drew for item in missing]
+          waiting.append(certifying.begin(setting, missing, sums, told_of, solve))
+          done |= _keep(run, certifying.stored(waiting, number))
           run.seconds["certificates"] += time.perf_counter() - start
-        else:
-          _go_on(run.progress, checkpoints.num_samples(list(parts.values())))
-        done |= {path: record for path, record in found.items() if record is not None}
-        for part, bounds in parts.items():
-          file, described = _file(run, shared[0], part), manifest(setting, shared[0], part)
-          checkpoints.discard(file, described, [bounds])
+      start = time.perf_counter()
+      left = tqdm(certifying.stored(waiting), "certificates", len(waiting), delay=1)
+      done |= _keep(run, left)
+      run.seconds["certificates"] += time.perf_counter() - start
     processes.wait_for_all("certificates")
     for item in setting.items:
       record = done.get(item.path) or already_done(setting, item, metas[item.path])
@@ -218,6 +232,21 @@ def _count(
   return sums
 
 
+def _keep(run: Run, stored: Iterable[tuple[Item, dict[Path, Record]]]) -> dict[Path, Record]:
+  """Records by their paths, instead of their samples."""
+  done: dict[Path, Record] = {}
+  for item, found in stored:
+    done |= found
+    _discard(run, item)
+  return done
+
+
+def _discard(run: Run, item: Item) -> None:
+  for part, bounds in run.parts.items():
+    file, described = _file(run, item, part), manifest(run.setting, item, part)
+    checkpoints.discard(file, described, [bounds])
+
+
 def _counted_by(run: Run, item: Item) -> str:
   """The processors that took an item's samples, in this run and before it was stopped."""
   files = [_file(run, item, part) for part in run.parts]
@@ -228,7 +257,7 @@ def _enough(setting: Setting, item: Item, sums: Sequence[ClassSums]) -> bool:
   """Whether so many of an item's outputs are certified as --until says, whatever their labels."""
   part, radius = setting.config.until
   budgets = noise.budgets_from_radii(np.array([radius]), item.smoothing.noise.p)[:, None]
-  (found,) = _record(
+  (found,) = certifying.record_of(
     setting,
     item._replace(
       smoothing=item.smoothing._replace(certificates=("all/envelope",)),
@@ -244,37 +273,6 @@ def sampling_key(config: Config, item: Item, part: str) -> jax.Array:
   """The key that an item's selection or estimation samples are folded into."""
   key = keys.tagged(jax.random.key(config.seed), f"{item.smoothing.sampled}, {part}")
   return jax.random.fold_in(key, item.number)
-
-
-def certify_item(
-  setting: Setting, item: Item, sums: Sequence[ClassSums], meta: Mapping[str, Any]
-) -> Record:
-  """Certifies an item from its sums, and stores the certificate."""
-  record = _record(setting, item, sums, meta)
-  if any("interrupted" in certificate.status for certificate in record.certified.values()):
-    raise KeyboardInterrupt  # a weaker certificate than asked for: the samples are kept, it is not
-  records.save(item.path, record)
-  return record
-
-
-def _record(
-  setting: Setting, item: Item, sums: Sequence[ClassSums], meta: Mapping[str, Any]
-) -> Record:
-  """What an item's sums certify."""
-  config = setting.config
-  limit = {"time_limit": config.time_limit}
-  lp, milp = {**limit, "bins": config.bins}, {**limit, "gap": config.gap}
-  return records.make_record(
-    setting.task.name,
-    item.smoothing,
-    sums,
-    Bounds(config.alpha, config.k_fwer, config.scores, len(common.looks(config))),
-    item.adversary,
-    truth=item.case.truth,
-    counted=item.case.counted,
-    methods={"naive": limit, "lp": lp, "envelope": limit, "milp": milp},
-    meta=meta,
-  )
 
 
 def finish(
