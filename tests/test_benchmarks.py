@@ -7,7 +7,7 @@ import jax
 import numpy as np
 from PIL import Image
 
-from benchmarks import external, fields, forfeits, methods, picture, schedules
+from benchmarks import external, fields, forfeits, methods, picture, schedules, solvers
 from lrs_jax import storage
 from lrs_jax.cli import main
 from lrs_jax.jobs import records, reports
@@ -129,3 +129,10 @@ def test_models_outside_of_jax(tmp_path):
   for name, differing in row["differing"].items():  # of what is installed
     assert differing <= 2, name
   assert "JAX, on the device" in (tmp_path / "external.md").read_text()
+
+
+def test_certificates_of_several_images(tmp_path):
+  (row,) = solvers.main(["--toy", "--out", str(tmp_path)])["rows"]
+  assert row["alone"] > 0
+  assert row["together"] > 0
+  assert "| envelope | 1000 | 2 |" in (tmp_path / "solvers.md").read_text()

@@ -20,6 +20,8 @@ from multiprocessing import connection
 from pathlib import Path
 from typing import Any, NamedTuple, cast
 
+from tqdm import tqdm
+
 from lrs_jax import collective
 from lrs_jax.jobs import machines, processes, records
 from lrs_jax.jobs.preparing import Item, Setting
@@ -147,9 +149,9 @@ def solvers(number: int) -> Iterator[Certify]:
   try:
     yield partial(_submit, pool)
   except BaseException:
-    pool.shutdown(wait=False, cancel_futures=True)
     for process in set(multiprocessing.active_children()) - others:
       process.terminate()
+    pool.shutdown(cancel_futures=True)
     raise
   pool.shutdown()
 
@@ -176,6 +178,7 @@ def _refuse_interrupted(certificate: collective.CollectiveCertificate) -> None:
 def _serve() -> None:
   """A process of `solvers` leaves Ctrl-C and the terminal to the one that started it."""
   signal.signal(signal.SIGINT, signal.SIG_IGN)
+  tqdm.set_lock(threading.RLock())  # not one of many processes, which would be left behind
   sys.stderr = open(os.devnull, "w")  # noqa: SIM115 (or bars of several would mix)
   parent = multiprocessing.parent_process()
   threading.Thread(target=_leave_with, args=(parent,), daemon=True).start()
