@@ -163,6 +163,8 @@ def test_processes_are_started_where_they_would_be_busy(monkeypatch):
     assert certifying.number_of_solvers(job, 3) == 3
   monkeypatch.setattr(machines, "cores", lambda: 2)
   assert certifying.number_of_solvers(setting("lp", 5000, inputs=50), None) == 2
+  monkeypatch.setattr(multiprocessing, "current_process", lambda: SimpleNamespace(daemon=True))
+  assert certifying.number_of_solvers(setting("lp", 5000), None) == 0  # it may not start any
 
 
 def test_numbers_of_processes_that_make_no_sense_are_refused(capsys):

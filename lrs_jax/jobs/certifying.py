@@ -33,7 +33,7 @@ MANY = 1000
 """Outputs of an input for which other processes, seconds to start, may be worth it."""
 
 MOST = 8
-"""Processes that are started unless more are asked for: each takes 200 MB."""
+"""Processes that are started unless more are asked for: each takes 250 MB."""
 
 Certify = Callable[..., Future]
 """`collective.certify`, of which only a promise is returned."""
@@ -130,6 +130,8 @@ def number_of_solvers(setting: Setting, asked: int | None) -> int:
     if name.partition("/")[2].partition("@")[0] in ("lp", "milp")
     and item.smoothing.groups.size >= MANY
   ]
+  if multiprocessing.current_process().daemon:  # which may not start any
+    return 0
   return min(len(slow), MOST, machines.cores() // processes.total())
 
 

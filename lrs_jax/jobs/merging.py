@@ -93,7 +93,7 @@ def merge(
     waiting: collections.deque[certifying.Begun] = collections.deque()
     start, number = time.perf_counter(), certifying.number_of_solvers(setting, solvers)
     with certifying.solvers(number) as solve:
-      for i, item in enumerate(setting.items):
+      for item in setting.items:
         selection, estimation = (shares[_share(item, part)].counts for part in PARTS)
         meta = {
           name: estimation.manifest.get(name, value)
@@ -109,8 +109,10 @@ def merge(
         else:
           sums = [_class_sums(part.sums) for part in (selection, estimation)]
           waiting.append(certifying.begin(setting, [item], sums, [meta], solve))
-        for _, found in certifying.stored(waiting, number if i + 1 < len(setting.items) else 0):
+        for _, found in certifying.stored(waiting, number):
           done |= found
+      for _, found in certifying.stored(waiting):
+        done |= found
     seconds["certificates"] = time.perf_counter() - start
     return running.finish(setting, done, seconds)
 
