@@ -119,10 +119,10 @@ def certify(
           waiting.append(certifying.begin(setting, missing, sums, told_of, solve))
           done |= _keep(run, certifying.stored(waiting, number))
           run.seconds["certificates"] += time.perf_counter() - start
-      start = time.perf_counter()
-      left = tqdm(certifying.stored(waiting), "certificates", len(waiting), delay=1)
-      done |= _keep(run, left)
-      run.seconds["certificates"] += time.perf_counter() - start
+      if waiting:
+        start = time.perf_counter()
+        done |= _keep(run, tqdm(certifying.stored(waiting), "certificates", len(waiting)))
+        run.seconds["certificates"] += time.perf_counter() - start
     processes.wait_for_all("certificates")
     for item in setting.items:
       record = done.get(item.path) or already_done(setting, item, metas[item.path])
