@@ -1,8 +1,9 @@
 """The certificates of what was counted, also while the next input is sampled (host).
 
 A linear program and a search for its integral optimum take one core, and minutes if there are many
-outputs. Other processes can do them, several at a time, as all that they need is arrays; what they
-find is the same. One that is lost costs time only: its certificate is made here again.
+outputs. Other processes can do them, several at a time, as all that they need is arrays. They find
+the same, but that "milp" looks for attacks by the clock, and may end elsewhere within its gap. A
+process that is lost costs time only: its certificates are made here again.
 """
 
 import collections
