@@ -37,7 +37,7 @@ PARTS = ("selection", "estimation")
 """The two sets of samples, each with keys of its own."""
 
 SECONDS = ("training", "compilation", "sampling", "certificates")
-"""What a job takes time for; sampling is without compilation."""
+"""What a job takes time for: sampling without compilation, certificates as far as it waits."""
 
 
 class Run(NamedTuple):
