@@ -200,7 +200,7 @@ def _add_certifying(parser: argparse.ArgumentParser) -> None:
   parser.add_argument("--force", action="store_true", help=text)
   text = (
     "processes that certify, several at a time and while the next input is sampled; 0: this one "
-    "does it itself (default: one a core, 8 at most, for lp and milp of 1,000 outputs or more)"
+    "does it itself (default: one a core, 8 at most, for lp or milp of thousands of outputs)"
   )
   parser.add_argument("--solvers", type=arguments.number, metavar="N", help=text)
 

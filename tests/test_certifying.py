@@ -154,7 +154,8 @@ def test_processes_are_started_where_they_would_be_busy(monkeypatch):
   for job, number in (
     (setting("envelope", 5000), 0),
     (setting("milp", 10), 0),
-    (setting("milp", 5000), 2),
+    (setting("milp", 1000), 2),
+    (setting("lp", 3999), 0),
     (setting("lp@2", 5000, inputs=2), 4),
     (setting("lp", 5000, inputs=50), certifying.MOST),
   ):

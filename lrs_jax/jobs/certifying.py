@@ -21,6 +21,7 @@ from multiprocessing import connection
 from pathlib import Path
 from typing import Any, NamedTuple, cast
 
+import numpy as np
 from tqdm import tqdm
 
 from lrs_jax import collective
@@ -30,8 +31,8 @@ from lrs_jax.jobs.records import Bounds, Record
 from lrs_jax.sampling import ClassSums
 from lrs_jax.tasks import common
 
-MANY = 1000
-"""Outputs of an input for which other processes, seconds to start, may be worth it."""
+MANY = {"milp": 1000, "lp": 4000}
+"""Outputs of an input that take a method so long that other processes, seconds to start, pay."""
 
 MOST = 8
 """Processes that are started unless more are asked for: each takes 250 MB."""
@@ -128,8 +129,7 @@ def number_of_solvers(setting: Setting, asked: int | None) -> int:
     name
     for item in setting.items
     for name in item.smoothing.certificates
-    if name.partition("/")[2].partition("@")[0] in ("lp", "milp")
-    and item.smoothing.groups.size >= MANY
+    if item.smoothing.groups.size >= MANY.get(name.partition("/")[2].partition("@")[0], np.inf)
   ]
   if multiprocessing.current_process().daemon:  # which may not start any
     return 0
