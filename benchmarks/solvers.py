@@ -62,7 +62,7 @@ def main(arguments: list[str] | None = None) -> dict:
   versions = {name: version(name) for name in ("numpy", "scipy", "highspy")}
   results = {"machine": machine, "versions": versions, "rows": [row(*size) for size in sizes]}
   text = (
-    f"# Certificates of several images\n\n{machine}; seconds\n\n{table(results['rows'], COLUMNS)}"
+    f"# Certificates of several images\n\n{machine}; 3x5 cells; seconds\n\n{table(results['rows'], COLUMNS)}"
   )
   print(text)
   if options.out:
