@@ -61,9 +61,8 @@ def main(arguments: list[str] | None = None) -> dict:
   machine = f"{platform.machine()}, {machines.cores()} cores"
   versions = {name: version(name) for name in ("numpy", "scipy", "highspy")}
   results = {"machine": machine, "versions": versions, "rows": [row(*size) for size in sizes]}
-  text = (
-    f"# Certificates of several images\n\n{machine}; 3x5 cells; seconds\n\n{table(results['rows'], COLUMNS)}"
-  )
+  title = f"# Certificates of several images\n\n{machine}; 3x5 cells; seconds"
+  text = f"{title}\n\n{table(results['rows'], COLUMNS)}"
   print(text)
   if options.out:
     storage.save_json(options.out / "solvers.json", results)
