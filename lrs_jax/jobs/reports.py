@@ -5,15 +5,17 @@ import io
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from matplotlib.figure import Figure
 
 from lrs_jax import storage
-from lrs_jax.evaluation import metrics, plots
+from lrs_jax.evaluation import metrics
 from lrs_jax.jobs.records import Record
 from lrs_jax.tasks.task import Case, Config, Data, Task
+
+if TYPE_CHECKING:
+  from matplotlib.figure import Figure
 
 _METHODS = {
   "lp": "paper's LP",
@@ -289,8 +291,10 @@ def draw(
     save_figure(out / name, figure)
 
 
-def curves_figure(summary: Mapping[str, Any], kind: str) -> Figure:
+def curves_figure(summary: Mapping[str, Any], kind: str) -> "Figure":
   """Certified accuracy of every method along the curves of one kind."""
+  from lrs_jax.evaluation import plots  # Matplotlib is heavy
+
   what, curves = reported(summary)
   job, number, unit = summary["job"], len(summary["inputs"]), summary["unit"]
   longest = max((by_kind[kind]["budgets"] for by_kind in curves.values()), key=len)
@@ -316,6 +320,6 @@ def axis_of(kind: str) -> str:
   return _AXES.get(kind, f"{kind}, over the whole input")
 
 
-def save_figure(path: Path, figure: Figure) -> None:
+def save_figure(path: Path, figure: "Figure") -> None:
   """Writes a figure, whole or not at all."""
   storage.write_whole(path, lambda partial: figure.savefig(partial, dpi=130))

@@ -3,17 +3,15 @@
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
-from matplotlib.figure import Figure
 
 from lrs_jax import noise, storage
 from lrs_jax.cells import clusters
-from lrs_jax.evaluation import plots
 from lrs_jax.sampling import ClassSums
 from lrs_jax.tasks import common, graph_training, options, training
 from lrs_jax.tasks.data import citation
@@ -21,6 +19,9 @@ from lrs_jax.tasks.graph_training import Graph, matrix, ones
 from lrs_jax.tasks.models import gnn
 from lrs_jax.tasks.options import FRACTION, ONE, TRAINING, ZERO, Option, positive
 from lrs_jax.tasks.task import Adversary, Case, Count, Data, Models, Network, Smoothing
+
+if TYPE_CHECKING:
+  from matplotlib.figure import Figure
 
 _ENDS = "in a group's own cluster, and in the least affine one"
 _BASELINE = "of the isotropic baseline; by default the low end of"
@@ -232,7 +233,7 @@ def figures(
   data: Data,
   records: Sequence[Any],
   summary: Mapping[str, Any],
-) -> Mapping[str, Figure]:
+) -> "Mapping[str, Figure]":
   """A job's figure beside its curves, of what is flipped: "attribute" or "edge"."""
   (case,), (record,) = data.cases, records  # there is one graph
   title = f"{case.name}, {config.model_name}: {config.samples} samples, level {1 - config.alpha:g}"
@@ -252,8 +253,12 @@ def surface(certified: Mapping[str, Any], num_counted: int) -> np.ndarray:
   return best
 
 
-def surface_figure(surface: np.ndarray, title: str, flipped: str = "attribute") -> Figure:
+def surface_figure(surface: np.ndarray, title: str, flipped: str = "attribute") -> "Figure":
   """Certified accuracy over (additions, deletions), [A + 1, D + 1], as far as there is any."""
+  from matplotlib.figure import Figure  # Matplotlib is heavy
+
+  from lrs_jax.evaluation import plots
+
   rows, columns = (np.max(part, initial=0) + 2 for part in np.nonzero(surface))
   shown = surface[:rows, :columns]
   figure = Figure(figsize=(5.8, 4.6), layout="constrained")

@@ -2,19 +2,17 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
-from matplotlib.figure import Figure
 
 from lrs_jax import keys, noise, sampling
 from lrs_jax.baselines import segcertify
 from lrs_jax.cells import locality, partition, views
 from lrs_jax.cells.views import View
-from lrs_jax.evaluation import plots
 from lrs_jax.sampling import Windows
 from lrs_jax.tasks import common, options, training
 from lrs_jax.tasks.data.sets import FILES, load_images
@@ -22,6 +20,9 @@ from lrs_jax.tasks.models.architectures import NETWORKS, Architecture, architect
 from lrs_jax.tasks.models.folding import Folded, fold
 from lrs_jax.tasks.options import ONE, POSITIVE, TRAINED, TRAINING, Option
 from lrs_jax.tasks.task import Case, Count, Data, Network, Smoothing, Task
+
+if TYPE_CHECKING:
+  from matplotlib.figure import Figure
 
 Block = Annotated[
   int | None,
@@ -343,8 +344,10 @@ def check_record(config: Config, record: Any) -> None:
 
 def figures(
   config: Config, data: Data, done: Sequence[Any], summary: Mapping[str, Any]
-) -> dict[str, Figure]:
+) -> "dict[str, Figure]":
   """`noise.png`, and every image's `image.png`."""
+  from lrs_jax.evaluation import plots  # Matplotlib is heavy
+
   groups, distribution = field_of_pixels(config), fields(config)
   found = {}
   if distribution.num_groups > 1 and config.colors is None:

@@ -7,25 +7,26 @@ import functools
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from matplotlib.figure import Figure
 
 from lrs_jax import keys, noise, sampling, storage
 from lrs_jax.cells import views
 from lrs_jax.cells.views import View
 from lrs_jax.confidence import statistics
 from lrs_jax.errors import NotLogitsError
-from lrs_jax.evaluation import plots
 from lrs_jax.sampling import ClassSums, Predict, external, guards
 from lrs_jax.tasks import common, denoising, options
 from lrs_jax.tasks.data import folders
 from lrs_jax.tasks.images import Block, against_segcertify
 from lrs_jax.tasks.options import Option
 from lrs_jax.tasks.task import Case, Count, Data, Models, Network, Smoothing, Task
+
+if TYPE_CHECKING:
+  from matplotlib.figure import Figure
 
 __all__ = ["external_segmentation", "segmentation"]
 
@@ -292,8 +293,10 @@ def _numbered(tree: Any) -> dict[str, np.ndarray]:
 
 def _figures(
   config: Config, data: Data, done: Sequence[Any], summary: Mapping[str, Any]
-) -> dict[str, Figure]:
+) -> "dict[str, Figure]":
   """Every image's `image.png`."""
+  from lrs_jax.evaluation import plots  # Matplotlib is heavy
+
   found, key = {}, keys.tagged(jax.random.key(config.seed), "figures")
   for case, record in zip(data.cases, done, strict=True):
     shape = case.x.shape[:2]

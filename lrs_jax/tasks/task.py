@@ -2,14 +2,16 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jax
 import numpy as np
-from matplotlib.figure import Figure
 
 from lrs_jax.noise import SmoothingDistribution
 from lrs_jax.sampling import ClassSums
+
+if TYPE_CHECKING:
+  from matplotlib.figure import Figure
 
 Config = Any
 """A task's options, see `tasks.options.Shared`; every field has a default."""
@@ -112,7 +114,7 @@ class Task(NamedTuple):
   # record -> {"all": certified int [B], "correct": ...}, or None where it does not apply
   check_record: Callable[[Config, Any], None] | None = None
   # raises a ValueError if a record's noise or groups cannot be those of the configuration
-  figures: Callable[[Config, Data, Sequence[Any], Mapping[str, Any]], Mapping[str, Figure]] = (
+  figures: Callable[[Config, Data, Sequence[Any], Mapping[str, Any]], "Mapping[str, Figure]"] = (
     lambda config, data, records, summary: {}
   )
   # records of the first smoothing, summary -> path under the job's folder -> figure

@@ -10,20 +10,16 @@ What that gains, and where it does not help: `docs/choosing.md`.
 import functools
 import platform
 from collections.abc import Callable, Mapping, Sequence
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import jax
 import jax.numpy as jnp
-import matplotlib.colors
 import numpy as np
-from matplotlib.figure import Figure
-from matplotlib.patches import Patch, Rectangle
 
 from lrs_jax import noise
 from lrs_jax.cells import locality, partition
 from lrs_jax.confidence import planning
 from lrs_jax.confidence.certificates import BaseCertificates
-from lrs_jax.evaluation import plots
 from lrs_jax.sampling import Windows
 from lrs_jax.tasks import common, options, training
 from lrs_jax.tasks.data import documents
@@ -32,10 +28,12 @@ from lrs_jax.tasks.models.tagger import HIDDEN, Tagger
 from lrs_jax.tasks.options import ONE, TRAINED, TRAINING, ZERO, Option, rule
 from lrs_jax.tasks.task import Adversary, Case, Count, Data, Network, Smoothing, Task
 
+if TYPE_CHECKING:
+  from matplotlib.figure import Figure
+
 TRAINING_DOCUMENTS, TRAINING_LENGTH = 4000, 384
 
 COLUMNS = 120  # characters in a row of the figure
-_COLORS = (*plots.COLORS[:5], "#999933")  # told apart when pale, too
 
 _RHO = rule("must lie in (0, 1]", lambda value: 0 < value <= 1)
 _OPEN = rule("must lie in (0, 1)", lambda value: 0 < value < 1)
@@ -239,7 +237,7 @@ def counter(config: Config, data: Data, params: Any, case: Case, smoothing: Smoo
 
 def figures(
   config: Config, data: Data, records: Sequence[Any], summary: Mapping[str, Any]
-) -> dict[str, Figure]:
+) -> "dict[str, Figure]":
   """The first document's words, over their predicted subjects."""
   words, truth = documents.load("test", 1, config.seed).words[0], np.asarray(data.cases[0].truth)
   return {"words.png": words_figure(words, truth, records[0].base, data.classes)}
@@ -247,7 +245,7 @@ def figures(
 
 def words_figure(
   words: Sequence[str], truth: np.ndarray, base: BaseCertificates, classes: Sequence[str]
-) -> Figure:
+) -> "Figure":
   """Draws the words of a document over the color of their predicted subject.
 
   The color is the stronger the more words may be replaced, anywhere in the document, before the
@@ -261,6 +259,12 @@ def words_figure(
     >>> [text.get_text() for text in figure.axes[0].texts]
     ['two', 'words']
   """
+  from matplotlib.colors import to_rgba  # Matplotlib is heavy
+  from matplotlib.figure import Figure
+  from matplotlib.patches import Patch, Rectangle
+
+  from lrs_jax.evaluation import plots
+
   prediction, groups = base.predictions, base.groups
   radius = np.maximum(np.ceil(common.lone_budgets(base)) - 1, 0)  # words that it survives
   sizes = np.array([len(word) + 1 for word in words])
@@ -279,11 +283,12 @@ def words_figure(
   axes.set(xlim=(0, COLUMNS), ylim=(row + 1, 0))
   axes.set_axis_off()
   most = max(int(radius.max(initial=0)), 1)
-  colors = [_COLORS[i % len(_COLORS)] for i in range(len(classes))]
+  palette = [*plots.COLORS[:5], "#999933"]  # told apart when pale, too
+  colors = [palette[i % len(palette)] for i in range(len(classes))]
   for i, ((top, left), word, size) in enumerate(zip(places, words, sizes, strict=True)):
     face: Any = "0.85"
     if prediction[i] >= 0:
-      face = matplotlib.colors.to_rgba(colors[prediction[i]], 0.15 + 0.6 * radius[i] / most)
+      face = to_rgba(colors[prediction[i]], 0.15 + 0.6 * radius[i] / most)
     axes.add_patch(Rectangle((left, top + 0.08), size, 0.8, facecolor=face, linewidth=0))
     if prediction[i] != truth[i] and 0 <= truth[i] < len(classes):
       under = [left + 0.4, left + size - 0.6], [top + 0.88] * 2

@@ -7,25 +7,24 @@ What that gains, and where it does not help: `docs/choosing.md`.
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import jax
 import jax.numpy as jnp
-import matplotlib.colors
 import numpy as np
-from matplotlib.figure import Figure
-from matplotlib.patches import Patch
 
 from lrs_jax import noise
 from lrs_jax.cells import locality, partition
 from lrs_jax.confidence.certificates import BaseCertificates
-from lrs_jax.evaluation import plots
 from lrs_jax.tasks import common, options, training
 from lrs_jax.tasks.data import bodies
 from lrs_jax.tasks.models import slabs
 from lrs_jax.tasks.models.slabs import Slabs
 from lrs_jax.tasks.options import ONE, TRAINED, TRAINING, Option, at_least, positive
 from lrs_jax.tasks.task import Case, Data, Network, Smoothing, Task
+
+if TYPE_CHECKING:
+  from matplotlib.figure import Figure
 
 TRAINING_VOLUMES = 256
 _SIZE = at_least(8, "must be at least 8 each")
@@ -159,7 +158,7 @@ def lesson(config: Config) -> common.Lesson:
 
 def figures(
   config: Config, data: Data, records: Sequence[Any], summary: Mapping[str, Any]
-) -> dict[str, Figure]:
+) -> "dict[str, Figure]":
   """`noise.png`, and every volume's `volume.png`."""
   found = {"noise.png": noise_figure(localized_noise(config).scale, config.grid)}
   for case, record in zip(data.cases, records, strict=True):
@@ -167,7 +166,7 @@ def figures(
   return found
 
 
-def noise_figure(scale: np.ndarray, grid: tuple[int, int, int]) -> Figure:
+def noise_figure(scale: np.ndarray, grid: tuple[int, int, int]) -> "Figure":
   """Draws what every group adds to every cell, the layers of the grid one below the other.
 
   It is `plots.noise_figure` of a grid of (P, R, Q) cells.
@@ -176,6 +175,8 @@ def noise_figure(scale: np.ndarray, grid: tuple[int, int, int]) -> Figure:
     >>> len(noise_figure(np.full((8, 8), 0.5), (2, 2, 2)).axes)  # 8 groups, a scale
     9
   """
+  from lrs_jax.evaluation import plots  # Matplotlib is heavy
+
   layers, rows, columns = grid
   figure = plots.noise_figure(scale, (layers * rows, columns))
   for axes in figure.axes[: len(scale)]:
@@ -185,7 +186,7 @@ def noise_figure(scale: np.ndarray, grid: tuple[int, int, int]) -> Figure:
   return figure
 
 
-def volume_figure(case: Case, base: BaseCertificates, classes: Sequence[str]) -> Figure:
+def volume_figure(case: Case, base: BaseCertificates, classes: Sequence[str]) -> "Figure":
   """Draws three orthogonal slices: input, labels, smoothed prediction, every voxel's own radius.
 
   The slices are those with most of the labels' bodies, along each axis; dashed lines in each show
@@ -199,6 +200,12 @@ def volume_figure(case: Case, base: BaseCertificates, classes: Sequence[str]) ->
     >>> volume_figure(case, base, ("a class",)).get_suptitle()
     'a volume'
   """
+  from matplotlib.colors import ListedColormap  # Matplotlib is heavy
+  from matplotlib.figure import Figure
+  from matplotlib.patches import Patch
+
+  from lrs_jax.evaluation import plots
+
   gray, size = len(classes), case.x.shape[:-1]
   truth, predicted = (
     np.where((a >= 0) & (a < gray), a, gray).reshape(size)
@@ -206,7 +213,7 @@ def volume_figure(case: Case, base: BaseCertificates, classes: Sequence[str]) ->
   )
   groups, radius = base.groups.reshape(size), np.sqrt(common.lone_budgets(base)).reshape(size)
   colors = np.resize(["#f2efe6", *plots.COLORS], gray).tolist()
-  palette = matplotlib.colors.ListedColormap([*colors, "#999999"])
+  palette = ListedColormap([*colors, "#999999"])
   bodies_at = np.nonzero((truth > 0) & (truth < gray))
   at = [int(np.bincount(i, minlength=n).argmax()) for i, n in zip(bodies_at, size, strict=True)]
   figure = Figure(figsize=(11.5, 8.2), layout="constrained")
