@@ -15,15 +15,14 @@ import numpy as np
 
 from lrs_jax.collective import attacks
 from lrs_jax.collective.envelope import (
-  Hull,
   Layout,
-  bound_hulls,
-  hull_of,
+  attack_of,
   incidence_of,
   make_layout,
   make_program,
   relax,
 )
+from lrs_jax.collective.hulls import Hull, bound_hulls, hull_of, join
 from lrs_jax.collective.problem import Problem, Region, make_region
 from lrs_jax.collective.witness import Box, Witness, split, tree, whole_box
 
@@ -122,7 +121,7 @@ def _root(solver: Any, problem: Problem, region: Region) -> Node:
   box, nothing = whole_box(problem), np.zeros(len(region.reach))
   layout = make_layout(region, incidence_of(problem))
   hulls = [hull for g in range(nothing.size) if (hull := hull_of(problem, region, box, g))]
-  bound = bound_hulls(hulls, region, box, nothing)
+  bound = bound_hulls(join(hulls), region, box, nothing)
   return _solved(solver, problem, Node(box, layout, hulls, nothing, bound))
 
 
@@ -147,8 +146,10 @@ def _solved(solver: Any, problem: Problem, node: Node) -> Node:
 
   If the LP is infeasible, the latter plus ever larger multiples of those that prove it empty.
   """
-  box, layout, hulls, region = node.box, node.layout, node.hulls, node.layout.region
-  status, multipliers, attack, _ = relax(solver, make_program(hulls, layout, box))
+  box, layout, hulls, region = node.box, node.layout, join(node.hulls), node.layout.region
+  program = make_program(hulls, layout, box)
+  status, multipliers, solution = relax(solver, program)
+  attack = attack_of(program, solution)
   proven = bound_hulls(hulls, region, box, multipliers)
   if proven >= node.bound:
     multipliers, proven = node.multipliers, bound_hulls(hulls, region, box, node.multipliers)

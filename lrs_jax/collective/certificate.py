@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from lrs_jax.collective.digests import feed
+from lrs_jax.collective.digests import fed, fed_by_rows
 from lrs_jax.collective.problem import check_forfeit
 from lrs_jax.collective.witness import Witness
 
@@ -49,19 +49,23 @@ def seal(certificate: CollectiveCertificate) -> np.ndarray:
   """What the seals should be: str [B]. They tell whether stored numbers were damaged, no more."""
   common = hashlib.sha256()
   for name in ("method", "integral", "forfeit", "digest", "targets", "caps"):
-    feed(common, name, getattr(certificate, name))
+    common.update(fed(name, getattr(certificate, name)))
+  names = ("budgets", "certified", "attackable", "gap", "status", "solve_time")
+  rows = zip(*(fed_by_rows(name, getattr(certificate, name)) for name in names), strict=True)
   starts, witness, attack = certificate.witness.starts, certificate.witness, certificate.attack
   leaves = np.append(0, np.cumsum(witness.variables < 0))[starts]
+  attacks = [b"".join(fed(name, None) for name in Attack._fields)] * len(certificate.budgets)
+  if attack is not None:
+    fields = (fed_by_rows(name, value) for name, value in attack._asdict().items())
+    attacks = [b"".join(each) for each in zip(*fields, strict=True)]
   result = []
-  for i in range(len(certificate.budgets)):
+  for i, row in enumerate(rows):
     hasher = common.copy()
-    for name in ("budgets", "certified", "attackable", "gap", "status", "solve_time"):
-      feed(hasher, name, getattr(certificate, name)[i])
-    feed(hasher, "variables", witness.variables[starts[i] : starts[i + 1]])
-    feed(hasher, "values", witness.values[starts[i] : starts[i + 1]])
-    feed(hasher, "multipliers", witness.multipliers[leaves[i] : leaves[i + 1]])
-    for name in Attack._fields:
-      feed(hasher, name, None if attack is None else getattr(attack, name)[i])
+    hasher.update(b"".join(row))
+    hasher.update(fed("variables", witness.variables[starts[i] : starts[i + 1]]))
+    hasher.update(fed("values", witness.values[starts[i] : starts[i + 1]]))
+    hasher.update(fed("multipliers", witness.multipliers[leaves[i] : leaves[i + 1]]))
+    hasher.update(attacks[i])
     result.append(hasher.hexdigest())
   return np.array(result, dtype="<U64")
 

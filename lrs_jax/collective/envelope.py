@@ -17,25 +17,16 @@ dominate, and the attack is their duals. Another budget changes little but the p
 leaving out cells nor a start changes the optimum, which HiGHS finds up to its tolerances.
 """
 
-from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
-import scipy
 
 from lrs_jax.collective import highs
-from lrs_jax.collective.problem import EPS, LEAST, Problem, Region, prices
-from lrs_jax.collective.witness import Box, interval, lowered, round_up
+from lrs_jax.collective.hulls import Hulls
+from lrs_jax.collective.problem import LEAST, Problem, Region
+from lrs_jax.collective.witness import Box
 
 _MANY_EDGES = 16  # of a hull
-
-
-class Hull(NamedTuple):
-  """A concave envelope that never falls, from the left end of its interval; then it is flat."""
-
-  s: np.ndarray  # float64 [vertices], increasing
-  height: np.ndarray  # float64 [vertices], increasing
-  slack: float  # no point of the step function exceeds the hull by more
 
 
 class Entries(NamedTuple):
@@ -75,8 +66,9 @@ class Program(NamedTuple):
   group: np.ndarray  # int [parts]: the first columns are parts of the multiplier of this group
   unit: float  # of the objective
   is_cut: np.ndarray  # bool [G]: groups whose multiplier may be negative
-  hulls: Sequence[Hull]
+  hulls: Hulls
   budgets: np.ndarray  # float64 [A], units of the budgets
+  is_priced: bool  # attacks are limited by the budgets' prices alone, so that `repriced` may serve
 
 
 class Relaxation(NamedTuple):
@@ -84,78 +76,7 @@ class Relaxation(NamedTuple):
 
   status: str
   multipliers: np.ndarray  # float64 [G]
-  attack: np.ndarray | None  # float64 [A, C]
   solution: highs.Solution  # from which a similar LP may start
-
-
-def point(s: float, height: float) -> Hull:
-  """The hull of a single point."""
-  return Hull(np.array([s]), np.array([height]), 0.0)
-
-
-def extend(hull: Hull, s: np.ndarray, height: np.ndarray) -> Hull:
-  """The upper hull of a hull and of points to its right, in linear time.
-
-  The slopes of an upper hull are the antitonic regression of the slopes between neighbors,
-  weighted by their distances (Barlow et al. 1972, theorem 1.2.1). Rounding may drop a point that
-  is above the hull: `slack` bounds by how much, and what interpolating rounds (below 5 EPS height).
-  """
-  if not s.size:
-    return hull
-  s, height = np.concatenate([hull.s, s]), np.concatenate([hull.height, height])
-  vertices = np.flatnonzero(np.append(True, s[1:] - s[:-1] > 1e-15 * s[-1]))
-  vertices[-1] = s.size - 1  # closer than that is the same point to a solver
-  if vertices.size > 2:
-    width, gain = np.diff(s[vertices]) / s[-1], np.diff(height[vertices])
-    slopes = scipy.optimize.isotonic_regression(gain / width, weights=width, increasing=False)
-    vertices = vertices[slopes.blocks]
-  top_s, top = s[vertices], height[vertices]
-  with np.errstate(over="ignore", invalid="ignore"):
-    excess = float((height - np.interp(s, top_s, top)).max())
-  slack = hull.slack + max(excess, 0.0) + 16 * EPS * float(top[-1])
-  return Hull(top_s, top, slack if excess < np.inf else np.inf)
-
-
-def hull_of(problem: Problem, region: Region, box: Box, g: int) -> Hull | None:
-  """The envelope of group g on its interval in the box; None if that is empty."""
-  eta, counts = problem.thresholds[g], problem.counts[g]
-  cut = interval(eta, box, region, g)
-  if cut is None:
-    return None
-  first, last = cut
-  if region.lost[g]:  # everything may fall, whatever s
-    return point(box.lower[g], counts[last])
-  start = point(box.lower[g], counts[first])
-  return extend(start, eta[first:last], counts[first + 1 : last + 1])
-
-
-def _joined(hulls: Sequence[Hull]) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-  """All vertices, group by group: s, heights, and the first and the last of every group."""
-  ends = np.cumsum([hull.s.size for hull in hulls], dtype=np.int64)
-  s = np.concatenate([np.zeros(0), *(hull.s for hull in hulls)])
-  height = np.concatenate([np.zeros(0), *(hull.height for hull in hulls)])
-  return s, height, np.append(0, ends)[:-1], ends - 1
-
-
-@np.errstate(over="ignore", invalid="ignore")
-def bound_hulls(hulls: Sequence[Hull], region: Region, box: Box, multipliers: np.ndarray) -> float:
-  """`witness.bound`, from the hulls: a linear function is largest at a vertex, but for the slack.
-
-  The same roundings, and at least as large up to them.
-  """
-  multipliers = np.where(region.lost, 0.0, multipliers)
-  if not multipliers.any():
-    return float(sum(hull.height[-1] for hull in hulls))
-  s, height, firsts, lasts = _joined(hulls)
-  nearer = lowered(multipliers, 0)
-  values = height - np.repeat(nearer, lasts - firsts + 1) * s
-  terms = np.maximum.reduceat(values, firsts)
-  if (multipliers <= 0).any():
-    last, right = height[lasts], np.minimum(box.upper, region.reach)
-    cost = np.where(multipliers < 0, lowered(multipliers, -np.inf) * right, 0)
-    terms = np.where(multipliers > 0, terms, np.where(multipliers == 0, last, last - cost))
-  terms = np.nextafter(terms + [hull.slack for hull in hulls], np.inf)
-  return round_up(np.concatenate([np.nextafter(terms, np.inf), prices(region, multipliers)]))
 
 
 def incidence_of(problem: Problem) -> Incidence:
@@ -233,9 +154,7 @@ def _perceived(layout: Layout, group: np.ndarray, large: np.ndarray) -> Entries:
 
 
 @np.errstate(over="ignore", invalid="ignore", divide="ignore")
-def make_program(
-  hulls: Sequence[Hull], layout: Layout, box: Box, *, elastic: bool = False
-) -> Program:
+def make_program(hulls: Hulls, layout: Layout, box: Box, *, elastic: bool = False) -> Program:
   """The envelope LP over a box; `elastic` finds multipliers that prove it empty.
 
   The columns are the parts of every multiplier: below the slope of every hull edge, but not below
@@ -243,7 +162,7 @@ def make_program(
   Elastic, they are what makes the bound fall without end: the last two, within [-1, 1].
   """
   region, reach = layout.region, layout.reach
-  s, height, firsts, lasts = _joined(hulls)
+  s, height, firsts, lasts, _ = hulls
   group = np.repeat(np.arange(reach.size), lasts - firsts)
   right = np.delete(np.arange(s.size), firsts)  # ends of edges
   gain = height[right] - height[right - 1]
@@ -273,7 +192,13 @@ def make_program(
     rows=np.append(seen.rows, layout.paid.rows),
     values=np.append(seen.values, layout.paid.values),
   )
-  return Program(model, layout, group, unit, is_cut, hulls, region.scales[2])
+  is_priced = _limited_by_budget(region) and bool((region.budget > 0).all()) and not cut.size
+  return Program(model, layout, group, unit, is_cut, hulls, region.scales[2], is_priced)
+
+
+def _limited_by_budget(region: Region) -> bool:
+  whole = bool((region.upper == region.budget[:, None]).all()) and not region.lower.any()
+  return whole and not region.lost.any()
 
 
 def _fixed(layout: Layout) -> np.ndarray:
@@ -281,24 +206,19 @@ def _fixed(layout: Layout) -> np.ndarray:
   return layout.region.lower[layout.incidence.kinds, layout.incidence.cells] / layout.size
 
 
-def repriced(program: Program, hulls: Sequence[Hull], region: Region) -> Program | None:
+def repriced(program: Program, hulls: Hulls, region: Region) -> Program | None:
   """The LP of a larger budget, if nothing but the budget's price differs; else None.
 
   So it is where the hulls are the same, and no attack is limited by anything but the budget. The
   units stay what they were, for budgets up to twice as large.
   """
-  layout, budgets, earlier = program.layout, program.budgets, program.layout.region
+  layout, budgets = program.layout, program.budgets
   if (
-    any(hull is not other for hull, other in zip(hulls, program.hulls, strict=True))
-    or not np.isfinite(region.budget).all()
-    or not (earlier.budget > 0).all()
+    hulls is not program.hulls
+    or not program.is_priced
     or not (budgets <= region.budget).all()
     or not (region.budget <= 2 * budgets).all()
-    or not (region.upper == region.budget[:, None]).all()
-    or not (earlier.upper == earlier.budget[:, None]).all()
-    or region.lower.any()
-    or region.lost.any()
-    or program.is_cut.any()
+    or not _limited_by_budget(region)
   ):
     return None
   cost = np.append(program.model.cost[: -budgets.size], region.budget / budgets)
@@ -314,7 +234,7 @@ def relax(
   time_limit: float | None = None,
   start: highs.Solution | None = None,
 ) -> Relaxation:
-  """Solves the envelope LP: the multipliers of the groups, and its rows' duals, the attack."""
+  """Solves the envelope LP for the multipliers of the groups."""
   model, layout, group, unit, is_cut, *_ = program
   region, reach = layout.region, layout.reach
   solution = highs.solve(solver, model, time_limit=time_limit, start=start)
@@ -324,11 +244,17 @@ def relax(
       multipliers = np.bincount(group, found * unit, reach.size) / reach
     multipliers[region.lost | ~np.isfinite(multipliers)] = 0.0
     multipliers = np.where(is_cut, multipliers, np.maximum(multipliers, 0.0))
-    attack = None
-    if solution.dual is not None and solution.dual.shape == model.row_upper.shape:
-      attack = region.lower.copy()
-      spent = (_fixed(layout) - solution.dual[: layout.size.size]) * layout.size
-      attack[layout.incidence.kinds, layout.incidence.cells] = spent
-      attack = np.clip(attack, region.lower, region.upper) if np.isfinite(attack).all() else None
   status = "infeasible" if solution.status == "unbounded" else solution.status
-  return Relaxation(status, multipliers, attack, solution)
+  return Relaxation(status, multipliers, solution)
+
+
+@np.errstate(over="ignore", invalid="ignore")
+def attack_of(program: Program, solution: highs.Solution) -> np.ndarray | None:
+  """The attack that an LP's rows propose by their duals: float64 [A, C], within the region."""
+  layout, region = program.layout, program.layout.region
+  if solution.dual is None or solution.dual.shape != program.model.row_upper.shape:
+    return None
+  attack = region.lower.copy()
+  spent = (_fixed(layout) - solution.dual[: layout.size.size]) * layout.size
+  attack[layout.incidence.kinds, layout.incidence.cells] = spent
+  return np.clip(attack, region.lower, region.upper) if np.isfinite(attack).all() else None

@@ -96,11 +96,15 @@ class _Silent(highspy.Highs):
     super().enableCallbacks()
 
 
-def new_solver() -> Any:
-  """A silent, single-threaded solver, to be passed to `solve` again and again."""
+def new_solver(gap: float = 0.0) -> Any:
+  """A silent, single-threaded solver, to be passed to `solve` again and again.
+
+  The gap is that of a MILP, at which it may stop.
+  """
   solver = _Silent()
   for option, value in _OPTIONS.items():
     solver.setOptionValue(option, value)
+  solver.setOptionValue("mip_rel_gap", float(gap))
   return solver
 
 
@@ -122,10 +126,10 @@ def solve(
   limit = np.inf if time_limit is None else time_limit
   try:
     if model.integer is not None:  # its clock starts anew, that of the LPs runs on
-      solver = new_solver()
-    solution = _solve(solver, model, limit, presolve, gap, start)
+      solver = new_solver(gap)
+    solution = _solve(solver, model, limit, presolve, start)
     if solution.status not in _STATUS.values():  # once more, from nothing
-      solution = _solve(new_solver(), model, limit, not presolve, gap)
+      solution = _solve(new_solver(gap), model, limit, not presolve)
     return solution
   except Exception as error:  # whatever the solver does, it must not take the certificate along
     return Solution(f"{type(error).__name__}: {error}")
@@ -136,13 +140,11 @@ def _solve(
   model: Model,
   time_limit: float,
   presolve: bool,
-  gap: float,
   start: Solution | None = None,
 ) -> Solution:
   integer = np.zeros(model.cost.size, bool) if model.integer is None else model.integer
   solver.setOptionValue("presolve", "on" if presolve else "off")
   solver.setOptionValue("time_limit", solver.getRunTime() + time_limit)  # its clock runs on
-  solver.setOptionValue("mip_rel_gap", float(gap))
   held, solver.held = getattr(solver, "held", None), model
   if held is not None and all(one is other for one, other in zip(model[1:], held[1:], strict=True)):
     changed = np.flatnonzero(model.cost != held.cost).astype(np.int32)

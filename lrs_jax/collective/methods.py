@@ -12,17 +12,16 @@ from lrs_jax.collective import attacks, highs
 from lrs_jax.collective.branching import Proof, branch
 from lrs_jax.collective.certificate import Attack, CollectiveCertificate, seal
 from lrs_jax.collective.envelope import (
-  Hull,
+  Program,
   Relaxation,
-  bound_hulls,
-  extend,
+  attack_of,
   incidence_of,
   make_layout,
   make_program,
-  point,
   relax,
   repriced,
 )
+from lrs_jax.collective.hulls import Hulls, bound_hulls, extend, join, point
 from lrs_jax.collective.lp import attackable, bound_outputs, relax_outputs
 from lrs_jax.collective.problem import (
   Given,
@@ -193,9 +192,10 @@ def attack(
   """
   problem, given = make_problem(weights, groups, eta, budgets, targets, caps, integral, None)
   solver, best = highs.new_solver(), {}
-  for i, region, _, relaxation in _relaxations(problem, time_limit, _ascending(problem)):
-    found = np.zeros_like(problem.caps) if relaxation.attack is None else relaxation.attack
-    best[i], _ = attacks.near(solver, problem, region, found, -1)
+  for i, program, relaxation in _relaxations(problem, time_limit, _ascending(problem)):
+    found = attack_of(program, relaxation.solution)
+    found = np.zeros_like(problem.caps) if found is None else found
+    best[i], _ = attacks.near(solver, problem, program.layout.region, found, -1)
   return _attack(problem, given, [best[i] for i in range(len(problem.budgets))])
 
 
@@ -300,7 +300,8 @@ def _naive(problem: Problem) -> Iterator[tuple[int, Proof]]:
 def _envelope(problem: Problem, time_limit: float | None) -> Iterator[tuple[int, Proof]]:
   box, lost, beyond = whole_box(problem), list[np.ndarray](), list[int]()
   left = _before_lost(problem, lost, beyond)
-  for i, region, hulls, relaxation in _relaxations(problem, time_limit, left):
+  for i, program, relaxation in _relaxations(problem, time_limit, left):
+    hulls, region = program.hulls, program.layout.region
     options = [np.zeros_like(relaxation.multipliers), relaxation.multipliers]
     proof = _single(relaxation.status, *((bound_hulls(hulls, region, box, x), x) for x in options))
     _note_lost(problem, i, proof, lost)
@@ -310,28 +311,36 @@ def _envelope(problem: Problem, time_limit: float | None) -> Iterator[tuple[int,
 
 def _relaxations(
   problem: Problem, time_limit: float | None, indices: Iterable[int]
-) -> Iterator[tuple[int, Region, list[Hull], Relaxation]]:
+) -> Iterator[tuple[int, Program, Relaxation]]:
   """The envelope LP of some budgets, from small to large ones."""
   solver, box = highs.new_solver(), whole_box(problem)
   incidence, origin = incidence_of(problem), point(0.0, 0.0)
-  program, start = None, None
-  known = [(0, origin)] * len(problem.thresholds)  # hull of the first thresholds, per group
+  program: Program | None = None
+  hulls: Hulls | None = None
+  start = None
+  counted = [0] * len(problem.thresholds)  # thresholds of every group that its hull is of
+  known = [origin] * len(counted)
   for i in indices:
     region = whole_region(problem, i)
-    for g, last in enumerate(problem.reached(region.reach)):
-      first, hull = known[g]
-      if first != last and not region.lost[g]:
-        first, hull = (first, hull) if first < last else (0, origin)
-        eta, counts = problem.thresholds[g], problem.counts[g]
-        known[g] = last, extend(hull, eta[first:last], counts[first + 1 : last + 1])
-    hulls = [hull for _, hull in known]
-    for g in np.flatnonzero(region.lost).tolist():
-      hulls[g] = point(0.0, problem.counts[g][-1])
-    program = program and repriced(program, hulls, region)
-    program = program or make_program(hulls, make_layout(region, incidence), box)
+    lost, reached = region.lost, problem.reached(region.reach)
+    changed = [g for g, last in enumerate(reached) if last != counted[g] and not lost[g]]
+    for g in changed:
+      if reached[g] < counted[g]:  # a larger budget of one kind may be a smaller one of another
+        counted[g], known[g] = 0, origin
+    spans = [(g, counted[g], reached[g]) for g in changed]
+    eta = [problem.thresholds[g][first:last] for g, first, last in spans]
+    heights = [problem.counts[g][first + 1 : last + 1] for g, first, last in spans]
+    for g, hull in zip(changed, extend([known[g] for g in changed], eta, heights), strict=True):
+      counted[g], known[g] = reached[g], hull
+    if lost.any() or changed or hulls is None:
+      tops = (point(0.0, counts[-1]) for counts in problem.counts)
+      hulls = join([top if x else hull for x, top, hull in zip(lost, tops, known, strict=True)])
+    program = (program and repriced(program, hulls, region)) or make_program(
+      hulls, make_layout(region, incidence), box
+    )
     relaxation = relax(solver, program, time_limit=time_limit, start=start)
     start = relaxation.solution
-    yield i, region, hulls, relaxation
+    yield i, program, relaxation
 
 
 def _lp(

@@ -34,7 +34,10 @@ class Problem(NamedTuple):
 
   def reached(self, s: np.ndarray) -> list[int]:
     """How many distinct thresholds of each group lie at or below s, [G]."""
-    return [int(eta.searchsorted(x, "right")) for eta, x in zip(self.thresholds, s, strict=True)]
+    return [
+      eta.size if eta.size and eta[-1] <= x else int(eta.searchsorted(x, "right"))
+      for eta, x in zip(self.thresholds, s.tolist(), strict=True)
+    ]  # fmt: skip
 
   def worth(self, fallen: list[int]) -> int:
     """What the targets of so many thresholds of each group count for."""
@@ -233,7 +236,7 @@ def whole_region(problem: Problem, index: int) -> Region:
   return make_region(problem, problem.budgets[index], np.zeros_like(problem.caps), problem.caps)
 
 
-@np.errstate(over="ignore")
+@np.errstate(over="ignore", invalid="ignore")
 def knapsack(
   values: np.ndarray, lower: np.ndarray, upper: np.ndarray, budget: np.ndarray
 ) -> np.ndarray:
@@ -264,8 +267,7 @@ def knapsack(
     descending = np.take_along_axis(values, order, axis=-1)
     price = np.take_along_axis(descending, np.minimum(last, values.shape[-1] - 1), axis=-1)
     price = np.where(last < values.shape[-1], np.maximum(price, 0.0), 0.0)
-    with np.errstate(invalid="ignore"):  # inf - inf, where values == price and nothing is gained
-      gain = np.where(values > price, values - price, 0.0)
+    gain = np.where(values > price, values - price, 0.0)  # not inf - inf, which is no gain
     bound = _times(price[..., 0], spare) + _times(room, gain).sum(axis=-1)
   margin = EPS * (values.shape[-1] + 4)
   if (np.abs(bound) < 1e-290).any():  # absorbed where it is larger
@@ -288,7 +290,6 @@ def prices(region: Region, multipliers: np.ndarray) -> np.ndarray:
   return knapsack(values, region.lower, region.upper, region.budget)
 
 
-@np.errstate(invalid="ignore", over="ignore")
 def _times(x: np.ndarray, y: np.ndarray) -> np.ndarray:
   return np.where((x == 0) | (y == 0), 0.0, x * y)
 
@@ -309,7 +310,7 @@ def _thresholds(
   return tuple(thresholds), tuple(counts)
 
 
-@np.errstate(over="ignore")
+@np.errstate(over="ignore", invalid="ignore")
 def _tighten(problem: Problem) -> Problem:
   """Integral attacks: a weight need not exceed the group's largest threshold.
 

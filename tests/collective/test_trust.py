@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lrs_jax import collective, errors
-from lrs_jax.collective import highs
+from lrs_jax.collective import digests, highs
 from lrs_jax.collective.certificate import seal
 from lrs_jax.collective.digests import digest
 from lrs_jax.collective.methods import METHODS
@@ -497,3 +497,10 @@ def test_seals_and_digests_tell_apart_whatever_differs():
     )
   ]
   assert len(set(digests)) == len(digests)
+
+
+@pytest.mark.parametrize("array", [np.arange(6), np.zeros((3, 2)), np.array(["a", "é"]), [True]])
+def test_rows_are_hashed_as_they_are_alone(array):
+  array = np.asarray(array)
+  assert digests.fed_by_rows("x", array) == [digests.fed("x", row) for row in array]
+  assert digests.fed_by_rows("x", array[:0]) == []

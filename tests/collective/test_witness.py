@@ -8,7 +8,7 @@ from scipy import optimize
 
 from lrs_jax import collective
 from lrs_jax.collective import witness
-from lrs_jax.collective.envelope import bound_hulls, extend, hull_of, point
+from lrs_jax.collective.hulls import bound_hulls, extend, hull_of, join, point
 from lrs_jax.collective.problem import knapsack, make_problem, make_region, whole_region
 
 
@@ -97,7 +97,7 @@ def test_float_bounds_are_above_the_exact_one_and_close():
     scale = 20 + float(np.abs(multipliers) @ np.minimum(region.reach, 1e300))
     assert exact <= value <= float(exact) + 1e-12 * scale, seed
     hulls = [hull_of(problem, region, box, g) for g in range(multipliers.size)]
-    hulled = bound_hulls(hulls, region, box, multipliers)
+    hulled = bound_hulls(join(hulls), region, box, multipliers)
     assert exact <= hulled <= float(exact) + 1e-12 * scale, seed
   assert 0 < empty < 200
 
@@ -120,15 +120,48 @@ def test_hull_is_the_least_concave_majorant_however_it_is_built():
   rng = np.random.default_rng(0)
   for size in (1, 2, 3, 10, 1000):
     s, height = np.cumsum(rng.gamma(0.3, 1, size) + 1e-9), np.cumsum(rng.integers(1, 5, size)) * 1.0
-    whole = extend(point(0.0, 0.0), s, height)
+    (whole,) = extend([point(0.0, 0.0)], [s], [height])
     parts = point(0.0, 0.0)
     for chunk in np.array_split(np.arange(size), 4):
-      parts = extend(parts, s[chunk], height[chunk])
+      (parts,) = extend([parts], [s[chunk]], [height[chunk]])
     np.testing.assert_array_equal(whole.s, parts.s)
     assert (np.diff(np.diff(whole.height) / np.diff(whole.s)) < 1e-9).all()
     assert (height <= np.interp(s, whole.s, whole.height) + whole.slack).all()
     assert whole.slack < 1e-9 * height[-1]
     assert np.isin(whole.s[1:], s).all()
+
+
+def test_hulls_of_many_groups_are_those_of_each_to_the_bit(monkeypatch):
+  """Of slopes over hundreds of decades, too, which no 24 numbers keep apart; and in halves."""
+  rng = np.random.default_rng(0)
+  hulls, more = [], []
+  for size in (0, 1, 2, 3, 50, 700, 0, 40) * 3:
+    scale = 10.0 ** rng.integers(-40, 40)
+    s = scale * np.cumsum(rng.gamma(0.3, 1, 2 * size) ** rng.integers(1, 9) + 1e-9)
+    height = np.cumsum(rng.integers(1, 5, 2 * size)) * 1.0
+    hulls += extend([point(0.0, 0.0)], [s[:size]], [height[:size]])
+    more.append((s[size:], height[size:]))
+  alone = [extend([hull], [s], [height])[0] for hull, (s, height) in zip(hulls, more, strict=True)]
+  for many in (2**16, 1000, 1):
+    monkeypatch.setattr("lrs_jax.collective.hulls._MANY_POINTS", many)
+    together = extend(hulls, *(list(x) for x in zip(*more, strict=True)))
+    for found, expected in zip(together, alone, strict=True):
+      for one, other in zip(found, expected, strict=True):
+        np.testing.assert_array_equal(one, other, strict=True)
+  assert extend([], [], []) == []
+
+
+@pytest.mark.parametrize("price", [1.0, 1e17])
+def test_points_that_a_solver_cannot_tell_apart_are_one_that_is_above_both(price):
+  problem, _ = make_problem([[1.0]], [0, 0, 0], [1.0, 1 + 2.0**-52, 0.5], [2.0], None, None, False)
+  region, box = whole_region(problem, 0), witness.whole_box(problem)
+  for lower in (0.0, 1.0):
+    part = box._replace(lower=np.array([lower]))
+    hull = hull_of(problem, region, part, 0)
+    assert hull.s[-1] == 1.0
+    proven = bound_hulls(join([hull]), region, part, np.array([price]))
+    exact = witness.exact_bound(problem, problem.budgets[0], part, np.array([price]))
+    assert exact <= proven
 
 
 def test_lp_and_envelope_reach_the_optima_of_their_lps():
