@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 from jax.scipy.ndimage import map_coordinates
+from jax.tree_util import Partial
 from jax.typing import ArrayLike
 from tqdm import tqdm
 
@@ -23,7 +24,8 @@ Augment = Callable[[jax.Array, jax.Array, jax.Array], tuple[jax.Array, jax.Array
 
 Expose = Callable[[jax.Array, jax.Array], tuple[jax.Array, jax.Array]]
 """(key, image [H, W, channels]) -> noisy views [V, H, W, channels] of it, and bool [V, H, W]: the
-pixels whose loss counts in each view (device)."""
+pixels whose loss counts in each view (device). A `jax.tree_util.Partial` of arrays, such as the
+functions below return, lets one compiled program serve all levels of noise."""
 
 Loss = Callable[[jax.Array, jax.Array], jax.Array]
 """(outputs [batch, ..., K], labels [batch, ...], -1 where none counts) -> their loss, []."""
@@ -126,7 +128,7 @@ def random_group(noise: SmoothingDistribution) -> Expose:
 
   References: Schuchardt et al. 2023 (arXiv 2210.16140), section 7: training with one group's noise.
   """
-  return _of_random_group(noise, lambda group: jnp.ones((), bool))
+  return Partial(_everywhere, to_device(noise))
 
 
 def own_pixels(noise: SmoothingDistribution, groups: ArrayLike) -> Expose:
@@ -136,21 +138,35 @@ def own_pixels(noise: SmoothingDistribution, groups: ArrayLike) -> Expose:
   to say it. The group of every pixel, int [H, W] or [D, H, W], is in [0, G); the noise is of G
   groups, or of a multiple: distributions of the same groups may be stacked, one after the other.
   """
-  num_groups, groups = int(np.max(groups)) + 1, jnp.asarray(groups, jnp.int32)
-  return _of_random_group(noise, lambda row: (groups == row % num_groups)[None])
+  groups = jnp.asarray(groups, jnp.int32)
+  return Partial(_at_own_pixels, to_device(noise), groups, groups.max() + 1)
+
+
+def _everywhere(
+  noise: SmoothingDistribution, key: jax.Array, image: jax.Array
+) -> tuple[jax.Array, jax.Array]:
+  views, _ = _of_random_group(noise, key, image)
+  return views, jnp.ones((), bool)
+
+
+def _at_own_pixels(
+  noise: SmoothingDistribution,
+  groups: jax.Array,
+  num_groups: jax.Array,
+  key: jax.Array,
+  image: jax.Array,
+) -> tuple[jax.Array, jax.Array]:
+  views, row = _of_random_group(noise, key, image)
+  return views, (groups == row % num_groups)[None]
 
 
 def _of_random_group(
-  noise: SmoothingDistribution, counts: Callable[[jax.Array], jax.Array]
-) -> Expose:
-  noise = to_device(noise)
-
-  def expose(key: jax.Array, image: jax.Array) -> tuple[jax.Array, jax.Array]:
-    key_group, key_noise = jax.random.split(key)
-    group = jax.random.randint(key_group, (), 0, noise.num_groups)
-    return sample(key_noise, noise, image, group)[None], counts(group)
-
-  return expose
+  noise: SmoothingDistribution, key: jax.Array, image: jax.Array
+) -> tuple[jax.Array, jax.Array]:
+  """One view under the noise of a group drawn at random, and the group."""
+  key_group, key_noise = jax.random.split(key)
+  group = jax.random.randint(key_group, (), 0, noise.num_groups)
+  return sample(key_noise, noise, image, group)[None], group
 
 
 def stitched(noise: SmoothingDistribution, groups: ArrayLike) -> Expose:
@@ -161,18 +177,19 @@ def stitched(noise: SmoothingDistribution, groups: ArrayLike) -> Expose:
 
   References: Schuchardt et al. 2023 (arXiv 2210.16140), section 7: the assembled prediction.
   """
-  noise, groups = to_device(noise), jnp.asarray(groups, jnp.int32)
+  return Partial(_every_group, to_device(noise), jnp.asarray(groups, jnp.int32))
+
+
+def _every_group(
+  noise: SmoothingDistribution, groups: jax.Array, key: jax.Array, image: jax.Array
+) -> tuple[jax.Array, jax.Array]:
+  standard = noise.draw(key, image, noise.cells)
+
+  def view(group: jax.Array) -> jax.Array:
+    return perturbed(standard, image, noise, group)
+
   every_group = jnp.arange(noise.num_groups, dtype=jnp.int32)
-
-  def expose(key: jax.Array, image: jax.Array) -> tuple[jax.Array, jax.Array]:
-    standard = noise.draw(key, image, noise.cells)
-
-    def view(group: jax.Array) -> jax.Array:
-      return perturbed(standard, image, noise, group)
-
-    return jax.vmap(view)(every_group), groups[None] == every_group[:, None, None]
-
-  return expose
+  return jax.vmap(view)(every_group), groups[None] == every_group[:, None, None]
 
 
 def train(
@@ -217,18 +234,15 @@ def train(
   """
   key_init, key_steps = keys.tagged(key, "variables"), keys.tagged(key, "steps")
   images, labels = jnp.asarray(images, jnp.float32), jnp.asarray(labels, jnp.int32)
-  schedule = optax.warmup_cosine_decay_schedule(
-    learning_rate / 100, learning_rate, max(1, num_steps // 20), max(2, num_steps)
-  )
-  optimizer = optax.adamw(schedule, weight_decay=1e-4)
   if variables is None:
     variables = initial(key_init, model, images[0])
   variables = jax.tree.map(jnp.array, variables)  # a copy: every step gives its state away
-  state = TrainingState(variables, optimizer.init(variables["params"]), jnp.asarray(0, jnp.int32))
+  memory = _optimizer(learning_rate, num_steps).init(variables["params"])
+  state = TrainingState(variables, memory, jnp.asarray(0, jnp.int32))
   state, told = load_state(checkpoint, state, losses=np.zeros(0, np.float32))
   losses: list[jax.Array | np.ndarray] = list(told)
-  how = model, optimizer, augment, expose, loss, batch_size
-  step = jax.jit(partial(_step, *how), donate_argnums=0)
+  how = model, augment, loss, batch_size, learning_rate, num_steps
+  given = expose if isinstance(expose, Partial) else Partial(expose), images, labels
   kept = time.monotonic()
   # One call a step: XLA on a CPU runs the convolutions of a gradient ten times slower in a loop.
   with tqdm(
@@ -236,7 +250,7 @@ def train(
   ) as progress:
     try:
       for i in range(len(losses), num_steps):
-        state, now = step(state, key_steps, (images, labels))
+        state, now = _step(state, key_steps, given, how)
         losses.append(now)
         if i % 20 == 19 or i == num_steps - 1:
           progress.set_postfix(loss=f"{now:.3f}", refresh=False)
@@ -303,18 +317,23 @@ def load_state(
   return jax.tree.unflatten(structure, [jnp.asarray(leaf) for leaf in stored]), told
 
 
+def _optimizer(learning_rate: float, num_steps: int) -> optax.GradientTransformation:
+  schedule = optax.warmup_cosine_decay_schedule(
+    learning_rate / 100, learning_rate, max(1, num_steps // 20), max(2, num_steps)
+  )
+  return optax.adamw(schedule, weight_decay=1e-4)
+
+
+@partial(jax.jit, static_argnames="how", donate_argnames="state")
 def _step(
-  model: nn.Module,
-  optimizer: optax.GradientTransformation,
-  augment: Augment,
-  expose: Expose,
-  loss_of: Loss,
-  batch_size: int,
   state: TrainingState,
   key: jax.Array,
-  data: tuple[jax.Array, jax.Array],
+  given: tuple[Expose, jax.Array, jax.Array],
+  how: tuple[nn.Module, Augment, Loss, int, float, int],
 ) -> tuple[TrainingState, jax.Array]:
-  images, labels = data
+  """One gradient step: noise and data are arrays, so that other noise is no other program."""
+  model, augment, loss_of, batch_size, learning_rate, num_steps = how
+  expose, images, labels = given
 
   def example(key: jax.Array) -> tuple[jax.Array, jax.Array]:
     key_image, key_augment, key_noise = jax.random.split(key, 3)
@@ -335,6 +354,7 @@ def _step(
   differentiate = jax.value_and_grad(loss_and_statistics, has_aux=True)
   (loss, updates), gradient = differentiate(params, state.variables, x, y)
   with jax.numpy_dtype_promotion("standard"):  # Optax raises a float to an integer step count
+    optimizer = _optimizer(learning_rate, num_steps)
     direction, memory = optimizer.update(gradient, state.optimizer, params)
   variables = {**updates, "params": optax.apply_updates(params, direction)}
   return TrainingState(variables, memory, state.step + 1), loss

@@ -12,6 +12,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jax.tree_util import Partial
 
 from lrs_jax.tasks.training import Expose
 
@@ -45,9 +46,10 @@ def kept(expose: Expose) -> Expose:
   Where an augmentation moves pixels, their positions go with them: they are those in the scene.
   """
 
-  def expose_image(key: jax.Array, x: jax.Array) -> tuple[jax.Array, jax.Array]:
-    views, counts = expose(key, x[..., :-2])
-    places = jnp.broadcast_to(x[..., -2:], (*views.shape[:-1], 2))
-    return jnp.concatenate([views, places], axis=-1), counts
+  return Partial(_on_image_alone, expose)
 
-  return expose_image
+
+def _on_image_alone(expose: Expose, key: jax.Array, x: jax.Array) -> tuple[jax.Array, jax.Array]:
+  views, counts = expose(key, x[..., :-2])
+  places = jnp.broadcast_to(x[..., -2:], (*views.shape[:-1], 2))
+  return jnp.concatenate([views, places], axis=-1), counts
