@@ -135,4 +135,4 @@ def test_certificates_of_several_images(tmp_path):
   (row,) = solvers.main(["--toy", "--out", str(tmp_path)])["rows"]
   assert row["alone"] > 0
   assert row["together"] > 0
-  assert "| envelope | 1000 | 2 |" in (tmp_path / "solvers.md").read_text()
+  assert "| envelope | 15 | 1000 | 2 |" in (tmp_path / "solvers.md").read_text()

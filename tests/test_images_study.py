@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -11,11 +12,12 @@ from benchmarks import images, images_report
 from benchmarks.image_study import certifying, counting, figures, pilots, points, tables
 from benchmarks.image_study.configurations import Sizes
 from lrs_jax.evaluation import metrics
+from tests.drawn_keys import assert_disjoint, recorded
 from tests.figures import check_saved, check_texts
 from tests.test_data import make_camvid
 
 SIZES = Sizes(
-  size=(16, 24), start=(16, 24), images=1, width=2, depth=1, steps=2, marks=(20, 40), more=2,
+  size=(16, 24), start=(16, 24), images=2, width=2, depth=1, steps=2, marks=(20, 40), more=2,
   selection=(4, 10), radii=3,
 )  # fmt: skip
 NAMES = (
@@ -24,7 +26,8 @@ NAMES = (
 
 
 @pytest.fixture(scope="module")
-def study(tmp_path_factory):
+def ran(tmp_path_factory):
+  """The folder of a study that is done, and what it drew from."""
   folder = tmp_path_factory.mktemp("study")
   make_camvid(folder / "camvid", size=(32, 24))
   with pytest.MonkeyPatch.context() as patch:
@@ -34,8 +37,24 @@ def study(tmp_path_factory):
     patch.setattr(pilots, "RUNS", 3)
     patch.setattr(pilots, "PASSES", 24)
     patch.setattr(counting, "CANDIDATES", 12)
-    images.run(SIZES, str(folder), folder / "work", folder / "results", NAMES)
-  return folder
+    with recorded() as streams:
+      images.run(SIZES, str(folder), folder / "work", folder / "results", NAMES)
+  return folder, streams
+
+
+@pytest.fixture
+def study(ran):
+  return ran[0]
+
+
+def test_no_two_parts_draw_from_one_key(ran):
+  """Before, a network and an image had one key."""
+  _, streams = ran
+  assert_disjoint(streams, at_least=20)
+  number = Counter(name.rpartition(".")[-1] for name, _ in streams)
+  assert number["train"] == 4
+  assert number["votes"] == 4 * 2  # two smoothings of two images, each in two parts
+  assert number["hamming_distances"] == 2 * 3  # center smoothing of two images, in three steps
 
 
 def test_every_piece_leaves_a_file(study):
@@ -99,7 +118,7 @@ def test_stored_results_are_drawn_without_overlaps(folder, tmp_path, monkeypatch
 def test_larger_images_start_from_the_network_of_smaller_ones(study, monkeypatch):
   monkeypatch.setattr(pilots, "RUNS", 3)
   monkeypatch.setattr(pilots, "PASSES", 24)
-  sizes = SIZES._replace(size=(32, 24), crop=(16, 16))
+  sizes = SIZES._replace(size=(32, 24), crop=(16, 16), images=1)
   names = ("localized-0.3", "isotropic-0.4-more", "localized-0.3-more", "rates")
   images.run(sizes, str(study), study / "work", study / "large", names)
   with np.load(study / "work" / "networks" / "crops.npz") as stored:

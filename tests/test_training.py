@@ -41,6 +41,14 @@ def test_a_simple_rule_is_learned(trained):
   assert accuracy > 0.9
 
 
+def test_other_noise_is_no_other_program(trained):
+  """Levels are arrays: a study of many networks compiles a step once."""
+  programs = training._step._cache_size()
+  louder = noise.gaussian(10 * NOISE.scale, NOISE.cells)
+  train(expose=training.random_group(louder))
+  assert training._step._cache_size() == programs
+
+
 def test_void_pixels_do_not_count():
   """What a void pixel is labelled makes no difference, and void alone has no gradient."""
   half = LABELS.copy()
