@@ -17,7 +17,7 @@ def digest(weights: np.ndarray, groups: np.ndarray, eta: np.ndarray) -> str:
 
 
 def fed(name: str, value: Any) -> bytes:
-  """What is hashed of a named value: no two that differ, in name, type or shape either, share it.
+  """What is hashed of a named value: other bytes for any other value, name, type or shape.
 
   The value is None, a string, a number or an array of these. Numbers count as those of 8 bytes, in
   the order of bytes of most machines; strings as JSON, so that neither their width nor how NumPy

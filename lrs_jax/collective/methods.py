@@ -320,6 +320,7 @@ def _relaxations(
   start = None
   counted = [0] * len(problem.thresholds)  # thresholds of every group that its hull is of
   known = [origin] * len(counted)
+  lost_before = np.zeros(len(counted), bool)
   for i in indices:
     region = whole_region(problem, i)
     lost, reached = region.lost, problem.reached(region.reach)
@@ -332,9 +333,10 @@ def _relaxations(
     heights = [problem.counts[g][first + 1 : last + 1] for g, first, last in spans]
     for g, hull in zip(changed, extend([known[g] for g in changed], eta, heights), strict=True):
       counted[g], known[g] = reached[g], hull
-    if lost.any() or changed or hulls is None:
+    if hulls is None or changed or (lost != lost_before).any():
       tops = (point(0.0, counts[-1]) for counts in problem.counts)
       hulls = join([top if x else hull for x, top, hull in zip(lost, tops, known, strict=True)])
+    lost_before = lost
     program = (program and repriced(program, hulls, region)) or make_program(
       hulls, make_layout(region, incidence), box
     )

@@ -123,3 +123,14 @@ for method in METHODS:
     [sys.executable, "-W", "ignore", "-c", program], capture_output=True, text=True, check=True
   )
   assert (found.stdout, found.stderr) == ("", "")
+
+
+@pytest.mark.parametrize("method", ["envelope", "milp"])
+def test_a_group_that_one_budget_loses_is_whole_again_at_the_next(method):
+  """Of two kinds, of which one is fatal: nothing but that budget takes all targets for lost."""
+  weights = [[[INF], [0.0]], [[1.0], [1.0]]]
+  groups, eta = [0, 0, 0, 1], [0.5, 5.0, 6.0, 0.5]
+  budgets = [[0.0, 1.0], [1.0, 1.0], [0.0, 2.0]]
+  found = collective.certify(weights, groups, eta, budgets, method=method)
+  collective.verify(weights, groups, eta, found)
+  np.testing.assert_array_equal(found.certified, [2, 0, 2])
