@@ -85,7 +85,8 @@ def _extended(
     kept[before], kept[lasts[i]] = False, True
   vertices = np.flatnonzero(kept)
   group = np.repeat(np.arange(sizes.size), sizes)
-  left, right = (vertices[i][np.diff(group[vertices]) == 0] for i in (slice(-1), slice(1, None)))
+  is_edge = np.diff(group[vertices]) == 0
+  left, right = vertices[:-1][is_edge], vertices[1:][is_edge]
   if left.size > 1:
     width, gain = (at[right] - at[left]) / at[lasts][group[left]], top[right] - top[left]
     slopes = _separated(gain / width, group[left])
