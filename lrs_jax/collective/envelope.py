@@ -192,13 +192,14 @@ def make_program(hulls: Hulls, layout: Layout, box: Box, *, elastic: bool = Fals
     rows=np.append(seen.rows, layout.paid.rows),
     values=np.append(seen.values, layout.paid.values),
   )
-  is_priced = _limited_by_budget(region) and bool((region.budget > 0).all()) and not cut.size
+  is_priced = _limited_by_budget(region) and not cut.size and bool((region.budget > 0).all())
   return Program(model, layout, group, unit, is_cut, hulls, region.scales[2], is_priced)
 
 
 def _limited_by_budget(region: Region) -> bool:
-  whole = bool((region.upper == region.budget[:, None]).all()) and not region.lower.any()
-  return whole and not region.lost.any()
+  """Whether every budget is a limit, and there is no other: no cap that binds, no lower end."""
+  limits = np.isfinite(region.budget).all() and (region.upper == region.budget[:, None]).all()
+  return bool(limits) and not region.lower.any() and not region.lost.any()
 
 
 def _fixed(layout: Layout) -> np.ndarray:

@@ -21,7 +21,7 @@ from lrs_jax.collective.envelope import (
   relax,
   repriced,
 )
-from lrs_jax.collective.hulls import Hulls, bound_hulls, extend, join, point
+from lrs_jax.collective.hulls import bound_hulls, extend, join, point
 from lrs_jax.collective.lp import attackable, bound_outputs, relax_outputs
 from lrs_jax.collective.problem import (
   Given,
@@ -316,11 +316,9 @@ def _relaxations(
   solver, box = highs.new_solver(), whole_box(problem)
   incidence, origin = incidence_of(problem), point(0.0, 0.0)
   program: Program | None = None
-  hulls: Hulls | None = None
   start = None
   counted = [0] * len(problem.thresholds)  # thresholds of every group that its hull is of
   known = [origin] * len(counted)
-  lost_before = np.zeros(len(counted), bool)
   for i in indices:
     region = whole_region(problem, i)
     lost, reached = region.lost, problem.reached(region.reach)
@@ -333,10 +331,11 @@ def _relaxations(
     heights = [problem.counts[g][first + 1 : last + 1] for g, first, last in spans]
     for g, hull in zip(changed, extend([known[g] for g in changed], eta, heights), strict=True):
       counted[g], known[g] = reached[g], hull
-    if hulls is None or changed or (lost != lost_before).any():
+    if program is None or changed or (lost != program.layout.region.lost).any():
       tops = (point(0.0, counts[-1]) for counts in problem.counts)
       hulls = join([top if x else hull for x, top, hull in zip(lost, tops, known, strict=True)])
-    lost_before = lost
+    else:
+      hulls = program.hulls
     program = (program and repriced(program, hulls, region)) or make_program(
       hulls, make_layout(region, incidence), box
     )

@@ -134,3 +134,15 @@ def test_a_group_that_one_budget_loses_is_whole_again_at_the_next(method):
   found = collective.certify(weights, groups, eta, budgets, method=method)
   collective.verify(weights, groups, eta, found)
   np.testing.assert_array_equal(found.certified, [2, 0, 2])
+
+
+def test_a_budget_without_end_of_a_kind_that_does_nothing_leaves_the_next_as_it_is():
+  """Before, the linear program of the next budget had its price in the place of another column."""
+  weights, groups = [np.zeros((2, 2)), np.eye(2)], np.repeat([0, 1], 50)
+  eta = np.random.default_rng(0).random(100)
+  budgets = [[INF, 1.0], [1.2, 1.01]]
+  found = collective.certify(weights, groups, eta, budgets)
+  collective.verify(weights, groups, eta, found)
+  alone = [collective.certify(weights, groups, eta, [budget]) for budget in budgets]
+  np.testing.assert_array_equal(found.certified, [one.certified[0] for one in alone])
+  assert found.certified[1] > 0
