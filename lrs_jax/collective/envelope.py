@@ -192,14 +192,8 @@ def make_program(hulls: Hulls, layout: Layout, box: Box, *, elastic: bool = Fals
     rows=np.append(seen.rows, layout.paid.rows),
     values=np.append(seen.values, layout.paid.values),
   )
-  is_priced = _limited_by_budget(region) and not cut.size and bool((region.budget > 0).all())
+  is_priced = region.is_plain and not raised.size and not cut.size
   return Program(model, layout, group, unit, is_cut, hulls, region.scales[2], is_priced)
-
-
-def _limited_by_budget(region: Region) -> bool:
-  """Whether every budget is a limit, and there is no other: no cap that binds, no lower end."""
-  limits = np.isfinite(region.budget).all() and (region.upper == region.budget[:, None]).all()
-  return bool(limits) and not region.lower.any() and not region.lost.any()
 
 
 def _fixed(layout: Layout) -> np.ndarray:
@@ -217,9 +211,8 @@ def repriced(program: Program, hulls: Hulls, region: Region) -> Program | None:
   if (
     hulls is not program.hulls
     or not program.is_priced
-    or not (budgets <= region.budget).all()
-    or not (region.budget <= 2 * budgets).all()
-    or not _limited_by_budget(region)
+    or not region.is_plain
+    or not ((budgets <= region.budget) & (region.budget <= 2 * budgets)).all()
   ):
     return None
   cost = np.append(program.model.cost[: -budgets.size], region.budget / budgets)

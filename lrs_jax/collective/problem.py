@@ -78,6 +78,7 @@ class Region(NamedTuple):
   upper: np.ndarray  # float64 [A, C]
   budget: np.ndarray  # float64 [A]
   reach: np.ndarray  # float64 [G]: S_g >= max_b s_g, rounded up; -inf if the region is empty
+  is_plain: bool = False  # nothing limits b but budgets, which are positive; no group is lost
 
   @property
   def lost(self) -> np.ndarray:
@@ -233,7 +234,15 @@ def make_region(
 
 def whole_region(problem: Problem, index: int) -> Region:
   """All attacks of budget `index`."""
-  return make_region(problem, problem.budgets[index], np.zeros_like(problem.caps), problem.caps)
+  budget, caps = problem.budgets[index], problem.caps
+  each = budget[:, None]
+  lower = np.zeros_like(caps)
+  if caps.size and ((each > 0) & (each < np.inf) & (caps >= each)).all():
+    with np.errstate(over="ignore", invalid="ignore"):
+      reach = _uncapped(problem.weights, each).sum(axis=0) * (1 + EPS * len(budget))
+    if (reach < np.inf).all():
+      return Region(problem.weights, lower, np.minimum(caps, each), budget, reach, is_plain=True)
+  return make_region(problem, budget, lower, caps)
 
 
 @np.errstate(over="ignore", invalid="ignore")
@@ -280,6 +289,15 @@ def knapsack(
   return bound * (1 + margin)
 
 
+def _uncapped(values: np.ndarray, budget: np.ndarray) -> np.ndarray:
+  """`knapsack` of cells without caps, for budgets that are positive and finite."""
+  price = np.maximum(values.max(axis=-1), 0.0)
+  bound = price * budget
+  if (bound < 1e-290).any():
+    bound = bound + np.where(price > 0, LEAST * (2 * values.shape[-1] + 4), 0.0)
+  return bound * (1 + EPS * (values.shape[-1] + 4))
+
+
 def prices(region: Region, multipliers: np.ndarray) -> np.ndarray:
   """The most that sum_g multipliers[g] s_g can be, per kind, rounded up: [A]."""
   values = np.einsum("g,agc->ac", multipliers, region.weights)
@@ -287,6 +305,8 @@ def prices(region: Region, multipliers: np.ndarray) -> np.ndarray:
   if (multipliers < 0).any():
     size = np.einsum("g,agc->ac", np.abs(multipliers), region.weights)
   values = values + size * (EPS * (multipliers.size + 3)) + multipliers.size * LEAST
+  if region.is_plain:
+    return _uncapped(values, region.budget)
   return knapsack(values, region.lower, region.upper, region.budget)
 
 
