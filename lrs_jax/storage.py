@@ -1,7 +1,9 @@
 """Files: arrays and JSON, written whole or not at all (host)."""
 
 import contextlib
+import functools
 import hashlib
+import io
 import json
 import math
 import os
@@ -19,6 +21,8 @@ LARGEST = 2**34
 """Bytes that an archive may unpack to. Zeros pack a thousandfold, so a small file may be honest."""
 
 _LONGEST = 300  # characters of an error
+
+_LONGEST_HEADER = 2**14  # bytes, of an array: NumPy refuses 10,000 characters
 
 _PIECE = 2**20
 """Bytes that are unpacked at once."""
@@ -115,12 +119,11 @@ def _read(archive: zipfile.ZipFile, member: zipfile.ZipInfo, name: str) -> np.nd
   """Reads an array once its header is known to fit what is there."""
   with archive.open(member) as file:
     version = np.lib.format.read_magic(file)
-    if version == (1, 0):
-      shape, fortran, dtype = np.lib.format.read_array_header_1_0(file)
-    elif version == (2, 0):
-      shape, fortran, dtype = np.lib.format.read_array_header_2_0(file)
-    else:
+    if version not in {(1, 0), (2, 0)}:
       raise ValueError(f"array {name!r} is of version {version} of NumPy's format")
+    length = file.read(2 * version[0])
+    rest = file.read(min(int.from_bytes(length, "little"), _LONGEST_HEADER))
+    shape, fortran, dtype = _header(version, length + rest)
     there = member.file_size - file.tell()
     if dtype.hasobject:
       raise ValueError(f"array {name!r} holds pickled Python objects, which are never loaded")
@@ -142,6 +145,14 @@ def _read(archive: zipfile.ZipFile, member: zipfile.ZipInfo, name: str) -> np.nd
   if dtype.kind == "b" and array.size and array.view(np.uint8).max() > 1:
     raise ValueError(f"array {name!r} holds booleans that are neither 0 nor 1")
   return array.astype(dtype.newbyteorder("="), copy=False)
+
+
+@functools.lru_cache(maxsize=256)
+def _header(version: tuple[int, int], content: bytes) -> tuple[tuple[int, ...], bool, np.dtype]:
+  """What NumPy reads in an array's header. Records have the same ones; to parse one takes long."""
+  formats = np.lib.format
+  read = formats.read_array_header_1_0 if version == (1, 0) else formats.read_array_header_2_0
+  return read(io.BytesIO(content))
 
 
 def digest(arrays: Mapping[str, np.ndarray]) -> str:

@@ -96,3 +96,9 @@ def pytest_collection_finish():
   gc.collect()
   gc.freeze()
   gc.set_threshold(100_000, 20, 100)
+
+
+def pytest_sessionfinish():
+  """What is garbage by now is found once; pytest looks for more of it ten times."""
+  gc.collect()
+  gc.freeze()

@@ -9,7 +9,7 @@ from scipy import optimize
 from lrs_jax import collective
 from lrs_jax.collective import witness
 from lrs_jax.collective.hulls import bound_hulls, extend, hull_of, join, point
-from lrs_jax.collective.problem import knapsack, make_problem, make_region, whole_region
+from lrs_jax.collective.problem import knapsack, make_problem, make_region, prices, whole_region
 
 
 def random_leaf(seed):
@@ -114,6 +114,29 @@ def test_knapsack_is_above_the_optimum_and_close():
     )
     bound = knapsack(values, lower, upper, np.float64(budget))
     np.testing.assert_allclose(bound, -result.fun, rtol=1e-12, atol=1e-12)
+
+
+def test_regions_without_caps_are_those_of_their_boxes_to_the_bit():
+  """Of budgets and weights over all of float64, and prices within them."""
+  rng = np.random.default_rng(0)
+  kinds = {True: 0, False: 0}
+  for _ in range(300):
+    shape = rng.integers(1, 3), rng.integers(1, 4), rng.integers(1, 4)
+    weights = 10 ** rng.uniform(-160, 160, shape) * rng.choice([0, 1, 1, 1, 1, np.inf], shape)
+    budgets = 10 ** rng.uniform(-160, 160, shape[0]) * rng.choice([0, 1, 1, 1, np.inf], shape[0])
+    caps = np.where(rng.random((shape[0], shape[2])) < 0.9, np.inf, budgets.max())
+    problem, _ = make_problem(weights, np.zeros(0, int), [], [budgets], None, caps, False)
+    region, box = whole_region(problem, 0), witness.whole_box(problem)
+    expected = make_region(problem, problem.budgets[0], box.b_lower, box.b_upper)
+    assert not expected.is_plain
+    kinds[region.is_plain] += 1
+    for one, other in zip(region[:-1], expected[:-1], strict=True):
+      np.testing.assert_array_equal(one, other, strict=True)
+    multipliers = np.where(region.lost, 0.0, 10 ** rng.uniform(-160, 160, shape[1]))
+    with np.errstate(over="ignore", invalid="ignore"):
+      found = prices(region, multipliers)
+      np.testing.assert_array_equal(found, prices(expected, multipliers), strict=True)
+  assert min(kinds.values()) > 50, kinds
 
 
 def test_hull_is_the_least_concave_majorant_however_it_is_built():

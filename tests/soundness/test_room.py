@@ -1,5 +1,6 @@
 """The checks that others may run: ours pass, planted mistakes are found, examples can be pasted."""
 
+import functools
 import math
 import re
 import shlex
@@ -13,14 +14,14 @@ from lrs_jax import soundness
 from lrs_jax.soundness import __main__ as command
 
 ROOT = Path(__file__).parent.parent.parent
-PROBLEMS = soundness.tiny_problems(80)
+PROBLEMS = functools.cache(lambda: soundness.tiny_problems(80))
 FUNCTIONS = [(kind, name) for kind, of_kind in soundness.OURS.items() for name in of_kind]
 MISTAKES = [(kind, name) for kind, of_kind in soundness.PLANTED.items() for name in of_kind]
 
 
 def check(kind, function):
   if kind == "collective":
-    return soundness.check_collective(function, PROBLEMS)
+    return soundness.check_collective(function, PROBLEMS())
   return command.check(kind, function, 80)
 
 
