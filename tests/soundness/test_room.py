@@ -14,14 +14,18 @@ from lrs_jax import soundness
 from lrs_jax.soundness import __main__ as command
 
 ROOT = Path(__file__).parent.parent.parent
-PROBLEMS = functools.cache(lambda: soundness.tiny_problems(80))
 FUNCTIONS = [(kind, name) for kind, of_kind in soundness.OURS.items() for name in of_kind]
 MISTAKES = [(kind, name) for kind, of_kind in soundness.PLANTED.items() for name in of_kind]
 
 
+@functools.cache
+def problems():
+  return soundness.tiny_problems(80)
+
+
 def check(kind, function):
   if kind == "collective":
-    return soundness.check_collective(function, PROBLEMS())
+    return soundness.check_collective(function, problems())
   return command.check(kind, function, 80)
 
 
